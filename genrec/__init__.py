@@ -1,0 +1,1 @@
+"""genrec: a generative LLM recommender."""

@@ -1,0 +1,164 @@
+"""Saved folders: written aside, renamed when whole, manifest last, checked when read.
+
+A folder with a manifest (`genrec.json`) is complete, since the manifest is written last. It records the format
+version, what kind of folder it is, and the size and SHA-256 of every file, so that damage is found at load time,
+not as a strange recommendation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from genrec.errors import ArtefactError
+
+MANIFEST = "genrec.json"
+FORMAT_VERSION = 1
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never half of either."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text to a temporary name beside the target, then rename it into place."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise ArtefactError(
+            f"cannot write {path}: {error.strerror}; free some space or choose another place"
+        ) from error
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        ArtefactError: the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ArtefactError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ArtefactError(f"{path} is not valid JSON ({error}); the folder is damaged, make it again") from error
+
+
+@contextmanager
+def new_folder(target: Path, kind: str, details: Mapping[str, Any]) -> Iterator[Path]:
+    """Build a folder aside and put it in place when the block ends without an error.
+
+    The block writes into the folder it is given. An older folder of the same kind at the target is replaced; any
+    other existing folder is left alone and refused.
+
+    Args:
+        target: where the folder will stand.
+        kind: what it is, as `read_manifest` will ask for it: "data", "run", ...
+        details: what the manifest says besides the format; read after the block, so the block may fill it.
+
+    Raises:
+        ArtefactError: the target is something else, or cannot be written.
+    """
+    if target.exists() and not _is_replaceable(target, kind):
+        raise ArtefactError(f"{target} exists and is not a genrec {kind} folder; choose another --out or move it away")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise ArtefactError(f"cannot write to {target.parent}: {error.strerror}; choose another --out") from error
+    try:
+        yield work
+        write_manifest(work, kind, details)
+        # mkdtemp makes a private folder; a finished one has the permissions any new folder has.
+        work.chmod(0o777 & ~_umask())
+        if target.exists():
+            shutil.rmtree(target)
+        work.replace(target)
+    except OSError as error:
+        raise ArtefactError(f"cannot write {target}: {error.strerror or error}; free some space") from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def write_manifest(folder: Path, kind: str, details: Mapping[str, Any]) -> None:
+    """Write the folder's manifest; call it last, since its presence means that the folder is complete."""
+    files = {
+        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": fingerprint(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != MANIFEST
+    }
+    write_json(folder / MANIFEST, {"format_version": FORMAT_VERSION, "kind": kind, **details, "files": files})
+
+
+def read_manifest(folder: Path, kind: str, verify: bool = True) -> dict[str, Any]:
+    """Read and check a folder's manifest.
+
+    Args:
+        folder: a folder made by `new_folder` or completed by `write_manifest`.
+        kind: what the folder must be.
+        verify: also compare every file's size and SHA-256 with the manifest.
+
+    Raises:
+        ArtefactError: there is no such folder, it is unfinished, of another kind or version, or damaged.
+    """
+    if not folder.is_dir():
+        raise ArtefactError(f"there is no folder {folder}; expected a genrec {kind} folder")
+    if not (folder / MANIFEST).is_file():
+        raise ArtefactError(f"{folder} has no {MANIFEST}: it is unfinished or not a genrec {kind} folder")
+    manifest = read_json(folder / MANIFEST)
+    if not isinstance(manifest, dict) or manifest.get("kind") != kind:
+        found = manifest.get("kind") if isinstance(manifest, dict) else type(manifest).__name__
+        raise ArtefactError(f"{folder} holds {found!r}, expected a genrec {kind} folder")
+    if manifest.get("format_version") != FORMAT_VERSION:
+        raise ArtefactError(
+            f"{folder} has format version {manifest.get('format_version')}, this genrec reads {FORMAT_VERSION}; "
+            "make the folder again or use the genrec that made it"
+        )
+    if verify:
+        for name, entry in manifest.get("files", {}).items():
+            _check_file(folder / name, entry)
+    return manifest
+
+
+def fingerprint(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_file(path: Path, entry: Mapping[str, Any]) -> None:
+    if not path.is_file():
+        raise ArtefactError(f"{path} is missing; the folder is damaged, make it again")
+    if path.stat().st_size != entry["bytes"] or fingerprint(path) != entry["sha256"]:
+        raise ArtefactError(f"{path} is not the file that was written; the folder is damaged, make it again")
+
+
+def _is_replaceable(target: Path, kind: str) -> bool:
+    if not target.is_dir():
+        return False
+    if not any(target.iterdir()):
+        return True
+    try:
+        return bool(read_manifest(target, kind, verify=False))
+    except ArtefactError:
+        return False
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

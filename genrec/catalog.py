@@ -1,0 +1,195 @@
+"""The catalogue: items, their labels, and their order.
+
+A label is the short unique text by which the language model names an item. It is the title, cut to whole
+words; where two items would share it, an attribute is added (year first), and where even that leaves them
+alike, a number. So items that share a title stay distinct items, by a rule that depends only on the catalogue.
+
+The easy mistake: an item's row (its place in the catalogue) is only an address within one catalogue. What is
+saved, shown and passed between packages is the item's id.
+"""
+
+from __future__ import annotations
+
+import html
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from genrec.errors import DataError
+
+DISTINGUISHING_ATTRIBUTES = ("year", "release_year", "brand", "author", "artist")
+"""Attributes tried, in this order, to tell apart two items that would share a label; then the others by name."""
+
+MAX_LABEL_WORDS = 16
+"""A longer title is cut to this many words in its label (never in `Item.title`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing that can be recommended.
+
+    Attributes:
+        id: the catalogue's own identifier.
+        title: the full title, as people read it.
+        label: the unique short text by which the model names the item; set by `Catalog.from_items`.
+        categories: the item's categories, the most general first; empty where unknown.
+        attributes: everything else the catalogue says, as text.
+    """
+
+    id: str
+    title: str
+    label: str = ""
+    categories: tuple[str, ...] = ()
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the item as plain JSON values; `from_json` is its inverse."""
+        return {
+            "id": self.id,
+            "title": self.title,
+            "label": self.label,
+            "categories": list(self.categories),
+            "attributes": dict(self.attributes),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Item:
+        """Build an item from what `to_json` returned."""
+        return cls(
+            id=str(data["id"]),
+            title=str(data["title"]),
+            label=str(data.get("label", "")),
+            categories=tuple(str(category) for category in data.get("categories", ())),
+            attributes={str(key): str(value) for key, value in data.get("attributes", {}).items()},
+        )
+
+
+class Catalog:
+    """An ordered, immutable collection of items with unique ids and unique labels.
+
+    Build one with `Catalog.from_items`, which assigns the labels.
+    """
+
+    def __init__(self, items: Iterable[Item]) -> None:
+        self._items = tuple(items)
+        self._rows = {item.id: row for row, item in enumerate(self._items)}
+        if len(self._rows) != len(self._items):
+            twice = [item_id for item_id, count in Counter(item.id for item in self._items).items() if count > 1]
+            raise DataError(f"item ids must be unique; given more than once: {', '.join(sorted(twice)[:5])}")
+        if any(not item.label for item in self._items):
+            raise DataError("every item needs a label; build the catalogue with Catalog.from_items")
+
+    @classmethod
+    def from_items(cls, items: Iterable[Item]) -> Catalog:
+        """Build a catalogue and give every item its unique label.
+
+        Raises:
+            DataError: an id is given twice, or a title is empty.
+        """
+        items = tuple(items)
+        for item in items:
+            if not item.title.strip():
+                raise DataError(f"item {item.id!r} has an empty title; give it one or leave the item out")
+        labels = make_labels(items)
+        return cls(replace(item, label=label) for item, label in zip(items, labels, strict=True))
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[Item]:
+        return iter(self._items)
+
+    def __contains__(self, item_id: str) -> bool:
+        return item_id in self._rows
+
+    def __getitem__(self, item_id: str) -> Item:
+        return self._items[self.row(item_id)]
+
+    @property
+    def items(self) -> tuple[Item, ...]:
+        """All items, in catalogue order."""
+        return self._items
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """All item ids, in catalogue order."""
+        return tuple(item.id for item in self._items)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All labels, in catalogue order."""
+        return tuple(item.label for item in self._items)
+
+    def row(self, item_id: str) -> int:
+        """Return the item's place in catalogue order.
+
+        Raises:
+            DataError: no item has this id.
+        """
+        try:
+            return self._rows[item_id]
+        except KeyError:
+            raise DataError(f"item {item_id!r} is not among the {len(self)} items of the catalogue") from None
+
+    def rows(self, item_ids: Iterable[str]) -> list[int]:
+        """Return the places of several items."""
+        return [self.row(item_id) for item_id in item_ids]
+
+    def with_items(self, new: Iterable[Item]) -> Catalog:
+        """Return a catalogue with items appended; labels already given stay as they are."""
+        new = tuple(new)
+        labels = make_labels(new, taken=[item.label for item in self._items])
+        added = [replace(item, label=label) for item, label in zip(new, labels, strict=True)]
+        return Catalog((*self._items, *added))
+
+
+def clean_title(text: str) -> str:
+    """Return the text with HTML entities resolved and white space (line breaks included) collapsed."""
+    return " ".join(html.unescape(text).split())
+
+
+def normalise_label(text: str) -> str:
+    """Return the form in which two labels count as the same: case-folded, white space collapsed."""
+    return " ".join(text.casefold().split())
+
+
+def make_labels(items: Sequence[Item], taken: Iterable[str] = ()) -> list[str]:
+    """Return one unique label per item, in order.
+
+    Args:
+        items: items with titles; their own labels are not read.
+        taken: labels that are in use already and must not be given again.
+    """
+    labels = [_shorten(clean_title(item.title)) for item in items]
+    used = {normalise_label(label) for label in taken}
+    names = sorted({name for item in items for name in item.attributes})
+    ordered = [name for name in DISTINGUISHING_ATTRIBUTES if name in names]
+    ordered += [name for name in names if name not in DISTINGUISHING_ATTRIBUTES]
+    for name in ordered:
+        for row in _clashing(labels, used):
+            value = clean_title(items[row].attributes.get(name, ""))
+            if value and len(value.split()) <= 4:
+                labels[row] = f"{labels[row]} ({value})"
+    given = set(used)
+    for row in range(len(items)):
+        candidate, number = labels[row], 1
+        while normalise_label(candidate) in given:
+            number += 1
+            candidate = f"{labels[row]} ({number})"
+        labels[row] = candidate
+        given.add(normalise_label(candidate))
+    return labels
+
+
+def _shorten(title: str) -> str:
+    words = title.split(" ")
+    return title if len(words) <= MAX_LABEL_WORDS else " ".join(words[:MAX_LABEL_WORDS])
+
+
+def _clashing(labels: Sequence[str], used: set[str]) -> list[int]:
+    """Return the rows whose label another row has, or which is taken."""
+    counts = Counter(normalise_label(label) for label in labels)
+    return [
+        row for row, label in enumerate(labels) if counts[normalise_label(label)] > 1 or normalise_label(label) in used
+    ]

@@ -1,0 +1,140 @@
+"""Histories, evaluation cases, and the two ways to split a log: leave-one-out and global time.
+
+Both splits are pure functions of the histories, so a split is never stored: it is made again, the same. The easy
+mistake is to let the validation item of a test case go missing from its history, or a test item into training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from genrec.errors import DataError
+
+SplitName = Literal["leave-one-out", "global-time"]
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What one user took, oldest first.
+
+    Attributes:
+        user: the user's id; it keys outputs and never enters a prompt.
+        items: item ids, oldest first.
+        times: Unix seconds, one for each item; empty where the source has only an order.
+    """
+
+    user: str
+    items: tuple[str, ...]
+    times: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.times and len(self.times) != len(self.items):
+            raise DataError(f"a history of {len(self.items)} items has {len(self.times)} times; give one for each")
+
+    def until(self, length: int) -> History:
+        """Return the history's first `length` events."""
+        return History(self.user, self.items[:length], self.times[:length])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the history as plain JSON values; `from_json` is its inverse."""
+        return {"user": self.user, "items": list(self.items), "times": list(self.times)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> History:
+        """Build a history from what `to_json` returned."""
+        return cls(str(data["user"]), tuple(map(str, data["items"])), tuple(map(int, data.get("times", ()))))
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One question to a recommender: given the history, which item came next?"""
+
+    history: History
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A log divided for training, tuning and one final reading.
+
+    Attributes:
+        name: which rule made it.
+        train: histories to learn from.
+        valid: cases to tune on.
+        test: cases to report; their histories include the validation events.
+    """
+
+    name: SplitName
+    train: tuple[History, ...]
+    valid: tuple[Case, ...]
+    test: tuple[Case, ...]
+
+    def cases(self, name: Literal["valid", "test"]) -> tuple[Case, ...]:
+        """Return the cases of one part by its name."""
+        return self.valid if name == "valid" else self.test
+
+
+def leave_one_out(histories: Iterable[History]) -> Split:
+    """Hold out each user's last item for test and the one before it for validation.
+
+    Users with fewer than three events stay in training only, whole.
+    """
+    train, valid, test = [], [], []
+    for history in histories:
+        length = len(history.items)
+        if length < 3:
+            train.append(history)
+            continue
+        train.append(history.until(length - 2))
+        valid.append(Case(history.until(length - 2), history.items[length - 2]))
+        test.append(Case(history.until(length - 1), history.items[length - 1]))
+    return Split("leave-one-out", tuple(train), tuple(valid), tuple(test))
+
+
+def global_time(histories: Iterable[History], valid_share: float = 0.1, test_share: float = 0.1) -> Split:
+    """Split at two moments that are the same for all users, so that nothing is learnt from the future.
+
+    The last `test_share` of all events lies in the test window, the `valid_share` before it in the validation
+    window. A user's case in a window is their last event there; its history is everything before that event.
+
+    Args:
+        histories: histories with times.
+        valid_share: share of events in the validation window.
+        test_share: share of events in the test window.
+
+    Raises:
+        DataError: a history has no times, or the shares leave nothing to train on.
+    """
+    histories = tuple(histories)
+    if valid_share <= 0 or test_share <= 0 or valid_share + test_share >= 1:
+        raise DataError(f"shares must be positive and sum to less than 1; given {valid_share} and {test_share}")
+    times = sorted(time for history in histories for time in history.times)
+    if len(times) != sum(len(history.items) for history in histories):
+        raise DataError("a global-time split needs a time for every event; give a time column or use leave-one-out")
+    if not times:
+        raise DataError("a global-time split needs events; the log is empty")
+    valid_from = times[min(int(len(times) * (1 - valid_share - test_share)), len(times) - 1)]
+    test_from = times[min(int(len(times) * (1 - test_share)), len(times) - 1)]
+    train = tuple(part for history in histories if (part := _before(history, valid_from)).items)
+    valid = tuple(_last_case(_before(history, test_from), valid_from) for history in histories)
+    test = tuple(_last_case(history, test_from) for history in histories)
+    return Split("global-time", train, tuple(filter(None, valid)), tuple(filter(None, test)))
+
+
+def make_split(name: SplitName, histories: Iterable[History]) -> Split:
+    """Make the split of the given name, with its standard settings."""
+    return leave_one_out(histories) if name == "leave-one-out" else global_time(histories)
+
+
+def _before(history: History, moment: int) -> History:
+    return history.until(sum(time < moment for time in history.times))
+
+
+def _last_case(history: History, since: int) -> Case | None:
+    """Return the case of the history's last event if it happened since the moment and something came before it."""
+    last = len(history.items) - 1
+    if last < 1 or history.times[last] < since:
+        return None
+    return Case(history.until(last), history.items[last])

@@ -1,0 +1,1 @@
+"""Histories as text and tokens: templates and the one encoder."""

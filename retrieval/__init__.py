@@ -1,0 +1,1 @@
+"""From texts and tokens to items: encoders, index, grounding, trie."""

@@ -1,0 +1,1 @@
+"""Fine-tuning: recipes, backbones, examples, trainers."""
