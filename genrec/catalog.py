@@ -1,8 +1,8 @@
 """The catalogue: items, their labels, and their order.
 
-A label is the short unique text by which the language model names an item. It is the title, cut to whole
-words; where two items would share it, an attribute is added (year first), and where even that leaves them
-alike, a number. So items that share a title stay distinct items, by a rule that depends only on the catalogue.
+A label is the short unique text by which the language model names an item. It is the title, cut to its first
+words; where two cut titles would be the same, more words are kept; where the titles themselves are the same, an
+attribute is added (year first), and where even that leaves them alike, a number. So items that share a title stay distinct items, by a rule that depends only on the catalogue.
 
 The easy mistake: an item's row (its place in the catalogue) is only an address within one catalogue. What is
 saved, shown and passed between packages is the item's id.
@@ -21,8 +21,8 @@ from genrec.errors import DataError
 DISTINGUISHING_ATTRIBUTES = ("year", "release_year", "brand", "author", "artist")
 """Attributes tried, in this order, to tell apart two items that would share a label; then the others by name."""
 
-MAX_LABEL_WORDS = 16
-"""A longer title is cut to this many words in its label (never in `Item.title`)."""
+LABEL_WORDS = (8, 16, 32)
+"""A longer title is cut, in its label only, to the first of these word counts that sets it apart from the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +161,12 @@ def make_labels(items: Sequence[Item], taken: Iterable[str] = ()) -> list[str]:
         items: items with titles; their own labels are not read.
         taken: labels that are in use already and must not be given again.
     """
-    labels = [_shorten(clean_title(item.title)) for item in items]
+    titles = [clean_title(item.title).split(" ") for item in items]
     used = {normalise_label(label) for label in taken}
+    labels = [" ".join(words[: LABEL_WORDS[0]]) for words in titles]
+    for count in LABEL_WORDS[1:]:
+        for row in _clashing(labels, used):
+            labels[row] = " ".join(titles[row][:count])
     names = sorted({name for item in items for name in item.attributes})
     ordered = [name for name in DISTINGUISHING_ATTRIBUTES if name in names]
     ordered += [name for name in names if name not in DISTINGUISHING_ATTRIBUTES]
@@ -180,11 +184,6 @@ def make_labels(items: Sequence[Item], taken: Iterable[str] = ()) -> list[str]:
         labels[row] = candidate
         given.add(normalise_label(candidate))
     return labels
-
-
-def _shorten(title: str) -> str:
-    words = title.split(" ")
-    return title if len(words) <= MAX_LABEL_WORDS else " ".join(words[:MAX_LABEL_WORDS])
 
 
 def _clashing(labels: Sequence[str], used: set[str]) -> list[int]:

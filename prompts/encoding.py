@@ -1,0 +1,271 @@
+"""From text to token ids and labels: the only place that decides what is supervised.
+
+Pieces are tokenised one by one and concatenated, so an item's tokens are the same wherever it stands: in a prompt,
+in an answer, in the trie of the catalogue. A prompt that is too long loses its oldest items, whole; a title or an
+answer is never cut.
+
+The easy mistake is to let a title be more than text: `<|im_end|>` in a title is five ordinary tokens here, since
+items are encoded without special tokens; only template pieces may hold them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from prompts.template import PromptError, Template, TextTemplate
+
+Family = Literal["causal", "seq2seq"]
+
+IGNORED = -100
+"""The label of a token that is not supervised; torch's cross-entropy skips it."""
+
+_MARK = "\u241eITEMS\u241e"
+"""Stands for the items while a chat template is rendered around them; no title survives cleaning with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a model is given to answer.
+
+    Attributes:
+        input_ids: the prompt's tokens (the encoder's input in the seq2seq family).
+        kept: how many of the newest history items are in it.
+    """
+
+    input_ids: tuple[int, ...]
+    kept: int
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """What a model is trained on.
+
+    Attributes:
+        input_ids: the tokens (the encoder's input in the seq2seq family).
+        labels: causal: one label per input token, `IGNORED` where not supervised; seq2seq: the decoder's targets.
+    """
+
+    input_ids: tuple[int, ...]
+    labels: tuple[int, ...]
+
+    @property
+    def supervised(self) -> int:
+        """Number of supervised tokens."""
+        return sum(label != IGNORED for label in self.labels)
+
+
+@dataclass(slots=True)
+class PromptEncoder:
+    """Encodes histories with one template and one tokenizer.
+
+    Attributes:
+        template: the pieces.
+        tokenizer: any tokenizer of transformers.
+        family: causal or seq2seq, as the model's config says.
+        max_tokens: the longest prompt, and the longest training window; a model's context must hold this and one
+            answer.
+    """
+
+    template: Template
+    tokenizer: Any
+    family: Family = "causal"
+    max_tokens: int = 1024
+    _head: tuple[int, ...] = field(init=False, repr=False)
+    _cue: tuple[int, ...] = field(init=False, repr=False)
+    _separator: tuple[int, ...] = field(init=False, repr=False)
+    _terminator: tuple[int, ...] = field(init=False, repr=False)
+    _items: dict[str, tuple[int, ...]] = field(init=False, repr=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        template = self.template
+        if self.family == "seq2seq" and template.style != "one-target":
+            raise PromptError(
+                f"template {template.name!r} is whole-history; a seq2seq model needs a one-target template"
+            )
+        opening, cue = template.opening, template.cue
+        if template.chat:
+            opening, cue = self._chat_pieces()
+        starts, ends = special_habits(self.tokenizer)
+        bos = () if template.chat and opening.startswith(self.tokenizer.bos_token or "\0") else starts
+        self._head = (*bos, *self._pieces(opening))
+        self._separator = self._pieces(template.separator)
+        if not self._separator:
+            raise PromptError(
+                f"template {template.name!r}: this tokenizer drops the separator {template.separator!r}, so items "
+                "would run into each other; use a visible separator such as ' ;'"
+            )
+        self._cue = (*self._pieces(cue), *(ends if self.family == "seq2seq" else ()))
+        if template.style == "whole-history":
+            self._terminator = self._separator
+        elif self.tokenizer.eos_token_id is not None:
+            self._terminator = (int(self.tokenizer.eos_token_id),)
+        else:
+            raise PromptError("this tokenizer has no end-of-sequence token; use a whole-history template")
+
+    @property
+    def terminator(self) -> tuple[int, ...]:
+        """The tokens that end an answer."""
+        return self._terminator
+
+    def item(self, label: str) -> tuple[int, ...]:
+        """Return an item's tokens, the same wherever it stands.
+
+        Raises:
+            PromptError: the tokenizer has no tokens for this label.
+        """
+        if label not in self._items:
+            self.remember([label])
+        return self._items[label]
+
+    def answer(self, label: str) -> tuple[int, ...]:
+        """Return the tokens by which a model names an item: its own and the terminator."""
+        return self.item(label) + self._terminator
+
+    def answers(self, labels: Sequence[str]) -> list[tuple[int, ...]]:
+        """Return the answers of many labels, tokenised in one go: what the trie is made of."""
+        self.remember(labels)
+        return [self.answer(label) for label in labels]
+
+    def remember(self, labels: Sequence[str]) -> None:
+        """Tokenise many labels in one call, which is far faster than one by one.
+
+        Raises:
+            PromptError: the tokenizer has no tokens for a label.
+        """
+        new = [label for label in dict.fromkeys(labels) if label not in self._items]
+        if not new:
+            return
+        texts = [self.template.item_text(label) for label in new]
+        encoded = self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        for label, ids in zip(new, encoded, strict=True):
+            if not ids:
+                raise PromptError(
+                    f"this tokenizer has no tokens for the label {label[:60]!r}; give the item another title"
+                )
+            self._items[label] = tuple(ids)
+
+    def prompt(self, labels: Sequence[str]) -> Prompt:
+        """Return the prompt of a history; too long means that the oldest items go.
+
+        Args:
+            labels: the history's labels, oldest first.
+
+        Raises:
+            PromptError: the history is empty, or not even its newest item fits.
+        """
+        kept = self._fitting(labels)
+        items = [token for label in labels[len(labels) - kept :] for token in self.item(label) + self._separator]
+        return Prompt((*self._head, *items, *self._cue), kept)
+
+    def examples(self, labels: Sequence[str]) -> list[Example]:
+        """Return the training examples of one history, in the template's own style.
+
+        Args:
+            labels: the history's labels, oldest first; every one after the first is supervised exactly once.
+        """
+        if self.template.style == "whole-history":
+            return self._whole_history(labels)
+        return [self.one_target(labels[:place], labels[place]) for place in range(1, len(labels))]
+
+    def one_target(self, labels: Sequence[str], target: str) -> Example:
+        """Return the example of one question and its answer."""
+        question, answer = self.prompt(labels).input_ids, self.answer(target)
+        if self.family == "seq2seq":
+            return Example(question, answer)
+        return Example(question + answer, (IGNORED,) * len(question) + answer)
+
+    def _whole_history(self, labels: Sequence[str]) -> list[Example]:
+        """Cut a history into windows that fit; each later window opens with context that is not supervised again."""
+        lengths = [len(self.answer(label)) for label in labels]
+        room = self.max_tokens - len(self._head)
+        examples: list[Example] = []
+        done = 1
+        while done < len(labels):
+            first = done - self._count_fitting(lengths[:done], room // 2 if examples else room)
+            if first == done or sum(lengths[first : done + 1]) > room:
+                # Half the room holds no context item: take the newest alone, which must fit beside one target.
+                first = done - 1
+            last = done
+            while last < len(labels) and sum(lengths[first : last + 1]) <= room:
+                last += 1
+            if last == done:
+                raise PromptError(self._too_long(max(lengths[first : done + 1])))
+            examples.append(self._window(labels[first:last], done - first))
+            done = last
+        return examples
+
+    def _window(self, labels: Sequence[str], context: int) -> Example:
+        ids, targets = list(self._head), [IGNORED] * len(self._head)
+        for place, label in enumerate(labels):
+            tokens = self.answer(label)
+            ids += tokens
+            targets += tokens if place >= context else [IGNORED] * len(tokens)
+        return Example(tuple(ids), tuple(targets))
+
+    def _fitting(self, labels: Sequence[str]) -> int:
+        """Return how many of the newest labels fit in a prompt."""
+        if not labels:
+            raise PromptError("the history is empty; a prompt needs at least one item (see the cold-start template)")
+        room = self.max_tokens - len(self._head) - len(self._cue)
+        kept = self._count_fitting([len(self.item(label)) + len(self._separator) for label in labels], room)
+        if kept == 0:
+            raise PromptError(self._too_long(len(self.item(labels[-1]))))
+        return kept
+
+    @staticmethod
+    def _count_fitting(lengths: Sequence[int], room: int) -> int:
+        kept = 0
+        for length in reversed(lengths):
+            room -= length
+            if room < 0:
+                break
+            kept += 1
+        return kept
+
+    def _too_long(self, tokens: int) -> str:
+        return (
+            f"not even one item fits: an item of {tokens} tokens in a prompt of {self.max_tokens} "
+            f"({len(self._head) + len(self._cue)} of them the template's); raise max_tokens or shorten the title"
+        )
+
+    def _pieces(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"]) if text else ()
+
+    def _chat_pieces(self) -> tuple[str, str]:
+        """Return the text before and after the items when the whole is a user's turn in the chat template."""
+        content = self.template.opening + _MARK + self.template.cue
+        opening, cue = render_chat(self.tokenizer, content).split(_MARK)
+        return opening, cue
+
+
+def render_chat(tokenizer: Any, content: str) -> str:
+    """Return a user's turn, up to where the assistant's answer begins, in the tokenizer's own chat template.
+
+    Raises:
+        PromptError: the tokenizer has no chat template.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        raise PromptError("this tokenizer has no chat template; use a template without chat, for example 'instruction'")
+    turn = [{"role": "user", "content": content}]
+    return str(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
+
+
+def encode_text(template: TextTemplate, tokenizer: Any, values: dict[str, str]) -> tuple[int, ...]:
+    """Return the tokens of a text template's rendering, ready for free generation."""
+    text = template.render(values)
+    if template.chat and getattr(tokenizer, "chat_template", None):
+        text = render_chat(tokenizer, text)
+        return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return tuple(tokenizer(text)["input_ids"])
+
+
+def special_habits(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the special tokens that a tokenizer puts before and after a text, asked of the tokenizer itself."""
+    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
+    full = tokenizer("a")["input_ids"]
+    for start in range(len(full) - len(plain) + 1):
+        if full[start : start + len(plain)] == plain:
+            return tuple(full[:start]), tuple(full[start + len(plain) :])
+    raise PromptError("this tokenizer encodes a text differently beside special tokens; it cannot be used")
