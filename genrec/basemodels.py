@@ -81,7 +81,10 @@ def starter_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """Return where genrec keeps what it can make again: `$GENREC_CACHE`, else `$XDG_CACHE_HOME/genrec`, else `~/.cache/genrec`."""
+    """Return where genrec keeps what it can make again.
+
+    That is `$GENREC_CACHE`, else `$XDG_CACHE_HOME/genrec`, else `~/.cache/genrec`.
+    """
     if own := os.environ.get("GENREC_CACHE"):
         return Path(own)
     base = os.environ.get("XDG_CACHE_HOME")
