@@ -73,6 +73,11 @@ def test_what_was_wrong_with_the_answers_is_counted():
     assert values(report, "genrec")["mrr@2"] == (1 + 1 / 2 + 0 + 1 / 2) / 4
 
 
+def test_a_list_with_the_whole_of_a_tiny_catalogue_is_not_short():
+    every = [list(CATALOG.ids)] * 4
+    assert judge({"genrec": every}, ks=(20,)).answers["genrec"].short == 0
+
+
 def test_repeating_the_target_earns_no_more_than_listing_it_once():
     many = judge({"genrec": [[case.target] * 20 for case in CASES]}, ks=(20,))
     assert values(many, "genrec")["ndcg@20"] == values(many, "genrec")["hr@20"] == 1

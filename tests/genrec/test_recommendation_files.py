@@ -44,6 +44,12 @@ def test_flat_tables(tmp_path, suffix):
     assert read_recommendations(path) == WANTED
 
 
+def test_a_byte_order_mark_is_no_part_of_the_data(tmp_path):
+    row = json.dumps({"user": "7", "recommendations": [{"item": "x"}]})
+    assert read_recommendations(write(tmp_path / "r.jsonl", "\ufeff" + row)) == {"7": ("x",)}
+    assert read_recommendations(write(tmp_path / "r.csv", "\ufeffuser,item,rank\n7,x,1\n")) == {"7": ("x",)}
+
+
 def test_leading_zeros_of_ids_survive(tmp_path):
     assert read_recommendations(write(tmp_path / "r.csv", "user,item,rank\n007,010,1\n")) == {"007": ("010",)}
 
