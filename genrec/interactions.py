@@ -1,0 +1,211 @@
+"""Prepared data: a catalogue and a history for every user, made once, saved, and read by everything else.
+
+`prepare` makes it from files or from a named source; `save_prepared` and `load_prepared` keep it in a folder. The
+split is a pure function of the histories, so only its name is saved.
+
+A data folder holds `items.jsonl` (one item per line, catalogue order), `histories.parquet` (user, items, times; one
+row per user, users in ascending order), `report.json` and the manifest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import polars as pl
+
+from genrec.artefacts import new_folder, read_json, read_manifest, write_json
+from genrec.catalog import Catalog, Item, normalise_label
+from genrec.cleaning import Cleaning, CleanLog, clean, make_histories
+from genrec.data_report import QUANTILES, DataReport
+from genrec.errors import ArtefactError, DataError
+from genrec.raw_data import Columns, RawData, read_files
+from genrec.sources import read_source
+from genrec.splits import History, Split, SplitName, make_split
+
+ITEMS, HISTORIES, REPORT = "items.jsonl", "histories.parquet", "report.json"
+
+USERS_PER_ROW_GROUP = 1024
+"""Users written together, so that a reader of a part of the users reads little else."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedData:
+    """A catalogue, the histories over it, and how they were made.
+
+    Attributes:
+        catalog: every item that can be recommended.
+        histories: one per user, in ascending order of user id; events oldest first, equal times in file order.
+        split_name: which rule divides the histories.
+        report: what was read and what was left out.
+    """
+
+    catalog: Catalog
+    histories: tuple[History, ...]
+    split_name: SplitName
+    report: DataReport
+
+    def split(self) -> Split:
+        """Divide the histories; the same every time."""
+        return make_split(self.split_name, self.histories)
+
+
+def prepare(
+    *,
+    interactions: Path | None = None,
+    items: Path | None = None,
+    dataset: str | None = None,
+    columns: Columns | None = None,
+    cleaning: Cleaning | None = None,
+    split: SplitName = "leave-one-out",
+) -> PreparedData:
+    """Read, clean and order a log and its catalogue.
+
+    Args:
+        interactions: the log's file; goes with `items`.
+        items: the catalogue's file.
+        dataset: instead of the two files, a named source: `NAME` or `NAME:PATH`.
+        columns: the files' column names; those left out are guessed.
+        cleaning: what to leave out; by default only exact duplicates.
+        split: how the histories will be divided.
+
+    Raises:
+        DataError: a file, a column or a row is not what it should be, or nothing is left.
+    """
+    cleaning = cleaning or Cleaning()
+    if split not in get_args(SplitName):
+        raise DataError(f"there is no split {split!r}; expected one of {', '.join(get_args(SplitName))}")
+    if dataset is not None:
+        if interactions or items or columns not in (None, Columns()):
+            raise DataError("a named source brings its own files and columns; give either it or your own, not both")
+        raw = read_source(dataset)
+    elif interactions is None or items is None:
+        raise DataError("give both --interactions and --items, or a named source with --dataset")
+    else:
+        with_rating = cleaning.min_rating is not None
+        raw = read_files(interactions, items, columns or Columns(), with_rating, cleaning.skip_bad_rows)
+    return _prepared(raw, clean(raw, cleaning), split)
+
+
+def save_prepared(data: PreparedData, folder: Path) -> None:
+    """Write prepared data to a folder, whole or not at all.
+
+    Raises:
+        ArtefactError: the folder is something else already, or cannot be written.
+    """
+    report = data.report
+    details = {
+        "split": data.split_name,
+        "users": report.users,
+        "items": report.items,
+        "interactions": report.interactions,
+    }
+    with new_folder(folder, "data", details) as work:
+        with (work / ITEMS).open("w", encoding="utf-8", newline="\n") as file:
+            for item in data.catalog:
+                file.write(json.dumps(item.to_json(), ensure_ascii=False) + "\n")
+        _histories_frame(data.histories).write_parquet(work / HISTORIES, row_group_size=USERS_PER_ROW_GROUP)
+        write_json(work / REPORT, report.to_json())
+
+
+def load_prepared(folder: Path) -> PreparedData:
+    """Read what `save_prepared` wrote.
+
+    Raises:
+        ArtefactError: the folder is missing, unfinished, damaged or of another kind.
+    """
+    manifest = read_manifest(folder, "data")
+    if manifest.get("split") not in get_args(SplitName):
+        raise ArtefactError(f"{folder} names the split {manifest.get('split')!r}; prepare the data again")
+    try:
+        with (folder / ITEMS).open(encoding="utf-8") as file:
+            catalog = Catalog(Item.from_json(json.loads(line)) for line in file)
+        report = DataReport.from_json(read_json(folder / REPORT))
+        frame = pl.read_parquet(folder / HISTORIES, glob=False)
+        histories = tuple(_histories(frame, catalog))
+    except (OSError, KeyError, TypeError, ValueError, DataError, pl.exceptions.PolarsError) as error:
+        raise ArtefactError(f"{folder} cannot be read ({error}); it is damaged, prepare the data again") from error
+    return PreparedData(catalog, histories, manifest["split"], report)
+
+
+def iter_histories(folder: Path, batch: int = USERS_PER_ROW_GROUP) -> Iterator[History]:
+    """Read the histories of a data folder, a batch of users at a time, so that memory does not grow with their number.
+
+    Args:
+        folder: a data folder.
+        batch: users held at a time; multiples of 1,024 are read fastest.
+
+    Raises:
+        ArtefactError: the folder is missing, unfinished, damaged or of another kind.
+    """
+    users = read_manifest(folder, "data")["users"]
+    for start in range(0, users, batch):
+        yield from _histories(pl.scan_parquet(folder / HISTORIES, glob=False).slice(start, batch).collect())
+
+
+def _prepared(raw: RawData, log: CleanLog, split: SplitName) -> PreparedData:
+    data = PreparedData(log.catalog, make_histories(log), split, _report(raw.source, log))
+    parts = data.split()
+    report = replace(
+        data.report,
+        train_histories=len(parts.train),
+        valid_cases=len(parts.valid),
+        test_cases=len(parts.test),
+        notes=(*data.report.notes, f"the split is {split}"),
+    )
+    return replace(data, report=report)
+
+
+def _report(source: str, log: CleanLog) -> DataReport:
+    """Report on a clean log; the split's counts are still to be filled in."""
+    lengths = np.bincount(log.user, minlength=len(log.users))
+    titles: dict[str, list[str]] = {}
+    for item in log.catalog:
+        titles.setdefault(normalise_label(item.title), []).append(item.title)
+    shared = [group for group in titles.values() if len(group) > 1]
+    seconds = log.seconds
+    ties = None
+    if seconds is not None:
+        neighbours = log.user[1:] == log.user[:-1]
+        ties = float((seconds[1:] == seconds[:-1])[neighbours].mean()) if neighbours.any() else 0.0
+    return DataReport(
+        source=source,
+        users=len(log.users),
+        items=len(log.catalog),
+        interactions=len(log.user),
+        duplicate_titles=sum(map(len, shared)),
+        duplicate_title_examples=tuple(group[0] for group in shared[:3]),
+        tie_share=ties,
+        repeated_events=log.repeated,
+        items_never_taken=len(log.catalog) - len(np.unique(log.item)),
+        one_item_histories=int((lengths == 1).sum()),
+        history_lengths=tuple(int(length) for length in np.quantile(lengths, QUANTILES, method="lower")),
+        first_time=None if seconds is None else int(seconds.min()),
+        last_time=None if seconds is None else int(seconds.max()),
+        train_histories=0,
+        valid_cases=0,
+        test_cases=0,
+        dropped=log.dropped,
+        notes=log.notes,
+    )
+
+
+def _histories_frame(histories: Iterable[History]) -> pl.DataFrame:
+    histories = tuple(histories)
+    columns = [
+        pl.Series("user", [history.user for history in histories], dtype=pl.String),
+        pl.Series("items", [history.items for history in histories], dtype=pl.List(pl.String)),
+        pl.Series("times", [history.times for history in histories], dtype=pl.List(pl.Int64)),
+    ]
+    return pl.DataFrame(columns)
+
+
+def _histories(frame: pl.DataFrame, catalog: Catalog | None = None) -> Iterator[History]:
+    """Yield the histories of a frame; with a catalogue, item ids are checked against it and share its strings."""
+    ids = None if catalog is None else {item_id: item_id for item_id in catalog.ids}
+    for user, items, times in frame.iter_rows():
+        yield History(user, tuple(items if ids is None else map(ids.__getitem__, items)), tuple(times))
