@@ -7,6 +7,7 @@ not as a strange recommendation.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -21,6 +22,9 @@ from genrec.errors import ArtefactError
 
 MANIFEST = "genrec.json"
 FORMAT_VERSION = 1
+
+UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG})
+"""System errors that mean that a place cannot be written."""
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -58,6 +62,24 @@ def read_json(path: Path) -> Any:
         raise ArtefactError(f"{path} is not valid JSON ({error}); the folder is damaged, make it again") from error
 
 
+def check_target(target: Path, kind: str) -> None:
+    """Check that `new_folder` could put a folder in place, and leave nothing behind; call it before long work.
+
+    Raises:
+        ArtefactError: the target is something else, or cannot be written.
+    """
+    target = target.resolve()
+    if target.exists() and not _is_replaceable(target, kind):
+        raise ArtefactError(f"{target} exists and is not a genrec {kind} folder; choose another --out or move it away")
+    parent = target.parent
+    while not parent.exists() and parent != parent.parent:
+        parent = parent.parent
+    try:
+        Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=parent)).rmdir()
+    except OSError as error:
+        raise ArtefactError(f"cannot write to {parent}: {error.strerror}; choose another --out") from error
+
+
 @contextmanager
 def new_folder(target: Path, kind: str, details: Mapping[str, Any]) -> Iterator[Path]:
     """Build a folder aside and put it in place when the block ends without an error.
@@ -73,8 +95,8 @@ def new_folder(target: Path, kind: str, details: Mapping[str, Any]) -> Iterator[
     Raises:
         ArtefactError: the target is something else, or cannot be written.
     """
-    if target.exists() and not _is_replaceable(target, kind):
-        raise ArtefactError(f"{target} exists and is not a genrec {kind} folder; choose another --out or move it away")
+    check_target(target, kind)
+    target = target.resolve()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
@@ -85,11 +107,14 @@ def new_folder(target: Path, kind: str, details: Mapping[str, Any]) -> Iterator[
         write_manifest(work, kind, details)
         # mkdtemp makes a private folder; a finished one has the permissions any new folder has.
         work.chmod(0o777 & ~_umask())
-        if target.exists():
-            shutil.rmtree(target)
-        work.replace(target)
+        _put_in_place(work, target)
     except OSError as error:
-        raise ArtefactError(f"cannot write {target}: {error.strerror or error}; free some space") from error
+        # An error of another kind belongs to what the block did, such as reading a file that is not there.
+        if error.errno not in UNWRITABLE:
+            raise
+        raise ArtefactError(
+            f"cannot write {target}: {error.strerror}; free some space or choose another --out"
+        ) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -128,8 +153,13 @@ def read_manifest(folder: Path, kind: str, verify: bool = True) -> dict[str, Any
             f"{folder} has format version {manifest.get('format_version')}, this genrec reads {FORMAT_VERSION}; "
             "make the folder again or use the genrec that made it"
         )
+    files = manifest.get("files")
+    if not isinstance(files, dict) or not all(map(_is_entry, files.values())):
+        raise ArtefactError(
+            f"{folder / MANIFEST} does not list the folder's files; it is damaged, make the folder again"
+        )
     if verify:
-        for name, entry in manifest.get("files", {}).items():
+        for name, entry in files.items():
             _check_file(folder / name, entry)
     return manifest
 
@@ -140,11 +170,31 @@ def fingerprint(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _is_entry(entry: object) -> bool:
+    return isinstance(entry, dict) and entry.keys() >= {"bytes", "sha256"}
+
+
 def _check_file(path: Path, entry: Mapping[str, Any]) -> None:
     if not path.is_file():
         raise ArtefactError(f"{path} is missing; the folder is damaged, make it again")
     if path.stat().st_size != entry["bytes"] or fingerprint(path) != entry["sha256"]:
         raise ArtefactError(f"{path} is not the file that was written; the folder is damaged, make it again")
+
+
+def _put_in_place(work: Path, target: Path) -> None:
+    """Move a finished folder to its target; an older one there is moved aside first, and deleted last."""
+    old = None
+    if target.exists():
+        old = work.with_name(f"{work.name}.old")
+        target.replace(old)
+    try:
+        work.replace(target)
+    except OSError:
+        if old is not None:
+            old.replace(target)
+        raise
+    if old is not None:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _is_replaceable(target: Path, kind: str) -> bool:

@@ -2,7 +2,8 @@
 
 A label is the short unique text by which the language model names an item. It is the title, cut to its first
 words; where two cut titles would be the same, more words are kept; where the titles themselves are the same, an
-attribute is added (year first), and where even that leaves them alike, a number. So items that share a title stay distinct items, by a rule that depends only on the catalogue.
+attribute is added (year first), and where even that leaves them alike, a number. So items that share a title stay
+distinct items, by a rule that depends only on the catalogue.
 
 The easy mistake: an item's row (its place in the catalogue) is only an address within one catalogue. What is
 saved, shown and passed between packages is the item's id.
@@ -11,9 +12,12 @@ saved, shown and passed between packages is the item's id.
 from __future__ import annotations
 
 import html
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 from genrec.errors import DataError
@@ -87,10 +91,7 @@ class Catalog:
         Raises:
             DataError: an id is given twice, or a title is empty.
         """
-        items = tuple(items)
-        for item in items:
-            if not item.title.strip():
-                raise DataError(f"item {item.id!r} has an empty title; give it one or leave the item out")
+        items = _titled(items)
         labels = make_labels(items)
         return cls(replace(item, label=label) for item, label in zip(items, labels, strict=True))
 
@@ -137,16 +138,26 @@ class Catalog:
         return [self.row(item_id) for item_id in item_ids]
 
     def with_items(self, new: Iterable[Item]) -> Catalog:
-        """Return a catalogue with items appended; labels already given stay as they are."""
-        new = tuple(new)
+        """Return a catalogue with items appended; labels already given stay as they are.
+
+        Raises:
+            DataError: an id is given twice, or a title is empty.
+        """
+        new = _titled(new)
         labels = make_labels(new, taken=[item.label for item in self._items])
         added = [replace(item, label=label) for item, label in zip(new, labels, strict=True)]
         return Catalog((*self._items, *added))
 
 
 def clean_title(text: str) -> str:
-    """Return the text with HTML entities resolved and white space (line breaks included) collapsed."""
-    return " ".join(html.unescape(text).split())
+    """Return the text in one line, as people read it.
+
+    HTML entities are resolved, letters and their accents are composed (Unicode NFC), white space (line breaks
+    included) is collapsed, and control characters and halves of characters are taken out.
+    """
+    # Twice, since catalogues that went through two systems hold "&amp;quot;".
+    text = html.unescape(html.unescape(text)) if "&" in text else text
+    return _UNPRINTABLE.sub("", " ".join(unicodedata.normalize("NFC", text).split()))
 
 
 def normalise_label(text: str) -> str:
@@ -161,34 +172,84 @@ def make_labels(items: Sequence[Item], taken: Iterable[str] = ()) -> list[str]:
         items: items with titles; their own labels are not read.
         taken: labels that are in use already and must not be given again.
     """
-    titles = [clean_title(item.title).split(" ") for item in items]
+    titles = [clean_title(item.title) for item in items]
     used = {normalise_label(label) for label in taken}
-    labels = [" ".join(words[: LABEL_WORDS[0]]) for words in titles]
+    labels = [_cut(title, LABEL_WORDS[0]) for title in titles]
     for count in LABEL_WORDS[1:]:
-        for row in _clashing(labels, used):
-            labels[row] = " ".join(titles[row][:count])
-    names = sorted({name for item in items for name in item.attributes})
+        for row in chain.from_iterable(_clashing(labels, used)):
+            labels[row] = _cut(titles[row], count)
+    names = sorted({name for item in items for name in item.attributes if not _IDENTIFIER.search(name)})
     ordered = [name for name in DISTINGUISHING_ATTRIBUTES if name in names]
     ordered += [name for name in names if name not in DISTINGUISHING_ATTRIBUTES]
     for name in ordered:
-        for row in _clashing(labels, used):
-            value = clean_title(items[row].attributes.get(name, ""))
-            if value and len(value.split()) <= 4:
-                labels[row] = f"{labels[row]} ({value})"
-    given = set(used)
-    for row in range(len(items)):
-        candidate, number = labels[row], 1
+        groups = _clashing(labels, used)
+        if not groups:
+            break
+        for rows in groups:
+            values = [_short_value(items[row].attributes.get(name, "")) for row in rows]
+            # A value that all of them share would make the labels longer and no more distinct.
+            if len(set(values)) > 1 or normalise_label(labels[rows[0]]) in used:
+                for row, value in zip(rows, values, strict=True):
+                    labels[row] = f"{labels[row]} ({value})" if value else labels[row]
+    return _numbered(labels, used)
+
+
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_IDENTIFIER = re.compile(r"(?i)(^|[_\W])(id|url|link|image|asin|isbn|sku|ean|upc)$")
+"""Attributes that name or show an item without saying anything about it; they never enter a label."""
+
+
+def _titled(items: Iterable[Item]) -> tuple[Item, ...]:
+    items = tuple(items)
+    for item in items:
+        if not clean_title(item.title):
+            raise DataError(f"item {item.id!r} has an empty title; give it one or leave the item out")
+    return items
+
+
+def _cut(title: str, words: int) -> str:
+    """Return the title's first words, without a bracket left open or a comma left hanging.
+
+    A word counts for at most 12 characters, so that a title in a script without blanks is cut too.
+    """
+    text = " ".join(title.split(" ")[:words])
+    limit = 12 * words
+    if len(text) > limit:
+        end = limit
+        while end > 1 and (unicodedata.category(text[end])[0] == "M" or "\u200d" in text[end - 1 : end + 1]):
+            end -= 1  # never between a letter and its accent, or within an emoji of several parts
+        blank = text.rfind(" ", 0, end + 1)
+        text = text[: blank if blank > 0 else end]
+    if len(text) == len(title):
+        return title
+    if text.count("(") > text.count(")"):
+        text = text[: text.rindex("(")] or text
+    return text.rstrip(" ,;:/&-\u2013\u2014") or text
+
+
+def _short_value(text: str) -> str:
+    """Return an attribute's value if it is short enough to stand in a label, else nothing."""
+    value = clean_title(text)
+    return value if len(value.split()) <= 4 and len(value) <= 40 else ""
+
+
+def _clashing(labels: Sequence[str], used: set[str]) -> list[list[int]]:
+    """Return the rows that share a label with each other or with a label in use, one group per label."""
+    groups: dict[str, list[int]] = {}
+    for row, label in enumerate(labels):
+        groups.setdefault(normalise_label(label), []).append(row)
+    return [rows for label, rows in groups.items() if len(rows) > 1 or label in used]
+
+
+def _numbered(labels: Sequence[str], used: set[str]) -> list[str]:
+    """Return the labels with a number added to each that an earlier one, or one in use, has already."""
+    given, result, last = set(used), [], Counter[str]()
+    for label in labels:
+        candidate = label
         while normalise_label(candidate) in given:
-            number += 1
-            candidate = f"{labels[row]} ({number})"
-        labels[row] = candidate
+            # The count goes on where it stopped, or a thousand namesakes would take a million steps.
+            last[normalise_label(label)] += 1
+            candidate = f"{label} ({last[normalise_label(label)] + 1})"
         given.add(normalise_label(candidate))
-    return labels
-
-
-def _clashing(labels: Sequence[str], used: set[str]) -> list[int]:
-    """Return the rows whose label another row has, or which is taken."""
-    counts = Counter(normalise_label(label) for label in labels)
-    return [
-        row for row, label in enumerate(labels) if counts[normalise_label(label)] > 1 or normalise_label(label) in used
-    ]
+        result.append(candidate)
+    return result

@@ -32,7 +32,16 @@ GENRES = (
     "Documentary",
     "Drama",
     "Fantasy",
-) + ("Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western")
+    "Film-Noir",
+    "Horror",
+    "Musical",
+    "Mystery",
+    "Romance",
+    "Sci-Fi",
+    "Thriller",
+    "War",
+    "Western",
+)
 """The 19 flags at the end of a row of MovieLens-100k's `u.item`, in their order."""
 
 _ARTICLES = "The|A|An|Les|Le|La|L'|Il|El|Los|Las|Das|Der|Die|O"

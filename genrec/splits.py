@@ -6,9 +6,13 @@ mistake is to let the validation item of a test case go missing from its history
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal
+
+import numpy as np
 
 from genrec.errors import DataError
 
@@ -105,18 +109,24 @@ def global_time(histories: Iterable[History], valid_share: float = 0.1, test_sha
         test_share: share of events in the test window.
 
     Raises:
-        DataError: a history has no times, or the shares leave nothing to train on.
+        DataError: a history has no times or is not in time order, or equal times leave a window or training empty.
     """
     histories = tuple(histories)
     if valid_share <= 0 or test_share <= 0 or valid_share + test_share >= 1:
         raise DataError(f"shares must be positive and sum to less than 1; given {valid_share} and {test_share}")
-    times = sorted(time for history in histories for time in history.times)
-    if len(times) != sum(len(history.items) for history in histories):
+    if any(len(history.times) != len(history.items) for history in histories):
         raise DataError("a global-time split needs a time for every event; give a time column or use leave-one-out")
-    if not times:
+    # Cutting a history at a moment supposes that it is in time order; in any other, the future would be learnt from.
+    if any(list(history.times) != sorted(history.times) for history in histories):
+        raise DataError("a global-time split needs histories in time order; prepare the data again")
+    times = np.fromiter(chain.from_iterable(history.times for history in histories), dtype=np.int64)
+    if not times.size:
         raise DataError("a global-time split needs events; the log is empty")
-    valid_from = times[min(int(len(times) * (1 - valid_share - test_share)), len(times) - 1)]
-    test_from = times[min(int(len(times) * (1 - test_share)), len(times) - 1)]
+    times.sort()
+    valid_from = int(times[min(int(len(times) * (1 - valid_share - test_share)), len(times) - 1)])
+    test_from = int(times[min(int(len(times) * (1 - test_share)), len(times) - 1)])
+    if valid_from == times[0] or valid_from == test_from:
+        raise DataError("too many events share one time for a global-time split; use leave-one-out")
     train = tuple(part for history in histories if (part := _before(history, valid_from)).items)
     valid = tuple(_last_case(_before(history, test_from), valid_from) for history in histories)
     test = tuple(_last_case(history, test_from) for history in histories)
@@ -129,7 +139,7 @@ def make_split(name: SplitName, histories: Iterable[History]) -> Split:
 
 
 def _before(history: History, moment: int) -> History:
-    return history.until(sum(time < moment for time in history.times))
+    return history.until(bisect_left(history.times, moment))
 
 
 def _last_case(history: History, since: int) -> Case | None:

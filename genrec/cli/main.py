@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from genrec.cli.prepare import prepare
 from genrec.errors import GenrecError
 
 app = typer.Typer(
@@ -33,6 +34,9 @@ def options(
     if debug:
         os.environ["GENREC_DEBUG"] = "1"
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+
+
+app.command("prepare")(prepare)
 
 
 def run() -> None:

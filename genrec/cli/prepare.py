@@ -1,0 +1,67 @@
+"""`genrec prepare`: a log and a catalogue become a data folder, and a report of what they hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+ColumnOption = Annotated[str | None, typer.Option(show_default="guessed", rich_help_panel="Columns")]
+SplitChoice = Literal["leave-one-out", "global-time"]
+
+
+def prepare(
+    out: Annotated[Path, typer.Option(help="The data folder to make.")],
+    interactions: Annotated[
+        Path | None, typer.Option(help="The log: who took what when. CSV, TSV, Parquet or JSON Lines, by its suffix.")
+    ] = None,
+    items: Annotated[
+        Path | None, typer.Option(help="The catalogue: ids, titles and whatever else; the other columns are kept.")
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME[:PATH]", help="A named source instead: ml-100k, or amazon-beauty:PATH."),
+    ] = None,
+    user_column: ColumnOption = None,
+    item_column: ColumnOption = None,
+    time_column: ColumnOption = None,
+    rating_column: ColumnOption = None,
+    id_column: ColumnOption = None,
+    title_column: ColumnOption = None,
+    category_column: ColumnOption = None,
+    min_rating: Annotated[float | None, typer.Option(help="Leave out ratings below this.", show_default="all")] = None,
+    k_core: Annotated[int, typer.Option(help="Leave out users and items with fewer events, repeatedly.", min=0)] = 0,
+    keep_repeats: Annotated[
+        bool, typer.Option("--keep-repeats/--drop-repeats", help="An item that its user had taken before.")
+    ] = True,
+    skip_bad_rows: Annotated[
+        bool, typer.Option("--skip-bad-rows", help="Leave out rows that cannot be used, and report them.")
+    ] = False,
+    split: Annotated[SplitChoice, typer.Option(help="How histories are divided for tuning and testing.")] = (
+        "leave-one-out"
+    ),
+) -> None:
+    """Read a log and a catalogue, clean them, and write a data folder.
+
+    Column names are guessed where they are not given, and the guess is printed. Equal times keep the order of the
+    file. Rows that cannot be used stop the command with their line numbers, unless --skip-bad-rows is given.
+    """
+    from genrec.artefacts import check_target
+    from genrec.cleaning import Cleaning
+    from genrec.interactions import prepare as prepare_data
+    from genrec.interactions import save_prepared
+    from genrec.raw_data import Columns
+
+    check_target(out, "data")  # before the work, not after it
+    data = prepare_data(
+        interactions=interactions,
+        items=items,
+        dataset=dataset,
+        columns=Columns(user_column, item_column, time_column, rating_column, id_column, title_column, category_column),
+        cleaning=Cleaning(min_rating, k_core, keep_repeats, skip_bad_rows),
+        split=split,
+    )
+    save_prepared(data, out)
+    typer.echo(data.report.to_text())
+    typer.echo(f"  written to {out}")
