@@ -1,0 +1,171 @@
+"""Attention in which many beams share one prompt: its keys and values are held once per user.
+
+`transformers` lets a model's attention be replaced by name. Ours sees each beam's own few tokens as the cache and
+the user's prompt beside it. Scores against both are laid next to each other before one softmax, so nothing of the
+prompt is ever copied per beam, and the beams of a user (and the query heads of a group) become the rows of one
+matrix product.
+
+The easy mistake is to trust the model's mask here: the model knows only the beam's own tokens. Padding of prompts
+and sliding windows are handled in this file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+SHARED_PROMPT = "genrec_shared_prompt"
+"""The attention's name, as `attn_implementation`."""
+
+
+@dataclass(slots=True)
+class SharedPrompt:
+    """What the beams of a batch of users share.
+
+    Attributes:
+        keys: per layer, [users, key heads, prompt tokens, head size]; empty in the seq2seq family, where the
+            cross-attention's cache has this shape already.
+        values: likewise.
+        lengths: int64 [users]; true prompt lengths, the rest being padding on the right.
+        padded: whether any prompt is padded, so that a mask is needed.
+    """
+
+    keys: list[Tensor]
+    values: list[Tensor]
+    lengths: Tensor
+    padded: bool
+    layers_seen: set[int] = field(default_factory=set)
+
+    def hidden_positions(self, size: int) -> Tensor | None:
+        """Return a bool mask [users, 1, 1, size], true where a prompt is padding, or None where none is."""
+        if not self.padded:
+            return None
+        return (torch.arange(size, device=self.lengths.device) >= self.lengths[:, None])[:, None, None, :]
+
+
+def shared_prompt_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    shared_prompt: SharedPrompt | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """Attend to the beam's own tokens and to the prompt that it shares; the standard attention where nothing is shared.
+
+    Args:
+        module: the attention layer.
+        query: [beams, heads, 1, head size], the beams of one user next to each other.
+        key: [beams, key heads, own tokens, head size]; or the shared [users, ...] in cross-attention.
+        value: likewise.
+        attention_mask: the model's own mask; used only where nothing is shared.
+        scaling: factor on the scores.
+        dropout: always 0 in decoding.
+        shared_prompt: the prompts; passed through the model's forward as a keyword.
+        kwargs: `position_bias` (T5), `softcap` (Gemma), `sliding_window`.
+
+    Returns:
+        The output [beams, 1, heads, head size], and no weights.
+    """
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if shared_prompt is None:
+        if kwargs.get("softcap") is not None:
+            return _softcapped(query, key, value, attention_mask, scale, kwargs["softcap"])
+        output: tuple[Tensor, Tensor | None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+        )
+        return output
+    users = len(shared_prompt.lengths)
+    layer = int(module.layer_idx)  # type: ignore[arg-type]
+    shared_prompt.layers_seen.add(layer)
+    if shared_prompt.keys:
+        prompt_key, prompt_value = shared_prompt.keys[layer], shared_prompt.values[layer]
+        own: tuple[Tensor, Tensor] | None = (key, value)
+    elif getattr(module, "is_cross_attention", not getattr(module, "is_causal", True)):
+        prompt_key, prompt_value, own = key, value, None
+    else:
+        return _own_only(query, key, value, scale, kwargs.get("position_bias"))
+    beams, heads, _, size = query.shape
+    groups = prompt_key.shape[1]
+    # [beams, heads, 1, size] -> [users, key heads, beams of the user x heads of the group, size]
+    rows = query.view(users, beams // users, groups, heads // groups, size).transpose(1, 2).flatten(2, 3)
+    scores = (rows @ prompt_key.transpose(2, 3)).float() * scale
+    own_scores = None
+    if own is not None:
+        grouped = query.view(beams, groups, heads // groups, size)
+        own_scores = (grouped @ own[0].transpose(2, 3)).float() * scale
+        own_scores = _to_rows(own_scores, users)
+    scores = _soften(scores, own_scores, kwargs.get("softcap"))
+    prompt_size = prompt_key.shape[2]
+    hidden = _hidden(shared_prompt, prompt_size, 0 if own is None else own[0].shape[2], kwargs.get("sliding_window"))
+    if hidden is not None:
+        scores[..., :prompt_size].masked_fill_(hidden, torch.finfo(scores.dtype).min)
+    weights = scores.softmax(dim=-1).to(query.dtype)
+    attended = _to_beams(weights[..., :prompt_size] @ prompt_value, beams)
+    if own is not None:
+        attended = attended + _to_beams(weights[..., prompt_size:], beams) @ own[1]
+    return attended.reshape(beams, 1, heads, size), None
+
+
+def _own_only(query: Tensor, key: Tensor, value: Tensor, scale: float, bias: Tensor | None) -> tuple[Tensor, None]:
+    """A decoder's self-attention in the seq2seq family: nothing of the prompt is in it."""
+    scores = (query @ key.transpose(2, 3)).float() * scale
+    if bias is not None:
+        scores = scores + bias
+    output = scores.softmax(dim=-1).to(query.dtype) @ value
+    return output.transpose(1, 2), None
+
+
+def _softcapped(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, softcap: float
+) -> tuple[Tensor, None]:
+    """Standard attention for models that cap their scores (Gemma 2), which torch's fused attention cannot do."""
+    grouped = query.view(query.shape[0], key.shape[1], -1, *query.shape[2:])
+    scores = torch.tanh((grouped @ key.unsqueeze(2).transpose(3, 4)).float() * (scale / softcap)) * softcap
+    if mask is None:
+        mask = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device).tril(
+            key.shape[2] - query.shape[2]
+        )[None, None]
+    scores = scores.masked_fill(~mask[:, :, None], torch.finfo(scores.dtype).min)
+    output = scores.softmax(dim=-1).to(query.dtype) @ value.unsqueeze(2)
+    return output.flatten(1, 2).transpose(1, 2), None
+
+
+def _to_rows(scores: Tensor, users: int) -> Tensor:
+    """[beams, key heads, group, any] -> [users, key heads, beams of the user x group, any]."""
+    beams, groups, group, size = scores.shape
+    return scores.view(users, beams // users, groups, group, size).transpose(1, 2).flatten(2, 3)
+
+
+def _to_beams(rows: Tensor, beams: int) -> Tensor:
+    """[users, key heads, beams of the user x group, any] -> [beams, key heads, group, any]."""
+    users, groups, _, size = rows.shape
+    return rows.view(users, groups, beams // users, -1, size).transpose(1, 2).flatten(0, 1)
+
+
+def _soften(scores: Tensor, own: Tensor | None, softcap: float | None) -> Tensor:
+    joined = scores if own is None else torch.cat((scores, own), dim=-1)
+    return joined if softcap is None else torch.tanh(joined / softcap) * softcap
+
+
+def _hidden(shared: SharedPrompt, size: int, own: int, window: int | None) -> Tensor | None:
+    """Return which prompt tokens a beam must not see: padding, and what has left a sliding window."""
+    hidden = shared.hidden_positions(size)
+    if window is None or own == 0 or size + own <= window:
+        return hidden
+    oldest = (shared.lengths + own - window)[:, None, None, None]
+    left = torch.arange(size, device=shared.lengths.device) < oldest
+    return left if hidden is None else hidden | left
+
+
+AttentionInterface.register(SHARED_PROMPT, shared_prompt_attention)
+AttentionMaskInterface.register(SHARED_PROMPT, sdpa_mask)

@@ -1,0 +1,403 @@
+"""The decoder: beam search over the catalogue's trie, and exact log-likelihoods of given items.
+
+Prompts are read once, many users at a time; beams share their user's prompt (`genrec.attention`). What beams may
+say next is the trie's; what a user must not get is taken out of the search itself, so no beam is wasted and k
+distinct items come back whenever the catalogue has them.
+
+The search is the standard one (of `transformers` too): at each step the best 2 x beams continuations are kept, those
+among the first `beams` that end an item are finished, and the best `beams` others go on. Scores are sums of
+log-probabilities, so they only fall, and a beam that cannot reach the k-th finished item any more is dropped at
+once: exact, not a heuristic.
+
+The easy mistake is to normalise over one set of tokens in training and another in decoding: see `Normalisation`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import DynamicCache, EncoderDecoderCache
+
+from genrec.attention import SHARED_PROMPT, SharedPrompt
+from genrec.errors import ModelError
+from retrieval.trie import TokenTrie
+
+Normalisation = Literal["catalogue", "vocabulary", "children"]
+"""Over which tokens the next one's probability sums to one: all that any item uses (what the catalogue-restricted
+training loss does), the model's whole vocabulary, or those allowed after the beam."""
+
+ForcedTokens = Literal["count", "free"]
+"""Whether the only possible continuation adds its log-probability, or nothing (the debiased rule of D3,
+arXiv 2406.14900, section 4.1), which takes the length bias out of long titles."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The items found for one user, best first.
+
+    Attributes:
+        rows: int64 [n]; item rows.
+        scores: float32 [n]; summed log-probabilities.
+    """
+
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+
+@dataclass(slots=True)
+class Prompts:
+    """A batch of prompts that have been read: what a search starts from, more than once if need be."""
+
+    shared: SharedPrompt
+    log_probabilities: Tensor  # float32 [users, tokens of the head]: the first step's
+    cross: list[tuple[Tensor, Tensor]]  # seq2seq: the cross-attention's keys and values per layer, per user
+    own: list[tuple[Tensor, Tensor]]  # seq2seq: the decoder's first token's keys and values per layer, per user
+    encoder_states: Tensor | None
+
+    @property
+    def users(self) -> int:
+        """The number of prompts."""
+        return len(self.shared.lengths)
+
+
+class Decoder:
+    """Decodes items of one catalogue with one model, causal or seq2seq.
+
+    Args:
+        model: a `transformers` model; its attention and output head are replaced by this decoder's, so give each
+            decoder a model of its own.
+        trie: the catalogue's token sequences; the terminator is part of each.
+        normalisation: see `Normalisation`.
+        forced_tokens: see `ForcedTokens`.
+
+    Raises:
+        ModelError: the model's attention cannot be replaced.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        trie: TokenTrie,
+        normalisation: Normalisation = "catalogue",
+        forced_tokens: ForcedTokens = "count",
+    ) -> None:
+        self.model = model.eval()
+        self.trie = trie
+        self.normalisation = normalisation
+        self.forced_tokens = forced_tokens
+        self.device = next(model.parameters()).device
+        self.seq2seq = bool(model.config.is_encoder_decoder)
+        try:
+            model.set_attn_implementation(SHARED_PROMPT)
+        except ValueError as error:
+            raise ModelError(f"{type(model).__name__} does not let its attention be replaced: {error}") from error
+        vocabulary = trie.vocabulary
+        if normalisation != "vocabulary":
+            restrict_head(model, torch.from_numpy(vocabulary.astype(np.int64)))
+        # From here on a token is its place in the head's output.
+        place = np.searchsorted(vocabulary, trie.token) if normalisation != "vocabulary" else trie.token
+        self._place = self._tensor(place)
+        # A user with fewer live beams than the others pads with the root, which has no token: any token does.
+        self._token = self._tensor(trie.token).clamp_(min=0)
+        self._child_start = self._tensor(trie.child_start)
+        self._forced = self._child_start[1:] - self._child_start[:-1] == 1
+        self._is_leaf = self._child_start[1:] == self._child_start[:-1]
+        self._layers = 0
+
+    def _tensor(self, array: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(array.astype(np.int64)).to(self.device)
+
+    @torch.inference_mode()
+    def read(self, prompts: Sequence[Sequence[int]]) -> Prompts:
+        """Run the model over a batch of prompts, once."""
+        lengths = torch.tensor([len(prompt) for prompt in prompts])
+        ids = torch.zeros((len(prompts), int(lengths.max())), dtype=torch.long)
+        for row, prompt in enumerate(prompts):
+            ids[row, : len(prompt)] = torch.tensor(prompt)
+        padded = bool((lengths != lengths[0]).any())
+        ids, lengths = ids.to(self.device), lengths.to(self.device)
+        return self._read_seq2seq(ids, lengths, padded) if self.seq2seq else self._read_causal(ids, lengths, padded)
+
+    def _read_causal(self, ids: Tensor, lengths: Tensor, padded: bool) -> Prompts:
+        # Padding is on the right, where causal attention never looks: no mask, so the fastest kernel.
+        cache = DynamicCache()
+        wanted, place = torch.unique(lengths - 1, return_inverse=True)
+        output = self.model(ids, past_key_values=cache, use_cache=True, logits_to_keep=wanted)
+        logits = output.logits[torch.arange(len(ids), device=self.device), place]
+        shared = SharedPrompt(
+            [layer.keys for layer in cache.layers], [layer.values for layer in cache.layers], lengths, padded
+        )
+        return Prompts(shared, self._normalise(logits), [], [], None)
+
+    def _read_seq2seq(self, ids: Tensor, lengths: Tensor, padded: bool) -> Prompts:
+        mask = (torch.arange(ids.shape[1], device=self.device) < lengths[:, None]).long() if padded else None
+        states = self.model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
+        cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        start = torch.full((len(ids), 1), self.model.config.decoder_start_token_id, device=self.device)
+        output = self.model(
+            decoder_input_ids=start,
+            encoder_outputs=(states,),
+            attention_mask=mask,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        shared = SharedPrompt([], [], lengths, padded)
+        cross = [(layer.keys, layer.values) for layer in cache.cross_attention_cache.layers]
+        own = [(layer.keys, layer.values) for layer in cache.self_attention_cache.layers]
+        return Prompts(shared, self._normalise(output.logits[:, -1]), cross, own, states)
+
+    def _normalise(self, logits: Tensor) -> Tensor:
+        """Return log-probabilities; over a beam's children they are normalised later, when these are known."""
+        logits = logits.float()
+        return logits if self.normalisation == "children" else logits.log_softmax(dim=-1)
+
+    @torch.inference_mode()
+    def search(
+        self, prompts: Prompts, keep: int, beams: int, excluded: Sequence[NDArray[np.int64]] | None = None
+    ) -> list[Found]:
+        """Find each user's most likely items by beam search.
+
+        Args:
+            prompts: what `read` returned.
+            keep: how many items to return for each user.
+            beams: how many beams to hold; at least `keep`. As many as the catalogue has items makes it exact.
+            excluded: item rows that must not come back, for each user.
+
+        Returns:
+            For each user, the `keep` best items found; fewer only if the catalogue has no more.
+        """
+        gone = [np.zeros(0, np.int64)] * prompts.users if excluded is None else excluded
+        pool = self._search(prompts, keep, max(beams, keep), self._dead_nodes(gone), allow=False)
+        return [
+            self._items(scores, leaves, keep, set(rows.tolist()))
+            for scores, leaves, rows in zip(*pool, gone, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def score(self, prompts: Prompts, rows: Sequence[NDArray[np.int64]]) -> list[NDArray[np.float32]]:
+        """Return the exact log-likelihood of given items, prefixes that items share being run once.
+
+        Args:
+            prompts: what `read` returned.
+            rows: the item rows to score, for each user.
+
+        Returns:
+            For each user, float32 scores in the order of the rows.
+        """
+        width = max((len(user_rows) for user_rows in rows), default=0)
+        if width == 0:
+            return [np.zeros(0, np.float32) for _ in rows]
+        scores, leaves = self._search(prompts, width, width, self._path_nodes(rows), allow=True)
+        result = []
+        for user_scores, user_leaves, user_rows in zip(scores, leaves, rows, strict=True):
+            by_leaf = dict(zip(user_leaves.tolist(), user_scores.tolist(), strict=True))
+            result.append(np.array([by_leaf[leaf] for leaf in self.trie.leaf[user_rows].tolist()], np.float32))
+        return result
+
+    def _path_nodes(self, rows: Sequence[NDArray[np.int64]]) -> Tensor:
+        """Return the sorted keys (user x nodes + node) of all nodes on the way to each user's items."""
+        users = np.repeat(np.arange(len(rows)), [len(user_rows) for user_rows in rows])
+        nodes, places = self.trie.paths(np.concatenate(rows).astype(np.int64))
+        return self._tensor(np.unique(users[places] * self.trie.nodes + nodes))
+
+    def _dead_nodes(self, excluded: Sequence[NDArray[np.int64]]) -> Tensor:
+        """Return the sorted keys of nodes below which every item is excluded for the user."""
+        users = np.repeat(np.arange(len(excluded)), [len(rows) for rows in excluded])
+        unique = np.unique(users * len(self.trie) + np.concatenate(excluded).astype(np.int64))
+        nodes, places = self.trie.paths(unique % len(self.trie))
+        keys, counts = np.unique((unique // len(self.trie))[places] * self.trie.nodes + nodes, return_counts=True)
+        return self._tensor(keys[counts == self.trie.items_below[keys % self.trie.nodes]])
+
+    def _items(self, scores: NDArray[np.float32], leaves: NDArray[np.int64], keep: int, excluded: set[int]) -> Found:
+        """Turn leaves into items; those that share a leaf all come back, in catalogue order."""
+        rows: list[int] = []
+        values: list[float] = []
+        for score, leaf in zip(scores.tolist(), leaves.tolist(), strict=True):
+            if leaf < 0 or len(rows) >= keep:
+                break
+            here = self.trie.items[self.trie.item_start[leaf] : self.trie.item_start[leaf + 1]].tolist()
+            kept = [row for row in here if row not in excluded][: keep - len(rows)]
+            rows += kept
+            values += [score] * len(kept)
+        return Found(np.array(rows, np.int64), np.array(values, np.float32))
+
+    def _search(
+        self, prompts: Prompts, keep: int, beams: int, keys: Tensor, allow: bool
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Search the trie with all users side by side.
+
+        Args:
+            prompts: what the search starts from.
+            keep: how many finished leaves to hold for each user.
+            beams: how many beams to hold.
+            keys: sorted keys (user x nodes + node) of special nodes.
+            allow: whether those are the only nodes allowed, or the only ones forbidden.
+
+        Returns:
+            scores float32 [users, keep] and leaves int64 [users, keep], best first; -1 where there are none.
+        """
+        users = prompts.users
+        nodes = torch.zeros((users, 1), dtype=torch.long, device=self.device)
+        running = torch.zeros((users, 1), device=self.device)
+        done = torch.full((users, keep), -torch.inf, device=self.device)
+        leaves = torch.full((users, keep), -1, device=self.device)
+        stepper = _Stepper(self, prompts)
+        values = prompts.log_probabilities
+        while True:
+            scores, children, origins = self._continue(nodes, running, values, 2 * beams, keys, allow)
+            ends = self._is_leaf[children]
+            finished = scores.where(ends & (torch.arange(scores.shape[1], device=self.device) < beams), -torch.inf)
+            done, order = torch.cat((done, finished), 1).sort(dim=1, descending=True, stable=True)
+            leaves = torch.cat((leaves, children), 1).gather(1, order)[:, :keep]
+            done = done[:, :keep]
+            leaves = leaves.where(done > -torch.inf, -1)
+            # A score can only fall: a beam that is not above the last finished item to be kept has lost.
+            going = scores.where(~ends & (scores > done[:, -1:]), -torch.inf)
+            running, order = going.sort(dim=1, descending=True, stable=True)
+            width = min(int((running > -torch.inf).sum(1).max()), beams)
+            if width == 0:
+                return done.cpu().numpy(), leaves.cpu().numpy()
+            running, order = running[:, :width].contiguous(), order[:, :width]
+            nodes = children.gather(1, order)
+            values = stepper.step(self._token[nodes], origins.gather(1, order))
+
+    def _continue(
+        self, nodes: Tensor, running: Tensor, values: Tensor, most: int, keys: Tensor, allow: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return each user's best continuations: scores, nodes and the beams they come from, [users, up to most]."""
+        users, width = nodes.shape
+        flat = nodes.flatten()
+        counts = (self._child_start[flat + 1] - self._child_start[flat]) * (running.flatten() > -torch.inf)
+        beam = torch.repeat_interleave(torch.arange(users * width, device=self.device), counts)
+        first = counts.cumsum(0) - counts
+        child = self._child_start[flat][beam] + torch.arange(len(beam), device=self.device) - first[beam]
+        user = beam // width
+        special = _contains(keys, user * self.trie.nodes + child)
+        allowed = special if allow else ~special
+        beam, child, user = beam[allowed], child[allowed], user[allowed]
+        gains = values[beam, self._place[child]]
+        if self.normalisation == "children":
+            gains = gains - _log_sum_exp(gains, beam, users * width)[beam]
+        if self.forced_tokens == "free":
+            gains = gains.masked_fill(self._forced[flat][beam], 0.0)
+        return _best_of_each(running.flatten()[beam] + gains, child, beam % width, user, users, most)
+
+
+class _Stepper:
+    """Runs the model one token further for every beam; knows caches, not tries."""
+
+    def __init__(self, decoder: Decoder, prompts: Prompts) -> None:
+        self.decoder = decoder
+        self.prompts = prompts
+        self.width = 1
+        self.length = 0
+        self.own = DynamicCache()
+        self.cache: DynamicCache | EncoderDecoderCache = self.own
+        if decoder.seq2seq:
+            cross = DynamicCache()
+            for layer, (key, value) in enumerate(prompts.own):
+                self.own.update(key, value, layer)
+                cross.update(*prompts.cross[layer], layer)
+            self.cache = EncoderDecoderCache(self.own, cross)
+
+    def step(self, tokens: Tensor, origins: Tensor) -> Tensor:
+        """Feed each beam its new token.
+
+        Args:
+            tokens: int64 [users, beams].
+            origins: int64 [users, beams]; which earlier beam of the user each one continues.
+
+        Returns:
+            float32 [users * beams, tokens of the head].
+        """
+        users, width = tokens.shape
+        shared = self.prompts.shared
+        if self.own.get_seq_length():
+            rows = torch.arange(users, device=tokens.device)[:, None] * self.width + origins
+            self.own.reorder_cache(rows.flatten())
+        self.width = width
+        model = self.decoder.model
+        ids = tokens.reshape(-1, 1)
+        if self.decoder.seq2seq:
+            output = model(
+                decoder_input_ids=ids,
+                encoder_outputs=(self.prompts.encoder_states,),
+                past_key_values=self.cache,
+                use_cache=True,
+                shared_prompt=shared,
+            )
+        else:
+            positions = (shared.lengths + self.length)[:, None].expand(users, width).reshape(-1, 1)
+            output = model(
+                ids, position_ids=positions, past_key_values=self.cache, use_cache=True, shared_prompt=shared
+            )
+        self.length += 1
+        if not shared.layers_seen:
+            raise ModelError(f"{type(model).__name__} does not pass its attention the shared prompt; use another base")
+        return self.decoder._normalise(output.logits[:, -1])
+
+
+def restrict_head(model: Any, tokens: Tensor) -> None:
+    """Make the model's output head compute the logits of some tokens only, in the order given.
+
+    The model's own forward still applies what it applies to logits (scaling, soft caps), so this is exact.
+    """
+    head = model.get_output_embeddings()
+    if head is None:
+        raise ModelError(f"{type(model).__name__} has no output head; expected a model with a language-modelling head")
+    weight = head.weight.detach()
+    smaller = torch.nn.Linear(
+        weight.shape[1], len(tokens), bias=head.bias is not None, dtype=weight.dtype, device="meta"
+    )
+    index = tokens.to(weight.device)
+    smaller.weight = torch.nn.Parameter(weight[index].clone(), requires_grad=False)
+    if head.bias is not None:
+        smaller.bias = torch.nn.Parameter(head.bias.detach()[index].clone(), requires_grad=False)
+    model.set_output_embeddings(smaller)
+    if getattr(model, "final_logits_bias", None) is not None:  # BART adds a bias of its own after the head
+        model.final_logits_bias = model.final_logits_bias[:, index]
+
+
+def _contains(keys: Tensor, queries: Tensor) -> Tensor:
+    """Return which queries are among the sorted keys."""
+    if not len(keys):
+        return torch.zeros(len(queries), dtype=torch.bool, device=queries.device)
+    place = torch.searchsorted(keys, queries).clamp_(max=len(keys) - 1)
+    return keys[place] == queries
+
+
+def _log_sum_exp(values: Tensor, group: Tensor, groups: int) -> Tensor:
+    """Return log(sum(exp(values))) within each group."""
+    top = torch.full((groups,), -torch.inf, device=values.device).scatter_reduce(0, group, values, "amax")
+    total = torch.zeros(groups, device=values.device).index_add(0, group, (values - top[group]).exp())
+    return top + total.log()
+
+
+def _best_of_each(
+    scores: Tensor, child: Tensor, beam: Tensor, user: Tensor, users: int, most: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the best `most` entries of each user as rows; ties keep the order of beams, then of tokens."""
+    order = scores.argsort(descending=True, stable=True)
+    order = order[user[order].argsort(stable=True)]
+    counts = torch.bincount(user, minlength=users)
+    rank = torch.arange(len(order), device=scores.device) - (counts.cumsum(0) - counts)[user[order]]
+    kept = rank < most
+    order, rank = order[kept], rank[kept]
+    shape = (users, max(1, min(most, int(counts.max()))))
+    best = torch.full(shape, -torch.inf, device=scores.device).index_put((user[order], rank), scores[order])
+    nodes = torch.zeros(shape, dtype=torch.long, device=scores.device).index_put((user[order], rank), child[order])
+    beams = torch.zeros(shape, dtype=torch.long, device=scores.device).index_put((user[order], rank), beam[order])
+    return best, nodes, beams
+
+
+def batches_by_length(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
+    """Yield the places of prompts in batches of similar length, so that little is padded."""
+    order = sorted(range(len(lengths)), key=lambda place: lengths[place])
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
