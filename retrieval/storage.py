@@ -1,0 +1,121 @@
+"""An item index on disk: `index.faiss` beside `index.json`, written aside and renamed, checked when read.
+
+The JSON is written last and holds the SHA-256 of the FAISS file, so a half-written or damaged index is found at load
+time, and files of two different saves are never taken together. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import faiss
+
+from retrieval.errors import RetrievalError
+from retrieval.structures import KINDS, Structure
+
+FORMAT_VERSION = 1
+VECTORS_FILE = "index.faiss"
+ITEMS_FILE = "index.json"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredIndex:
+    """What is on disk.
+
+    Attributes:
+        structure: the vectors.
+        ids: the item of each row; an updated item's older rows included.
+        places: each row's place in catalogue order.
+        removed: the rows that are not to be found any more.
+    """
+
+    structure: Structure
+    ids: Sequence[str]
+    places: Sequence[int]
+    removed: Sequence[int]
+
+
+def write_index(folder: Path, stored: StoredIndex) -> None:
+    """Write an index into a folder, which is made where it does not exist.
+
+    Raises:
+        RetrievalError: the folder cannot be written.
+    """
+    vectors, items = folder / VECTORS_FILE, folder / ITEMS_FILE
+    new_vectors, new_items = folder / f".{VECTORS_FILE}.tmp", folder / f".{ITEMS_FILE}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        faiss.write_index(stored.structure.faiss, str(new_vectors))
+        description = {
+            "format_version": FORMAT_VERSION,
+            "kind": stored.structure.kind,
+            "breadth": stored.structure.breadth,
+            "sha256": _fingerprint(new_vectors),
+            "ids": list(stored.ids),
+            "places": list(stored.places),
+            "removed": list(stored.removed),
+        }
+        new_items.write_text(json.dumps(description, ensure_ascii=False) + "\n", encoding="utf-8")
+        new_vectors.replace(vectors)
+        new_items.replace(items)
+    except (OSError, RuntimeError) as error:  # FAISS raises RuntimeError where it cannot write
+        raise RetrievalError(
+            f"cannot write the item index to {folder} ({_reason(error)}); choose another place"
+        ) from error
+    finally:
+        if folder.is_dir():
+            new_vectors.unlink(missing_ok=True)
+            new_items.unlink(missing_ok=True)
+
+
+def read_index(folder: Path) -> StoredIndex:
+    """Read what `write_index` wrote.
+
+    Raises:
+        RetrievalError: the folder holds no index, or a damaged one.
+    """
+    vectors, items = folder / VECTORS_FILE, folder / ITEMS_FILE
+    for path in (items, vectors):
+        if not path.is_file():
+            raise RetrievalError(f"{path} is missing: {folder} holds no item index; build it from the catalogue")
+    try:
+        description = json.loads(items.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _damaged(items, f"it is not valid JSON, {error}") from error
+    if not isinstance(description, dict) or description.get("format_version") != FORMAT_VERSION:
+        raise _damaged(items, f"it is not of format version {FORMAT_VERSION}")
+    if _fingerprint(vectors) != description.get("sha256"):
+        raise _damaged(vectors, f"it is not the file that {ITEMS_FILE} was written with")
+    try:
+        structure = Structure(_kind(description), faiss.read_index(str(vectors)), int(description["breadth"]))
+        stored = StoredIndex(structure, description["ids"], description["places"], description["removed"])
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise _damaged(items, _reason(error)) from error
+    if not len(structure) == len(stored.ids) == len(stored.places):
+        raise _damaged(items, f"it names {len(stored.ids)} items for {len(structure)} vectors")
+    return stored
+
+
+def _kind(description: dict[str, Any]) -> Any:
+    if description["kind"] not in KINDS:
+        raise ValueError(f"kind {description['kind']!r} is none of {', '.join(KINDS)}")
+    return description["kind"]
+
+
+def _fingerprint(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _damaged(path: Path, reason: str) -> RetrievalError:
+    return RetrievalError(f"{path} is damaged ({reason}); build the item index again from the catalogue")
+
+
+def _reason(error: Exception) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return text.strip().split("\n")[0][:160]
