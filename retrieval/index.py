@@ -289,6 +289,9 @@ class ItemIndex:
         """Return one query's k nearest rows and their scores, by reading every vector."""
         closed = ~self._live
         closed[hidden] = True
+        if not query.any():  # similar to nothing: all items are equal
+            first = np.flatnonzero(~closed)
+            return first[np.argsort(self._places[first])][:k], np.zeros(min(k, len(first)), dtype=np.float32)
         rows = np.empty(0, dtype=np.int64)
         scores = np.empty(0, dtype=np.float32)
         for start, vectors in self._structure.chunks():
