@@ -27,6 +27,7 @@ from transformers import DynamicCache, EncoderDecoderCache
 from genrec.attention import SHARED_PROMPT, SharedPrompt
 from genrec.errors import ModelError
 from retrieval.trie import TokenTrie
+from training.backbone import restrict_head
 
 Normalisation = Literal["catalogue", "vocabulary", "children"]
 """Over which tokens the next one's probability sums to one: all that any item uses (what the catalogue-restricted
@@ -341,27 +342,6 @@ class _Stepper:
         if not shared.layers_seen:
             raise ModelError(f"{type(model).__name__} does not pass its attention the shared prompt; use another base")
         return self.decoder._normalise(output.logits[:, -1])
-
-
-def restrict_head(model: Any, tokens: Tensor) -> None:
-    """Make the model's output head compute the logits of some tokens only, in the order given.
-
-    The model's own forward still applies what it applies to logits (scaling, soft caps), so this is exact.
-    """
-    head = model.get_output_embeddings()
-    if head is None:
-        raise ModelError(f"{type(model).__name__} has no output head; expected a model with a language-modelling head")
-    weight = head.weight.detach()
-    smaller = torch.nn.Linear(
-        weight.shape[1], len(tokens), bias=head.bias is not None, dtype=weight.dtype, device="meta"
-    )
-    index = tokens.to(weight.device)
-    smaller.weight = torch.nn.Parameter(weight[index].clone(), requires_grad=False)
-    if head.bias is not None:
-        smaller.bias = torch.nn.Parameter(head.bias.detach()[index].clone(), requires_grad=False)
-    model.set_output_embeddings(smaller)
-    if getattr(model, "final_logits_bias", None) is not None:  # BART adds a bias of its own after the head
-        model.final_logits_bias = model.final_logits_bias[:, index]
 
 
 def _contains(keys: Tensor, queries: Tensor) -> Tensor:

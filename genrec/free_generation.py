@@ -1,0 +1,101 @@
+"""Free generation: the model writes any text, by `transformers`' own `generate`; grounding finds the items.
+
+Beams, sampling and diverse beams are one function. The traps are old ones: some checkpoints switch sampling on by
+themselves, so it is set each time; prompts of a batch are padded on the left, or the model would go on from padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from genrec.recommendation import Generation
+
+Method = Literal["beams", "sampling"]
+
+
+@dataclass(slots=True)
+class FreeGenerator:
+    """Writes texts with one model.
+
+    Attributes:
+        model: a `transformers` model; the decoder's own is fine, its restricted head is set aside meanwhile.
+        tokenizer: its tokenizer.
+        terminator: the tokens that end an answer; the first of them ends a text.
+        head: the model's output head over its whole vocabulary.
+        max_new_tokens: longest text.
+    """
+
+    model: Any
+    tokenizer: Any
+    terminator: tuple[int, ...]
+    head: Any
+    max_new_tokens: int = 32
+
+    @torch.inference_mode()
+    def generate(
+        self, prompts: Sequence[Sequence[int]], count: int, method: Method = "beams", seed: int = 0
+    ) -> list[list[Generation]]:
+        """Write several texts for each prompt.
+
+        Args:
+            prompts: token ids.
+            count: texts for each prompt: the beams held, or the samples drawn.
+            method: beam search, or sampling at temperature 1.
+            seed: of sampling.
+
+        Returns:
+            For each prompt its texts, best first; a text may come twice under sampling.
+        """
+        if method == "sampling":
+            torch.manual_seed(seed)
+        device = next(self.model.parameters()).device
+        width = max(map(len, prompts))
+        seq2seq = self.model.config.is_encoder_decoder
+        ids = torch.zeros((len(prompts), width), dtype=torch.long, device=device)
+        mask = torch.zeros_like(ids)
+        for row, prompt in enumerate(prompts):
+            place = slice(0, len(prompt)) if seq2seq else slice(width - len(prompt), width)
+            ids[row, place] = torch.tensor(prompt, device=device)
+            mask[row, place] = 1
+        output = self._generate(
+            input_ids=ids,
+            attention_mask=mask,
+            num_beams=count if method == "beams" else 1,
+            num_return_sequences=count,
+            do_sample=method == "sampling",
+            top_k=0,
+            max_new_tokens=self.max_new_tokens,
+            eos_token_id=self.terminator[0],
+            pad_token_id=self.terminator[0],
+            length_penalty=0.0,
+            return_dict_in_generate=True,
+            output_scores=True,
+        )
+        start = 1 if seq2seq else width
+        tokens = output.sequences[:, start:]
+        if method == "beams":
+            scores = output.sequences_scores
+        else:
+            gains = self.model.compute_transition_scores(output.sequences, output.scores, normalize_logits=True)
+            scores = gains.masked_fill(torch.isinf(gains), 0.0).sum(dim=1)
+        texts = [self._text(row) for row in tokens.tolist()]
+        generations = [Generation(text, float(score)) for text, score in zip(texts, scores, strict=True)]
+        grouped = [generations[start : start + count] for start in range(0, len(generations), count)]
+        return [sorted(group, key=lambda generation: -generation.score) for group in grouped]
+
+    def _generate(self, **options: Any) -> Any:
+        """Call the model's `generate` with its head over the whole vocabulary, and put back the head that was there."""
+        restricted = self.model.get_output_embeddings()
+        self.model.set_output_embeddings(self.head)
+        try:
+            return self.model.generate(**options)
+        finally:
+            self.model.set_output_embeddings(restricted)
+
+    def _text(self, tokens: list[int]) -> str:
+        end = tokens.index(self.terminator[0]) if self.terminator[0] in tokens else len(tokens)
+        return str(self.tokenizer.decode(tokens[:end], skip_special_tokens=True)).strip()

@@ -1,0 +1,75 @@
+"""What genrec gives: recommendations, and the texts they came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from genrec.catalog import Item
+
+How = Literal["exact", "normalised", "nearest", "collaborative", "popularity"]
+"""How an item came to be recommended: the model's text is its label (exact), is so after normalising, is nearest to
+it; or it came from other people's histories, or from popularity alone."""
+
+SIGNALS = ("lm", "similarity", "collaborative", "popularity")
+"""The signals beside each recommendation, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One text that the language model wrote, with its summed log-probability."""
+
+    text: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """One place in a user's list.
+
+    Attributes:
+        rank: from 1.
+        item: what is recommended.
+        score: the fused score; comparable within one list only.
+        signals: what each kind of evidence says of the item; None where it says nothing.
+        how: how the item came to be here.
+        generated: the text that the language model wrote; empty where the item is not the model's.
+        explanation: why, in a sentence; empty unless asked for.
+    """
+
+    rank: int
+    item: Item
+    score: float
+    signals: Mapping[str, float | None]
+    how: How
+    generated: str = ""
+    explanation: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the recommendation as one entry of `recommend`'s output."""
+        entry: dict[str, Any] = {
+            "rank": self.rank,
+            "item": self.item.id,
+            "title": self.item.title,
+            "score": round(self.score, 6),
+            "signals": {name: None if value is None else round(value, 5) for name, value in self.signals.items()},
+            "how": self.how,
+            "generated": self.generated,
+        }
+        if self.explanation:
+            entry["explanation"] = self.explanation
+        return entry
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any], item: Item) -> Recommendation:
+        """Build a recommendation from what `to_json` returned and the catalogue's item."""
+        return cls(
+            rank=int(entry["rank"]),
+            item=item,
+            score=float(entry["score"]),
+            signals=dict(entry["signals"]),
+            how=entry["how"],
+            generated=str(entry["generated"]),
+            explanation=str(entry.get("explanation", "")),
+        )

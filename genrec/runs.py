@@ -1,0 +1,282 @@
+"""Run folders: train into one, load a recommender from one.
+
+    genrec.json          the manifest, written last: base, family, layers, loss, max_tokens, split, fingerprints, training
+    recipe.yaml          the whole recipe, defaults included
+    template.toml        the prompt, as text
+    adapter/             the LoRA matrices (PEFT's format, safetensors)
+    items.jsonl          the catalogue with its labels
+    trie.safetensors     its token sequences
+    index/               its vectors in FAISS
+    signals.safetensors  co-occurrence and popularity, counted on the training histories
+    loss.jsonl           the training loss
+
+A folder without a manifest is an unfinished run; `resume` continues it from its newest checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import random
+import shutil
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genrec.artefacts import MANIFEST, read_manifest, write_json, write_manifest, write_text
+from genrec.basemodels import resolve_base
+from genrec.catalog import Catalog, Item
+from genrec.decoding import Decoder
+from genrec.errors import ArtefactError, ConfigError, DataError, ModelError
+from genrec.free_generation import FreeGenerator
+from genrec.interactions import PreparedData
+from genrec.recommender import Recommender
+from genrec.signals import CoOccurrence, Popularity
+from genrec.splits import History
+from prompts.encoding import Example, PromptEncoder
+from prompts.template import Template, load_template
+from retrieval.encoders import load_encoder
+from retrieval.grounding import Grounder
+from retrieval.index import ItemIndex
+from retrieval.trie import TokenTrie
+from training import backbone
+from training.finetune import Progress, finetune
+from training.recipe import Recipe
+
+logger = logging.getLogger(__name__)
+
+ENCODER = "starter"
+"""The encoder of the item index."""
+
+
+def train_run(
+    data: PreparedData,
+    recipe: Recipe,
+    out: Path,
+    *,
+    data_fingerprint: str = "",
+    resume: bool = False,
+    device: str | None = None,
+    encoder: str = ENCODER,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Fine-tune a model on prepared data and write a run folder.
+
+    Args:
+        data: what `genrec prepare` made; only its training part is learnt from.
+        recipe: how to train.
+        out: the run folder.
+        data_fingerprint: names the data, so that a resumed run and an evaluation can tell it from other data.
+        resume: continue an unfinished run in the folder.
+        device: where to train.
+        encoder: the encoder of the item index.
+        progress: told how training goes.
+
+    Returns:
+        The run's manifest.
+
+    Raises:
+        ArtefactError: the folder holds something that must not be overwritten, or another run's beginning.
+        ConfigError: recipe and model do not fit together.
+    """
+    _open_folder(out, recipe, data_fingerprint, resume)
+    template = load_template(recipe.template)
+    where = backbone.choose_device(device)
+    dtype = backbone.choose_precision(recipe.precision, where)
+    base = resolve_base(recipe.base)
+    model, family = backbone.load_base(base, where, dtype, recipe.quantisation, recipe.layers)
+    prompt_encoder = PromptEncoder(template, backbone.load_tokenizer(base), family, recipe.max_tokens)
+    trie = TokenTrie.build(prompt_encoder.answers(data.catalog.labels))
+    _check_context(model.config, prompt_encoder, data.catalog, recipe)
+    split = data.split()
+    examples = make_examples(prompt_encoder, data.catalog, split.train, recipe)
+    logger.info("%d training examples from %d histories, in %s on %s", len(examples), len(split.train), dtype, where)
+    adapted, outcome = finetune(
+        model,
+        family,
+        examples,
+        recipe,
+        out,
+        catalogue_tokens=trie.vocabulary.tolist(),
+        resume=resume,
+        progress=progress,
+    )
+    backbone.save_adapter(adapted, out / "adapter", recipe.base)
+    del adapted, model
+    write_text(out / "template.toml", template.to_toml())
+    _write_items(out / "items.jsonl", data.catalog)
+    trie.save(out / "trie.safetensors")
+    vectors = load_encoder(encoder).encode([item.title for item in data.catalog])
+    ItemIndex.build(data.catalog.ids, vectors).save(out / "index")
+    _save_signals(out / "signals.safetensors", data.catalog, split.train)
+    shutil.rmtree(out / "checkpoints", ignore_errors=True)
+    manifest = {
+        "base": recipe.base,
+        "family": family,
+        "layers": recipe.layers,
+        "loss": recipe.loss,
+        "max_tokens": recipe.max_tokens,
+        "encoder": encoder,
+        "split": data.split_name,
+        "data": data_fingerprint,
+        "training": {
+            "steps": outcome.steps,
+            "supervised_tokens": outcome.supervised,
+            "seconds": round(outcome.seconds, 1),
+            "final_loss": outcome.losses[-1][1] if outcome.losses else None,
+            "device": where,
+            "precision": str(dtype).removeprefix("torch."),
+        },
+        "versions": {name: version(name) for name in ("torch", "transformers", "peft", "faiss-cpu")}
+        | {"python": platform.python_version()},
+    }
+    write_manifest(out, "run", manifest)
+    return read_manifest(out, "run", verify=False)
+
+
+def load_recommender(run: Path, device: str | None = None, precision: str = "auto") -> Recommender:
+    """Load a finished run folder; `Recommender.from_pretrained` is its public name.
+
+    Raises:
+        ArtefactError: the folder is missing, unfinished or damaged.
+        ModelError: the base model that the run names is not here.
+    """
+    details = read_manifest(run, "run")
+    catalog = read_items(run / "items.jsonl")
+    template = Template.from_toml((run / "template.toml").read_text(encoding="utf-8"))
+    where = backbone.choose_device(device)
+    dtype = backbone.choose_precision(precision, where)
+    base = resolve_base(details["base"])
+    try:
+        model, family = backbone.load_adapted(run, base, where, dtype, details["layers"])
+        tokenizer = backbone.load_tokenizer(base)
+    except backbone.BackboneError as error:
+        raise ModelError(f"{error}; the run in {run} was trained on the base {details['base']!r}") from error
+    encoder = PromptEncoder(template, tokenizer, family, details["max_tokens"])
+    trie = TokenTrie.load(run / "trie.safetensors")
+    generator = FreeGenerator(model, tokenizer, encoder.terminator, model.get_output_embeddings())
+    index = ItemIndex.load(run / "index")
+    arrays = _load_arrays(run / "signals.safetensors")
+    return Recommender(
+        catalog=catalog,
+        encoder=encoder,
+        decoder=Decoder(model, trie, "catalogue" if details["loss"] == "catalogue" else "vocabulary"),
+        generator=generator,
+        co_occurrence=CoOccurrence.from_arrays(catalog, _part(arrays, "co-occurrence")),
+        popularity=Popularity.from_arrays(catalog, _part(arrays, "popularity")),
+        index=index,
+        load_grounder=lambda: Grounder(
+            catalog.ids, [item.title for item in catalog], index, load_encoder(details["encoder"]), catalog.labels
+        ),
+        details=details,
+    )
+
+
+def make_examples(
+    encoder: PromptEncoder, catalog: Catalog, histories: Sequence[History], recipe: Recipe
+) -> list[Example]:
+    """Return the training examples of histories; of a seeded sample of users where the recipe says so."""
+    chosen = list(histories)
+    if recipe.max_users is not None and recipe.max_users < len(chosen):
+        chosen = random.Random(recipe.seed).sample(chosen, recipe.max_users)  # noqa: S311 - not cryptography
+    encoder.remember(catalog.labels)
+    examples = [
+        example for history in chosen for example in encoder.examples([catalog[item].label for item in history.items])
+    ]
+    if not examples:
+        raise DataError("no training history has two items, so there is nothing to learn; give a longer log")
+    return examples
+
+
+def read_items(path: Path) -> Catalog:
+    """Read a catalogue with its labels as they were written.
+
+    Raises:
+        ArtefactError: the file is missing or damaged.
+    """
+    try:
+        with path.open(encoding="utf-8") as lines:
+            return Catalog(Item.from_json(json.loads(line)) for line in lines)
+    except (OSError, ValueError, KeyError) as error:
+        raise ArtefactError(f"{path} cannot be read ({error}); make the folder again") from error
+
+
+def read_losses(run: Path) -> list[dict[str, float]]:
+    """Read a run's training losses: step, loss, learning_rate."""
+    path = run / "loss.jsonl"
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _open_folder(out: Path, recipe: Recipe, fingerprint: str, resume: bool) -> None:
+    """Make the folder, or check that an unfinished run in it is the one to resume."""
+    if (out / MANIFEST).exists():
+        raise ArtefactError(f"{out} holds a finished folder already; choose another --out or delete it")
+    begun = {"recipe": recipe.model_dump(), "data": fingerprint}
+    mark = out / "begun.json"
+    if mark.exists():
+        if not resume:
+            raise ArtefactError(f"{out} holds an unfinished run; add --resume to continue it, or delete it")
+        if json.loads(mark.read_text(encoding="utf-8")) != begun:
+            raise ArtefactError(
+                f"the unfinished run in {out} has another recipe or other data; "
+                "resume it with the same ones, or choose another --out"
+            )
+        return
+    if out.exists() and any(out.iterdir()):
+        raise ArtefactError(f"{out} is not empty and holds no run; choose another --out")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArtefactError(f"cannot write to {out}: {error.strerror}; choose another --out") from error
+    write_text(out / "recipe.yaml", recipe.to_yaml())
+    write_json(mark, begun)
+
+
+def _check_context(config: Any, encoder: PromptEncoder, catalog: Catalog, recipe: Recipe) -> None:
+    """Check that a prompt and the longest answer fit in the model's context."""
+    context = getattr(config, "max_position_embeddings", None)
+    longest = max(len(answer) for answer in encoder.answers(catalog.labels))
+    if context is not None and recipe.max_tokens + longest > context:
+        raise ConfigError(
+            [
+                f"max_tokens={recipe.max_tokens} and the longest answer of {longest} tokens are more than the "
+                f"model's context of {context}; lower max_tokens to at most {context - longest}"
+            ]
+        )
+
+
+def _write_items(path: Path, catalog: Catalog) -> None:
+    lines = (json.dumps(item.to_json(), ensure_ascii=False) for item in catalog)
+    write_text(path, "".join(f"{line}\n" for line in lines))
+
+
+def _save_signals(path: Path, catalog: Catalog, histories: Sequence[History]) -> None:
+    from safetensors.numpy import save_file
+
+    parts = {"co-occurrence": CoOccurrence.fit(catalog, histories), "popularity": Popularity.fit(catalog, histories)}
+    arrays = {
+        f"{name}/{key}": np.ascontiguousarray(array)
+        for name, signal in parts.items()
+        for key, array in signal.to_arrays().items()
+    }
+    save_file(arrays, path)
+
+
+def _load_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    from safetensors.numpy import load_file
+
+    try:
+        return dict(load_file(path))
+    except Exception as error:  # safetensors raises several kinds, some of them its own
+        raise ArtefactError(f"{path} cannot be read ({error}); make the run again") from error
+
+
+def _part(arrays: dict[str, NDArray[Any]], name: str) -> dict[str, NDArray[Any]]:
+    return {key.removeprefix(f"{name}/"): array for key, array in arrays.items() if key.startswith(f"{name}/")}

@@ -1,0 +1,205 @@
+"""The model that is trained and served: loading, depth, 4-bit, adapters, the catalogue's own output head.
+
+The family (causal, seq2seq) is read from the model's config, never from its name. The device is asked for in one
+order: the argument, `$GENREC_DEVICE`, CUDA, Apple's MPS, the CPU.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from prompts.encoding import Family
+from training.recipe import Recipe
+
+logger = logging.getLogger(__name__)
+
+
+class BackboneError(ValueError):
+    """Raised when a base model cannot be loaded or cannot be used for recommending."""
+
+
+def choose_device(device: str | None = None) -> str:
+    """Return the device to use: the argument, `$GENREC_DEVICE`, cuda, mps, cpu, whichever comes first."""
+    if asked := device or os.environ.get("GENREC_DEVICE"):
+        return asked
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def choose_precision(precision: str, device: str) -> torch.dtype:
+    """Return the number format to compute in; `auto` is bf16 where the device multiplies in it natively."""
+    if precision != "auto":
+        return {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
+    if device.startswith("cuda"):
+        native = torch.cuda.is_bf16_supported()
+    else:
+        native = device == "cpu" and bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return torch.bfloat16 if native else torch.float32
+
+
+def load_tokenizer(base: str) -> Any:
+    """Load a base model's tokenizer.
+
+    Raises:
+        BackboneError: there is none.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(base)
+    except Exception as error:  # transformers raises OSError, ValueError, KeyError, ... for the same fault
+        raise BackboneError(f"cannot load a tokenizer from {base!r}: {_first_line(error)}") from error
+
+
+def load_base(
+    base: str, device: str, dtype: torch.dtype, quantisation: str = "none", layers: int | None = None
+) -> tuple[Any, Family]:
+    """Load a base model.
+
+    Args:
+        base: a local folder or a hub id.
+        device: where to put it.
+        dtype: what to compute in.
+        quantisation: "4bit" loads NF4 weights with double quantisation (QLoRA, arXiv 2305.14314).
+        layers: keep only this many first layers.
+
+    Returns:
+        The model and its family.
+
+    Raises:
+        BackboneError: the model is not there, or is neither causal nor seq2seq.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, BitsAndBytesConfig
+
+    options: dict[str, Any] = {"dtype": dtype}
+    try:
+        config = AutoConfig.from_pretrained(base)
+        family: Family = "seq2seq" if config.is_encoder_decoder else "causal"
+        if layers is not None:
+            config.num_hidden_layers = _fewer_layers(config, layers)
+        if quantisation == "4bit":
+            options["quantization_config"] = BitsAndBytesConfig(
+                load_in_4bit=True,
+                bnb_4bit_quant_type="nf4",
+                bnb_4bit_use_double_quant=True,
+                bnb_4bit_compute_dtype=dtype,
+            )
+            options["device_map"] = {"": device}
+        loader = AutoModelForSeq2SeqLM if family == "seq2seq" else AutoModelForCausalLM
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = loader.from_pretrained(base, config=config, **options)
+    except BackboneError:
+        raise
+    except Exception as error:  # transformers raises OSError, ValueError, KeyError, ... for the same fault
+        raise BackboneError(f"cannot load the base model {base!r}: {_first_line(error)}") from error
+    return (model if quantisation == "4bit" else model.to(device)), family
+
+
+def add_adapter(model: Any, recipe: Recipe) -> Any:
+    """Return the model with trainable LoRA matrices (arXiv 2106.09685) on all linear layers, or on the top ones."""
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+
+    if recipe.quantisation == "4bit":
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=recipe.gradient_checkpointing)
+    depth = model.config.num_hidden_layers
+    targets: str | list[str] = "all-linear"
+    chosen = None
+    if recipe.train_layers is not None:
+        chosen = list(range(max(0, depth - recipe.train_layers), depth))
+        targets = _linear_names(model)  # peft takes layer numbers only beside names
+    config = LoraConfig(
+        r=recipe.lora_rank,
+        lora_alpha=recipe.alpha,
+        lora_dropout=recipe.lora_dropout,
+        target_modules=targets,
+        layers_to_transform=chosen,
+        bias="none",
+        task_type="SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM",
+    )
+    return get_peft_model(model, config)
+
+
+def load_adapted(run: Path, base: str, device: str, dtype: torch.dtype, layers: int | None) -> tuple[Any, Family]:
+    """Load a base model with a trained adapter merged into its weights, for serving.
+
+    The merge is done in fp32 and rounded once, so that it costs no precision twice.
+
+    Raises:
+        BackboneError: the base or the adapter is missing or does not fit.
+    """
+    from peft import PeftModel
+
+    model, family = load_base(base, "cpu", torch.float32, layers=layers)
+    try:
+        model = PeftModel.from_pretrained(model, run / "adapter").merge_and_unload()
+    except Exception as error:  # peft raises many kinds for the same fault
+        raise BackboneError(f"the adapter in {run} does not fit the base {base!r}: {_first_line(error)}") from error
+    return model.to(dtype).to(device).eval(), family
+
+
+def save_adapter(model: Any, folder: Path, base_name: str) -> None:
+    """Write the adapter as safetensors, naming the base as the user named it, not as a path on this machine."""
+    with warnings.catch_warnings():
+        # peft looks for the base's config on a hub to see whether the vocabulary grew; ours never does.
+        warnings.simplefilter("ignore")
+        model.save_pretrained(folder, save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = base_name
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def restrict_head(model: Any, tokens: Tensor) -> None:
+    """Make the model's output head compute the logits of some tokens only, in the order given.
+
+    The model's own forward still applies what it applies to logits (scaling, soft caps), so this is exact.
+
+    Raises:
+        BackboneError: the model has no output head.
+    """
+    head = model.get_output_embeddings()
+    if head is None:
+        raise BackboneError(f"{type(model).__name__} has no output head; expected a language model")
+    weight = head.weight.detach()
+    bias = getattr(head, "bias", None)
+    smaller = torch.nn.Linear(weight.shape[1], len(tokens), bias is not None, dtype=weight.dtype, device="meta")
+    index = tokens.to(weight.device)
+    smaller.weight = torch.nn.Parameter(weight[index].clone(), requires_grad=False)
+    if bias is not None:
+        smaller.bias = torch.nn.Parameter(bias.detach()[index].clone(), requires_grad=False)
+    model.set_output_embeddings(smaller)
+    if getattr(model, "final_logits_bias", None) is not None:  # BART adds a bias of its own after the head
+        model.final_logits_bias = model.final_logits_bias[:, index]
+
+
+def _linear_names(model: Any) -> list[str]:
+    """Return the last names of the linear layers inside the model's blocks."""
+    head = model.get_output_embeddings()
+    return sorted(
+        {
+            name.rsplit(".", 1)[-1]
+            for name, module in model.named_modules()
+            if isinstance(module, torch.nn.Linear) and module is not head
+        }
+    )
+
+
+def _fewer_layers(config: Any, layers: int) -> int:
+    if layers > config.num_hidden_layers:
+        raise BackboneError(f"layers={layers} is more than the base's {config.num_hidden_layers}; lower it")
+    return layers
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

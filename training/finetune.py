@@ -1,0 +1,243 @@
+"""Fine-tuning: examples into batches, batches into an adapter, through `transformers`' trainer.
+
+Windows of similar length make a batch, padded on the right, where causal attention never looks: so no mask is
+needed, users never see each other, and the fastest kernel runs. The loss is taken over the catalogue's tokens only,
+or over the whole vocabulary, and exactly where `prompts.encoding` says.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from prompts.encoding import IGNORED, Example, Family
+from training.backbone import add_adapter, restrict_head
+from training.recipe import Recipe
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[float, float, float | None], None]
+"""Called with the share of training done (0 to 1), the latest loss, and the seconds left (None: not known yet)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a training run did.
+
+    Attributes:
+        losses: (step, loss) pairs, in order.
+        steps: optimiser steps taken.
+        supervised: supervised tokens seen.
+        seconds: time spent training, earlier parts of a resumed run not counted.
+    """
+
+    losses: tuple[tuple[int, float], ...]
+    steps: int
+    supervised: int
+    seconds: float
+
+
+class Batches(torch.utils.data.Dataset[dict[str, Tensor]]):
+    """Examples, grouped by length into padded batches; one element is one batch."""
+
+    def __init__(self, examples: Sequence[Example], batch_tokens: int, seed: int) -> None:
+        shuffled = list(examples)
+        random.Random(seed).shuffle(shuffled)  # noqa: S311 - shuffling, not cryptography
+        shuffled.sort(key=_length)
+        self.groups: list[list[Example]] = []
+        for example in shuffled:
+            group = self.groups[-1] if self.groups else []
+            if not group or (len(group) + 1) * max(_length(example), _length(group[-1])) > batch_tokens:
+                self.groups.append([example])
+            else:
+                group.append(example)
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __getitem__(self, place: int) -> dict[str, Tensor]:
+        group = self.groups[place]
+        return {
+            "input_ids": _pad([example.input_ids for example in group], 0),
+            "attention_mask": _pad([(1,) * len(example.input_ids) for example in group], 0),
+            "labels": _pad([example.labels for example in group], IGNORED),
+        }
+
+
+def finetune(
+    model: Any,
+    family: Family,
+    examples: Sequence[Example],
+    recipe: Recipe,
+    folder: Path,
+    *,
+    catalogue_tokens: Sequence[int],
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> tuple[Any, Outcome]:
+    """Fine-tune a LoRA adapter on examples.
+
+    Args:
+        model: the base model.
+        family: its family.
+        examples: what to learn from; at least one.
+        recipe: how.
+        folder: where checkpoints and the loss log go.
+        catalogue_tokens: every token that an item's label or terminator uses, sorted.
+        resume: continue from the newest checkpoint in the folder.
+        progress: told about each logged step.
+
+    Returns:
+        The model with its adapter, and what was done.
+
+    Raises:
+        ValueError: there are no examples.
+    """
+    if not examples:
+        raise ValueError("there are no training examples; every history has fewer than two items")
+    tokens = torch.tensor(sorted(catalogue_tokens)) if recipe.loss == "catalogue" else None
+    if tokens is not None:
+        restrict_head(model, tokens)
+    adapted = add_adapter(model, recipe)
+    adapted.config.use_cache = False
+    batches = Batches(examples, recipe.batch_tokens, recipe.seed)
+    device = next(adapted.parameters()).device
+    arguments = TrainingArguments(
+        output_dir=str(folder / "checkpoints"),
+        per_device_train_batch_size=1,
+        gradient_accumulation_steps=recipe.accumulate,
+        num_train_epochs=recipe.epochs,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=recipe.warmup,
+        weight_decay=recipe.weight_decay,
+        max_grad_norm=1.0,
+        bf16=next(model.parameters()).dtype == torch.bfloat16 or recipe.quantisation == "4bit",
+        use_cpu=device.type == "cpu",
+        gradient_checkpointing=recipe.gradient_checkpointing,
+        logging_steps=5,
+        save_strategy="no",  # the clock decides, see _Clock
+        save_total_limit=1,
+        report_to=[],
+        disable_tqdm=True,
+        seed=recipe.seed,
+        dataloader_pin_memory=False,
+        remove_unused_columns=False,
+    )
+    clock = _Clock(recipe, len(batches), progress, folder / "loss.jsonl", resume)
+    trainer = _Trainer(model=adapted, args=arguments, train_dataset=batches, data_collator=_only, callbacks=[clock])
+    trainer.remove_callback(PrinterCallback)
+    trainer.tokens, trainer.family = tokens, family
+    started = time.monotonic()
+    trainer.train(resume_from_checkpoint=_newest_checkpoint(folder) if resume else None)
+    losses = tuple((entry["step"], entry["loss"]) for entry in trainer.state.log_history if "loss" in entry)
+    supervised = sum(example.supervised for group in batches.groups for example in group)
+    share = trainer.state.global_step * recipe.accumulate / len(batches)
+    return adapted, Outcome(losses, trainer.state.global_step, int(supervised * share), time.monotonic() - started)
+
+
+class _Trainer(Trainer):  # type: ignore[misc]
+    """A trainer whose loss may be over the catalogue's tokens only."""
+
+    tokens: Tensor | None = None
+    family: Family = "causal"
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        labels = inputs["labels"]
+        if self.family == "seq2seq":
+            shifted = _shift_right(labels, model.config.decoder_start_token_id)
+            logits = model(
+                input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], decoder_input_ids=shifted
+            ).logits
+        else:
+            logits = model(input_ids=inputs["input_ids"]).logits[:, :-1]
+            labels = labels[:, 1:]
+        kept = labels != IGNORED
+        wanted = labels[kept]
+        if self.tokens is not None:
+            wanted = torch.searchsorted(self.tokens.to(wanted.device), wanted)
+        total = F.cross_entropy(logits[kept].float(), wanted, reduction="sum")
+        count = len(wanted) if num_items_in_batch is None else num_items_in_batch
+        return total / count
+
+
+class _Clock(TrainerCallback):  # type: ignore[misc]
+    """Saves by the clock, stops by the clock, logs losses, and tells how long it will take."""
+
+    def __init__(self, recipe: Recipe, batches: int, progress: Progress | None, log: Path, resume: bool) -> None:
+        self.recipe = recipe
+        self.progress = progress
+        self.log = log
+        if not resume:
+            log.unlink(missing_ok=True)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.started = self.saved = time.monotonic()
+        self.first = state.global_step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        now = time.monotonic()
+        if self.recipe.max_minutes is not None and now - self.started > self.recipe.max_minutes * 60:
+            control.should_training_stop = True
+        elif now - self.saved > self.recipe.save_minutes * 60:
+            control.should_save = True
+            self.saved = now
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        if not logs or "loss" not in logs:
+            return
+        loss = float(logs["loss"])
+        with self.log.open("a", encoding="utf-8") as file:
+            file.write(
+                json.dumps({"step": state.global_step, "loss": loss, "learning_rate": logs["learning_rate"]}) + "\n"
+            )
+        if self.progress is not None:
+            spent = time.monotonic() - self.started
+            share = state.global_step / max(1, state.max_steps)
+            left = spent / max(1, state.global_step - self.first) * (state.max_steps - state.global_step)
+            if self.recipe.max_minutes is not None:
+                share = max(share, min(1.0, spent / (self.recipe.max_minutes * 60)))
+                left = min(left, self.recipe.max_minutes * 60 - spent)
+            self.progress(share, loss, max(0.0, left))
+
+
+def _newest_checkpoint(folder: Path) -> str | None:
+    """Return the newest whole checkpoint, or None where there is none to resume from."""
+    found = sorted(
+        (path for path in (folder / "checkpoints").glob("checkpoint-*") if (path / "trainer_state.json").is_file()),
+        key=lambda path: int(path.name.split("-")[1]),
+    )
+    return str(found[-1]) if found else None
+
+
+def _only(elements: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return elements[0]
+
+
+def _length(example: Example) -> int:
+    return max(len(example.input_ids), len(example.labels))
+
+
+def _pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:
+    width = max(map(len, rows))
+    return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows])
+
+
+def _shift_right(labels: Tensor, start: int) -> Tensor:
+    """Return the decoder's input: the labels one place later, padding in place of what is not supervised."""
+    shifted = labels.new_full(labels.shape, start)
+    shifted[:, 1:] = labels[:, :-1].clamp(min=0)
+    return shifted

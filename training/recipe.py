@@ -1,0 +1,158 @@
+"""Recipes: everything that decides how a model is trained, typed, in one YAML file.
+
+Every problem of a recipe is reported at once. What a recipe leaves out has the default given here; what is derived
+(precision from the processor, say) is derived in `training.backbone` and logged with its reason.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+
+class RecipeError(ValueError):
+    """Raised when a recipe is wrong.
+
+    Args:
+        problems: every problem found.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(self.problems))
+
+
+class Recipe(BaseModel):
+    """How a model is trained."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base: str = Field("starter", description="The base model: a hub id, a local folder, or 'starter'.")
+    template: str = Field("next-item", description="The prompt: a built-in template's name or a .toml file.")
+    max_tokens: int = Field(512, ge=16, description="Longest prompt and longest training window, in tokens.")
+    max_users: int | None = Field(None, ge=1, description="Train on this many users only, drawn by the seed.")
+    epochs: float = Field(1.0, gt=0, description="Passes over the training examples.")
+    max_minutes: float | None = Field(None, gt=0, description="Stop training after this many minutes.")
+    learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate; it falls linearly to zero.")
+    warmup: float = Field(0.03, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay.")
+    batch_tokens: int = Field(2048, ge=16, description="Tokens per optimiser step and device, padding included.")
+    accumulate: int = Field(1, ge=1, description="Steps whose gradients are summed before the weights move.")
+    loss: Literal["catalogue", "vocabulary"] = Field(
+        "catalogue", description="Normalise over the catalogue's tokens, or over the whole vocabulary (free text)."
+    )
+    lora_rank: int = Field(16, ge=1, description="Rank of the LoRA matrices.")
+    lora_alpha: int | None = Field(None, ge=1, description="LoRA's scale; twice the rank where left out.")
+    lora_dropout: float = Field(0.0, ge=0, lt=1, description="Dropout before the LoRA matrices.")
+    layers: int | None = Field(None, ge=1, description="Use only the first layers of the base (an experiment).")
+    train_layers: int | None = Field(
+        None, ge=1, description="Put LoRA on this many top layers only; no backward below."
+    )
+    precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the device has it.")
+    quantisation: Literal["none", "4bit"] = Field("none", description="4bit: QLoRA, NF4 with double quantisation.")
+    gradient_checkpointing: bool = Field(False, description="Recompute activations in backward, to save memory.")
+    save_minutes: float = Field(5.0, gt=0, description="Minutes between checkpoints that --resume can start from.")
+    seed: int = Field(0, ge=0, description="Seed of everything random in training.")
+
+    @property
+    def alpha(self) -> int:
+        """LoRA's scale."""
+        return self.lora_alpha or 2 * self.lora_rank
+
+    def to_yaml(self) -> str:
+        """Return the whole recipe, defaults included, as YAML text."""
+        return str(yaml.safe_dump(self.model_dump(), sort_keys=False))
+
+
+def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply changes.
+
+    Args:
+        name: a built-in recipe's name, or a `.yaml` file.
+        changes: `key=value` texts, as the command line's `--set` takes them.
+
+    Raises:
+        RecipeError: the recipe or a change is wrong; all problems at once.
+    """
+    values = _parse(_recipe_text(name), name)
+    problems = []
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals:
+            problems.append(f"--set {change}: expected key=value")
+            continue
+        values[key.strip()] = yaml.safe_load(value)
+    return make_recipe(values, problems)
+
+
+def make_recipe(values: Mapping[str, Any], problems: Sequence[str] = ()) -> Recipe:
+    """Build a recipe from plain values.
+
+    Raises:
+        RecipeError: values are unknown, wrong or contradictory, or problems were found before.
+    """
+    found = list(problems)
+    recipe = None
+    try:
+        recipe = Recipe.model_validate(dict(values))
+    except ValidationError as error:
+        found += [_explain(item) for item in error.errors()]
+    known = {key: value for key, value in values.items() if key in Recipe.model_fields}
+    found += _contradictions(known)
+    if found or recipe is None:
+        raise RecipeError(found)
+    return recipe
+
+
+def builtin_recipes() -> list[str]:
+    """Return the names of the recipes that ship with genrec."""
+    folder = resources.files("training.recipes")
+    return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
+
+
+def _contradictions(values: Mapping[str, Any]) -> list[str]:
+    problems = []
+    if values.get("quantisation") == "4bit" and values.get("precision") == "fp32":
+        problems.append("quantisation=4bit computes in bf16, precision=fp32 contradicts it; leave precision out")
+    layers, train_layers = values.get("layers"), values.get("train_layers")
+    if isinstance(layers, int) and isinstance(train_layers, int) and train_layers > layers:
+        problems.append(f"train_layers={train_layers} is more than layers={layers}; lower train_layers")
+    most, batch = values.get("max_tokens", 512), values.get("batch_tokens", 2048)
+    if isinstance(most, int) and isinstance(batch, int) and batch < most:
+        problems.append(f"batch_tokens={batch} is less than max_tokens={most}; one window must fit in a step")
+    return problems
+
+
+def _explain(error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(key, Recipe.model_fields, 1)
+        return f"unknown key {key!r}" + (f", did you mean {close[0]!r}?" if close else "")
+    return f"{key} is {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
+
+
+def _recipe_text(name: str) -> str:
+    if name.endswith((".yaml", ".yml")):
+        try:
+            return Path(name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError([f"cannot read the recipe {name}: {error}"]) from error
+    if name not in builtin_recipes():
+        raise RecipeError([f"there is no recipe {name!r}; give a .yaml file or one of: {', '.join(builtin_recipes())}"])
+    return (resources.files("training.recipes") / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def _parse(text: str, name: str) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError([f"{name} is not valid YAML: {' '.join(str(error).split())}"]) from error
+    if not isinstance(values, dict):
+        raise RecipeError([f"{name} holds {type(values).__name__}, expected lines of 'key: value'"])
+    return {str(key): value for key, value in values.items()}
