@@ -22,7 +22,8 @@ from markupsafe import Markup
 from genrec import tables
 from genrec.artefacts import write_text
 from genrec.charts import Series, interval_bar, line_chart, share_bar
-from genrec.report_parts import Finding, LossPoint, UserPage
+from genrec.findings import Finding
+from genrec.report_parts import LossPoint, UserPage
 from genrec.results import Report, Slice
 
 CURVE_NAMES = {"hr": "HR", "ndcg": "NDCG"}
@@ -55,7 +56,7 @@ def write_report(
         report: the outcome of an evaluation.
         path: where the page goes, such as `report.html`.
         losses: from `report_parts.loss_points`; left out where nothing was trained.
-        findings: what is to be known about the data.
+        findings: what the checks of the data said.
         users: from `report_parts.user_pages`.
 
     Raises:
@@ -93,6 +94,7 @@ def render_report(
             name: share_bar(shares, report.exposure.groups)
             for name, shares in [("", report.exposure.targets), *report.exposure.systems.items()]
         },
+        faulty=[name for name in systems if any(asdict(report.answers[name]).values())],
         slices=[_slice_table(report, slicing, systems, f"ndcg@{k}") for slicing in report.slices],
         loss_chart=_loss_chart(losses),
         losses=losses,
@@ -103,6 +105,7 @@ def render_report(
         accuracy=tables.ACCURACY,
         beyond=tables.shown_figures(report, tables.BEYOND, k),
         way_names=WAY_NAMES,
+        breakable=_breakable,
         number=tables.number,
         interval=tables.interval,
         mark=tables.mark,
@@ -133,6 +136,11 @@ def _hash(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
+def _breakable(name: str) -> Markup:
+    """Return a system's name that may be broken after a plus sign, as in "co-occurrence+content" on a phone."""
+    return Markup("+<wbr>").join(name.split("+"))
+
+
 def _summary(report: Report, systems: Sequence[str], k: int) -> list[tuple[str, str, str]]:
     """Return the figures to see first, each as (what it is, the figure, what stands below it)."""
     name = report.settings["reference"] or systems[0]
@@ -148,7 +156,8 @@ def _summary(report: Report, systems: Sequence[str], k: int) -> list[tuple[str, 
         verdict = {"▲": "better", "▼": "worse", "=": "not told apart"}[tables.mark(strongest)]
         below = f"{strongest.low:+.4f} to {strongest.high:+.4f}, {tables.p_text(strongest.p_adjusted)}: {verdict}"
         tiles.append((f"NDCG@{k} beyond {others[0]}, the strongest other", f"{strongest.value:+.4f}", below))
-    tiles.append((f"of the catalogue in lists of {k}", f"{figures[f'coverage@{k}'].value:.1%}", "coverage"))
+    covered = figures[f"coverage@{k}"].value
+    tiles.append((f"Coverage@{k} of {name}", f"{covered:.1%}", "of the catalogue is recommended to someone"))
     return tiles
 
 

@@ -1,4 +1,4 @@
-"""What a report shows beside its figures: users, training losses, findings about the data.
+"""What a report shows beside its figures: users and training losses.
 
 Plain values, made here from what other parts write (rows of `recommend`'s JSON Lines, a trainer's log), so that
 `report` only lays them out. The easy mistake is to show too much: a page that holds every user is too heavy to open
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -74,25 +74,6 @@ class LossPoint:
     step: int
     train: float | None = None
     valid: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something about the data that a reader of the figures should know.
-
-    Attributes:
-        level: "ok" (looked for and not found), "note" (changes how figures are read) or "warning" (spoils them).
-        title: what was looked at, in a few words.
-        detail: what was found, with counts.
-        examples: some of the places.
-        advice: what to do about it; empty if nothing.
-    """
-
-    level: Literal["ok", "note", "warning"]
-    title: str
-    detail: str
-    examples: tuple[str, ...] = ()
-    advice: str = ""
 
 
 def user_pages(

@@ -127,7 +127,7 @@ function card(user, words) {
   const hit = user.recommendations.find((item) => item.is_target);
   const badge = element("span", hit ? "badge hit" : "badge", hit ? `target at rank ${hit.rank}` : "target not in the list");
   const earlier = user.history_length - user.history.length;
-  const past = element("p", "history", element("span", "label", earlier > 0 ? `Took ${earlier} earlier items` : "Took"));
+  const past = element("p", "history", element("span", "label", earlier > 0 ? `Took ${earlier} earlier items, then` : "Took"));
   for (const title of user.history) past.append(" ", element("span", "", marked(title, words)));
   const next = element("p", "", element("span", "label", "Then took "), element("b", "", marked(user.target, words)));
   const items = element("ol", "items", ...user.recommendations.map((item) => recommendation(item, words)));
@@ -138,8 +138,8 @@ function card(user, words) {
 function recommendation(item, words) {
   const body = element("div", "", element("span", "title", marked(item.title, words)));
   const facts = [];
-  if (item.score !== null) facts.push(`score ${figure(item.score)}`);
-  for (const [name, value] of Object.entries(item.signals)) facts.push(`${name} ${figure(value)}`);
+  if (item.score !== null) facts.push(`score\u00A0${figure(item.score)}`);
+  for (const [name, value] of Object.entries(item.signals)) facts.push(`${name}\u00A0${figure(value)}`);
   if (item.generated || item.how) {
     const said = element("small", "", item.generated ? "wrote \u201C" : "");
     if (item.generated) said.append(marked(item.generated, words), "\u201D");
