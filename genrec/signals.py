@@ -141,20 +141,21 @@ class RecentPopularity:
         for row, history in enumerate(histories):
             if history.times:
                 asked.setdefault(history.times[-1] // SECONDS_PER_DAY, []).append(row)
+                scores[row] = 0.0
         weights = np.zeros(len(self.by_order))
-        reached, first = int(self.days[0]), 0
-        # Day by day, asked for or not, so that rounding does not depend on which days are asked for together.
-        for day in range(reached, max(asked, default=reached) + 1):
-            weights *= 0.5 ** (1 / self.half_life_days)
-            last = int(np.searchsorted(self.days, day))
-            np.add.at(weights, self.rows[first:last], 1.0)
-            first = last
-            if day in asked:
-                scores[asked[day]] = np.log1p(weights)
-        for day in asked:
-            if day < reached:
-                scores[asked[day]] = 0.0
+        steps, starts = np.unique(self.days, return_index=True)
+        ends = [*starts[1:], len(self.days)]
+        # All days with events are gone through, so that rounding does not depend on which are asked for together.
+        for step, day in enumerate(steps):
+            weights *= self._fade(day - steps[max(step - 1, 0)])
+            np.add.at(weights, self.rows[starts[step] : ends[step]], 1.0)
+            until = steps[step + 1] if step + 1 < len(steps) else np.inf
+            for moment in [moment for moment in asked if day < moment <= until]:
+                scores[asked[moment]] = np.log1p(weights * self._fade(moment - day))
         return scores
+
+    def _fade(self, days: int) -> float:
+        return float(0.5 ** (days / self.half_life_days))
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
         """Return what `from_arrays` needs."""
