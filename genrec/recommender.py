@@ -126,17 +126,29 @@ class Recommender:
         Raises:
             DataError: a history holds an item that is not in the catalogue.
         """
+        return self.recommend_with_model_alone(histories, settings)[0]
+
+    def recommend_with_model_alone(
+        self, histories: Sequence[History], settings: Settings
+    ) -> tuple[list[list[Recommendation]], list[list[str]]]:
+        """Recommend for many histories, and say what the language model would have recommended by itself.
+
+        Returns:
+            For each history its recommendations, and the ids of the model's own best k items.
+
+        Raises:
+            DataError: a history holds an item that is not in the catalogue.
+        """
         rows = [self.catalog.rows(history.items) for history in histories]
-        seen = [
-            np.unique(np.array(user_rows, np.int64)) if settings.exclude_seen else np.zeros(0, np.int64)
-            for user_rows in rows
-        ]
+        nothing = np.zeros(0, np.int64)
+        seen = [np.unique(np.array(user, np.int64)) if settings.exclude_seen else nothing for user in rows]
         found, texts = self._from_model(rows, seen, settings)
         results: list[list[Recommendation]] = []
         for start in range(0, len(histories), settings.batch_size):
             part = slice(start, start + settings.batch_size)
             results += self._rank(histories[part], rows[part], seen[part], found[part], texts[part], settings)
-        return results
+        ids = self.catalog.ids
+        return results, [[ids[row] for row in answer.rows[: settings.k]] for answer in found]
 
     def prompt(self, history: History) -> Prompt:
         """Return the very prompt that the model is given for a history."""

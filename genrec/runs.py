@@ -1,6 +1,6 @@
 """Run folders: train into one, load a recommender from one.
 
-    genrec.json          the manifest, written last: base, family, layers, loss, max_tokens, split, fingerprints, training
+    genrec.json          the manifest, written last: base, family, layers, loss, max_tokens, split, training, versions
     recipe.yaml          the whole recipe, defaults included
     template.toml        the prompt, as text
     adapter/             the LoRA matrices (PEFT's format, safetensors)
@@ -60,6 +60,7 @@ def train_run(
     out: Path,
     *,
     data_fingerprint: str = "",
+    data_folder: str = "",
     resume: bool = False,
     device: str | None = None,
     encoder: str = ENCODER,
@@ -72,6 +73,7 @@ def train_run(
         recipe: how to train.
         out: the run folder.
         data_fingerprint: names the data, so that a resumed run and an evaluation can tell it from other data.
+        data_folder: where the data stands, as the user gave it; later verbs look there first.
         resume: continue an unfinished run in the folder.
         device: where to train.
         encoder: the encoder of the item index.
@@ -124,6 +126,7 @@ def train_run(
         "encoder": encoder,
         "split": data.split_name,
         "data": data_fingerprint,
+        "data_folder": data_folder,
         "training": {
             "steps": outcome.steps,
             "supervised_tokens": outcome.supervised,
@@ -260,7 +263,10 @@ def _write_items(path: Path, catalog: Catalog) -> None:
 def _save_signals(path: Path, catalog: Catalog, histories: Sequence[History]) -> None:
     from safetensors.numpy import save_file
 
-    parts = {"co-occurrence": CoOccurrence.fit(catalog, histories), "popularity": Popularity.fit(catalog, histories)}
+    parts: dict[str, CoOccurrence | Popularity] = {
+        "co-occurrence": CoOccurrence.fit(catalog, histories),
+        "popularity": Popularity.fit(catalog, histories),
+    }
     arrays = {
         f"{name}/{key}": np.ascontiguousarray(array)
         for name, signal in parts.items()

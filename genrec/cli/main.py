@@ -13,7 +13,13 @@ from typing import Annotated
 
 import typer
 
+from genrec.cli.demo import demo
+from genrec.cli.doctor import doctor
+from genrec.cli.evaluate import evaluate
 from genrec.cli.prepare import prepare
+from genrec.cli.recommend import recommend
+from genrec.cli.show import show
+from genrec.cli.train import train
 from genrec.errors import GenrecError
 
 app = typer.Typer(
@@ -36,7 +42,8 @@ def options(
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
 
 
-app.command("prepare")(prepare)
+for verb in (demo, prepare, train, recommend, evaluate, show, doctor):
+    app.command()(verb)
 
 
 def run() -> None:

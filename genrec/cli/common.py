@@ -1,0 +1,52 @@
+"""What several verbs share: finding a run's data, and saying where things are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from genrec.interactions import PreparedData
+
+RunOption = Annotated[Path, typer.Option(help="A finished run folder, made by genrec train.")]
+DataOption = Annotated[
+    Path | None, typer.Option(help="The data folder, if it is not where training found it.", show_default="the run's")
+]
+DeviceOption = Annotated[
+    str | None, typer.Option(help="cuda, cuda:1, mps or cpu.", show_default="$GENREC_DEVICE, else the best there is")
+]
+
+
+def data_folder_of(run: Path, data: Path | None) -> Path:
+    """Return the data folder of a run, after checking that it is the one that the run was trained on.
+
+    Raises:
+        ArtefactError: a folder is missing, or holds other data.
+    """
+    from genrec.artefacts import MANIFEST, fingerprint, read_manifest
+    from genrec.errors import ArtefactError
+
+    details = read_manifest(run, "run", verify=False)
+    folder = data or Path(details["data_folder"])
+    read_manifest(folder, "data", verify=False)
+    if fingerprint(folder / MANIFEST) != details["data"]:
+        raise ArtefactError(
+            f"{folder} is not the data that {run} was trained on; give that with --data, or train again on this one"
+        )
+    return folder
+
+
+def load_data_of(run: Path, data: Path | None) -> PreparedData:
+    """Load the data that a run was trained on."""
+    from genrec.interactions import load_prepared
+
+    return load_prepared(data_folder_of(run, data))
+
+
+def run_fingerprint(run: Path) -> dict[str, Any]:
+    """Return what names a run's contents, for a job that must not mix two of them."""
+    from genrec.artefacts import MANIFEST, fingerprint
+
+    return {"run": fingerprint(run / MANIFEST)}

@@ -1,0 +1,125 @@
+"""`genrec evaluate`: a run folder, judged beside the baselines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from genrec.cli.common import DataOption, DeviceOption, RunOption
+
+if TYPE_CHECKING:
+    from genrec.interactions import PreparedData
+    from genrec.recommender import Recommender, Settings
+    from genrec.results import Report
+
+
+def evaluate(
+    run: RunOption,
+    split: Annotated[
+        Literal["valid", "test"], typer.Option(help="Which cases; tune on valid, read test once.")
+    ] = "test",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for metrics.json and report.html.", show_default="in RUN")
+    ] = None,
+    beams: Annotated[int, typer.Option(help="Beams that the language model holds.", min=1)] = 20,
+    mode: Annotated[
+        Literal["constrained", "free"], typer.Option(help="Search the catalogue, or write any text and ground it.")
+    ] = "constrained",
+    keep_seen: Annotated[bool, typer.Option("--keep-seen", help="Do not leave out what the user took before.")] = False,
+    baselines: Annotated[
+        str, typer.Option(metavar="quick|all|none|NAMES", help="Baselines for the table; names are joined by commas.")
+    ] = "quick",
+    other: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=FILE", help="Another system's recommendations, judged beside; repeatable."),
+    ] = None,
+    sample: Annotated[
+        int | None, typer.Option(help="Judge a seeded sample of this many users.", show_default="all")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of sample and intervals.")] = 0,
+    data: DataOption = None,
+    device: DeviceOption = None,
+) -> None:
+    """Evaluate a run: full ranking, 95 % intervals, baselines in the same table, and a report to look at.
+
+    [bold]Example:[/bold] genrec evaluate --run runs/films --split test --other mine=my_lists.jsonl
+    """
+    from genrec.cli.common import load_data_of
+    from genrec.recommender import Recommender, Settings
+
+    prepared = load_data_of(run, data)
+    names = baseline_names(baselines)
+    settings = Settings(k=20, beams=beams, mode=mode, exclude_seen=not keep_seen)
+    recommender = Recommender.from_pretrained(run, device)
+    target = out or run / "evaluation" / split
+    report = evaluate_into(recommender, prepared, run, target, split, settings, names, other or [], sample, seed)
+    print_table(report)
+    typer.echo(f"written to {target / 'metrics.json'} and {target / 'report.html'}")
+
+
+def evaluate_into(
+    recommender: Recommender,
+    data: PreparedData,
+    run: Path,
+    out: Path,
+    split: Literal["valid", "test"],
+    settings: Settings,
+    baselines: tuple[str, ...],
+    others: list[str],
+    sample: int | None = None,
+    seed: int = 0,
+) -> Report:
+    """Evaluate with a progress bar and write the results."""
+    from genrec.cli.progress import progress_bar
+    from genrec.recommendation_files import lists_for_cases, read_recommendations
+    from genrec.run_evaluation import evaluate_run, sampled, write_evaluation
+
+    cases = sampled(data.split().cases(split), sample, seed)
+    foreign = {}
+    for entry in others:
+        name, equals, file = entry.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"--other {entry}: expected NAME=FILE")
+        foreign[name] = lists_for_cases(cases, read_recommendations(Path(file)), file)
+    with progress_bar("Evaluating") as bar:
+        evaluated = evaluate_run(
+            recommender,
+            data,
+            split,
+            settings,
+            baselines=baselines,
+            others=foreign,
+            sample=sample,
+            seed=seed,
+            progress=bar,
+        )
+    write_evaluation(evaluated, data, cases, run, out)
+    return evaluated.report
+
+
+def baseline_names(choice: str) -> tuple[str, ...]:
+    """Return the baselines that an option's value names.
+
+    Raises:
+        ConfigError: a name is not a baseline's.
+    """
+    from genrec.baselines import BASELINES
+    from genrec.errors import ConfigError
+    from genrec.run_evaluation import QUICK_BASELINES
+
+    named = {"quick": QUICK_BASELINES, "all": tuple(BASELINES), "none": ()}
+    names = named.get(choice) or tuple(name.strip() for name in choice.split(",") if choice != "none")
+    if wrong := [name for name in names if name not in BASELINES]:
+        raise ConfigError([f"there is no baseline {name!r}; expected {', '.join(BASELINES)}" for name in wrong])
+    return names
+
+
+def print_table(report: Report) -> None:
+    """Print the table of results."""
+    from rich.console import Console
+
+    from genrec.tables import report_table
+
+    Console().print(report_table(report))

@@ -1,0 +1,68 @@
+"""`genrec show`: one user, looked at closely: prompt, supervision, beams, grounding."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from genrec.cli.common import DataOption, DeviceOption, RunOption
+
+
+def show(
+    run: RunOption,
+    user: Annotated[str, typer.Option("--user", help="A user id of the data.")],
+    beams: Annotated[int, typer.Option(help="Beams that the language model holds.", min=1)] = 10,
+    free: Annotated[bool, typer.Option("--free", help="Also let the model write any text, and ground it.")] = False,
+    data: DataOption = None,
+    device: DeviceOption = None,
+) -> None:
+    """Show what the model is given for a user, what training supervises, and what comes out.
+
+    [bold]Example:[/bold] genrec show --run runs/films --user 42
+    """
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.text import Text
+
+    from genrec.cli.common import data_folder_of
+    from genrec.errors import DataError
+    from genrec.interactions import iter_histories
+    from genrec.recommender import Recommender, Settings
+    from prompts.encoding import IGNORED
+
+    histories = iter_histories(data_folder_of(run, data))
+    history = next((one for one in histories if one.user == user), None)
+    if history is None:
+        raise DataError("this user is not in the data; give an id from the user column of the log")
+    recommender = Recommender.from_pretrained(run, device)
+    console, encoder = Console(highlight=False), recommender.encoder
+    decode = encoder.tokenizer.decode
+    prompt = recommender.prompt(history)
+    console.rule("The prompt that the model is served")
+    console.print(escape(decode(prompt.input_ids)), end="")
+    console.print(f"[dim]{len(prompt.input_ids)} tokens, the newest {prompt.kept} of {len(history.items)} items[/dim]")
+    examples = encoder.examples([recommender.catalog[item].label for item in history.items])
+    if examples:
+        console.rule("A training example (supervised tokens in bold green)")
+        example = examples[-1]
+        text = Text()
+        if encoder.family == "seq2seq":
+            text.append(decode(example.input_ids) + "\n", "dim")
+            text.append(decode(example.labels), "bold green")
+        else:
+            for token, label in zip(example.input_ids, example.labels, strict=True):
+                text.append(decode([token]), "dim" if label == IGNORED else "bold green")
+        console.print(text)
+        total = len(example.input_ids) + (len(example.labels) if encoder.family == "seq2seq" else 0)
+        console.print(f"[dim]{example.supervised} of {total} tokens supervised; {len(examples)} examples in all[/dim]")
+    modes = ("constrained", "free") if free else ("constrained",)
+    for mode in modes:
+        console.rule(f"What comes out ({mode})")
+        settings = Settings(k=10, beams=beams, mode=mode, explain=True)  # type: ignore[arg-type]
+        for entry in recommender.recommend_many([history], settings)[0]:
+            signals = "  ".join(f"{name} {value:.3f}" for name, value in entry.signals.items() if value is not None)
+            console.print(f"{entry.rank:2d}. {escape(entry.item.title)}  [dim]{entry.how}  {signals}[/dim]")
+            if entry.generated and entry.how != "exact":
+                console.print(f"    [dim]written: {escape(entry.generated)}[/dim]")
+            console.print(f"    [dim]{escape(entry.explanation)}[/dim]")

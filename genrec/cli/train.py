@@ -1,0 +1,69 @@
+"""`genrec train`: a data folder and a recipe become a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from genrec.cli.common import DeviceOption
+
+
+def train(
+    data: Annotated[Path, typer.Option(help="A data folder, made by genrec prepare.")],
+    out: Annotated[Path, typer.Option(help="The run folder to make.")],
+    recipe: Annotated[
+        str, typer.Option(metavar="NAME|FILE", help="demo, cpu, gpu-lora, gpu-qlora, or a .yaml file.")
+    ] = "cpu",
+    change: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe; repeatable.")
+    ] = None,
+    encoder: Annotated[
+        str, typer.Option(help="The item index's encoder: starter, hashing, a sentence-transformers folder or hub id.")
+    ] = "starter",
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished run from its checkpoint.")] = False,
+    device: DeviceOption = None,
+) -> None:
+    """Fine-tune a language model on histories, with LoRA.
+
+    [bold]Example:[/bold] genrec train --data data/films --recipe cpu --out runs/films --set epochs=2
+    """
+    from training.recipe import load_recipe
+
+    chosen = load_recipe(recipe, change or ())
+    train_into(data, chosen, out, encoder=encoder, resume=resume, device=device)
+
+
+def train_into(
+    data: Path, recipe: object, out: Path, *, encoder: str = "starter", resume: bool = False, device: str | None = None
+) -> None:
+    """Train with a progress bar and say what came of it."""
+    from genrec.artefacts import MANIFEST, fingerprint
+    from genrec.cli.progress import progress_bar
+    from genrec.interactions import load_prepared
+    from genrec.runs import train_run
+    from training.recipe import Recipe
+
+    assert isinstance(recipe, Recipe)  # noqa: S101 - narrowed here so that this module stays light to import
+    prepared = load_prepared(data)
+    typer.echo(
+        f"recipe: {', '.join(f'{key}={value}' for key, value in recipe.model_dump().items() if value is not None)}"
+    )
+    with progress_bar("Training") as bar:
+        manifest = train_run(
+            prepared,
+            recipe,
+            out,
+            data_fingerprint=fingerprint(data / MANIFEST),
+            data_folder=str(data),
+            resume=resume,
+            device=device,
+            encoder=encoder,
+            progress=lambda share, loss, left: bar(share, 1.0, f"loss {loss:.3f}"),
+        )
+    done = manifest["training"]
+    typer.echo(
+        f"trained {done['steps']} steps on {done['supervised_tokens']:,} supervised tokens in {done['seconds']:.0f} s "
+        f"({done['precision']} on {done['device']}), loss {done['final_loss']}; written to {out}"
+    )

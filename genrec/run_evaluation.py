@@ -1,0 +1,128 @@
+"""Evaluating a run: genrec, its parts, and the baselines, on the same cases, in one table.
+
+The language model is asked once; the fused list and the model's own are two readings of one answer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from genrec.artefacts import write_json
+from genrec.baseline_systems import Material
+from genrec.baselines import baseline_lists
+from genrec.batch import to_line
+from genrec.data_checks import check_data
+from genrec.evaluation import evaluate_lists
+from genrec.interactions import PreparedData
+from genrec.recommendation import Recommendation
+from genrec.recommender import Recommender, Settings
+from genrec.report import write_report
+from genrec.report_parts import loss_points, user_pages
+from genrec.results import Report
+from genrec.runs import read_losses
+from genrec.splits import Case
+
+KS = (5, 10, 20)
+
+QUICK_BASELINES = ("random", "popularity", "recent-popularity", "content", "co-occurrence", "item-knn")
+"""Baselines that take seconds."""
+
+BLOCK_CASES = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """An evaluation and the fused recommendations that it judged, one list for each case."""
+
+    report: Report
+    recommendations: tuple[tuple[Recommendation, ...], ...]
+
+
+def evaluate_run(
+    recommender: Recommender,
+    data: PreparedData,
+    split: Literal["valid", "test"],
+    settings: Settings,
+    *,
+    baselines: Sequence[str] = QUICK_BASELINES,
+    others: Mapping[str, Sequence[Sequence[str]]] | None = None,
+    sample: int | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluated:
+    """Judge a run on one part of its data.
+
+    Args:
+        recommender: the run.
+        data: the data it was trained on.
+        split: which cases.
+        settings: how to recommend; `k` is the longest list.
+        baselines: which baselines stand in the table.
+        others: more systems, one list for each case.
+        sample: judge this many cases, drawn by the seed; all where None.
+        seed: of the sample, the bootstrap and the baselines.
+        progress: told how many cases of how many are done.
+    """
+    parts = data.split()
+    cases = sampled(parts.cases(split), sample, seed)
+    fused: list[tuple[Recommendation, ...]] = []
+    systems: dict[str, list[list[str]]] = {"genrec": [], "genrec-lm-only": []}
+    for start in range(0, len(cases), BLOCK_CASES):
+        block = [case.history for case in cases[start : start + BLOCK_CASES]]
+        lists, alone = recommender.recommend_with_model_alone(block, settings)
+        fused += map(tuple, lists)
+        systems["genrec"] += [[entry.item.id for entry in user] for user in lists]
+        systems["genrec-lm-only"] += alone
+        if progress is not None:
+            progress(len(fused), len(cases))
+    vectors = recommender.content.embeddings
+    material = Material(data.catalog, parts.train, vectors)
+    systems |= baseline_lists(baselines, material, cases, max(KS), seed, exclude_seen=settings.exclude_seen)
+    report = evaluate_lists(
+        cases,
+        {**systems, **(others or {})},
+        catalog=data.catalog,
+        train=parts.train,
+        ks=KS,
+        seed=seed,
+        split=split,
+        embeddings=vectors,
+        hows={"genrec-lm-only": [entry.how for user in fused for entry in user if entry.generated]},
+        settings={
+            "data": data.split_name,
+            "seen_items": "excluded" if settings.exclude_seen else "kept",
+            "beams": settings.beams,
+            "mode": settings.mode,
+            "cases": "all" if len(cases) == len(parts.cases(split)) else f"a sample of {len(cases)}, seed {seed}",
+        },
+    )
+    return Evaluated(report, tuple(fused))
+
+
+def sampled(cases: Sequence[Case], sample: int | None, seed: int) -> tuple[Case, ...]:
+    """Return all cases, or a seeded sample of them in their own order."""
+    from genrec.baselines import sample_cases
+
+    return tuple(cases) if sample is None else sample_cases(cases, sample, seed)
+
+
+def write_evaluation(evaluated: Evaluated, data: PreparedData, cases: Sequence[Case], run: Path, out: Path) -> None:
+    """Write `metrics.json` and `report.html` into a folder."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "metrics.json", evaluated.report.to_json())
+    write_report(
+        evaluated.report,
+        out / "report.html",
+        losses=loss_points(read_losses(run)),
+        findings=check_data(data),
+        users=user_pages(cases, _rows(cases, evaluated), data.catalog),
+    )
+
+
+def _rows(cases: Sequence[Case], evaluated: Evaluated) -> Iterator[dict[str, Any]]:
+    for case, recommendations in zip(cases, evaluated.recommendations, strict=True):
+        yield json.loads(to_line(case.history.user, recommendations[:10]))
