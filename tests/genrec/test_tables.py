@@ -79,6 +79,13 @@ def test_a_line_runs_from_corner_to_corner():
     assert right == (charts.WIDTH - charts.RIGHT, charts.TOP)
 
 
+def test_no_number_stands_beside_its_axis():
+    svg = charts.line_chart([Series("s", ((1, 1), (19, 2)), 1)], title="t", x_label="x", y_label="y")
+    ticks = re.findall(r'<text class="tick" x="([\d.]+)" y="\d+" text-anchor="middle">([^<]+)<', svg)
+    assert [number for _, number in ticks] == ["5", "10", "15"], "0 and 20 are not between 1 and 19"
+    assert all(charts.LEFT <= float(x) <= charts.WIDTH - charts.RIGHT for x, _ in ticks)
+
+
 def test_names_in_charts_are_escaped():
     evil = '"><script>'
     series = [Series(evil, ((1, 1), (2, 2)), 1), Series(evil, ((1, 1),), 2)]
