@@ -66,7 +66,7 @@ def check_target_title_in_texts(split: Split, catalog: Catalog) -> Finding:
         "warning" if leaked else "note",
         len(both),
         len(cases),
-        f"targets have a title that stands in a longer title or ({len(leaked):,}) in an attribute of a history item",
+        f"targets' titles stand in another item of the history, {len(leaked):,} of them in its attributes",
         (f"{named(case, catalog)}, in {shorten(catalog[item_id].title)!r}" for case, item_id in both),
         'sequels and sets are harmless; an attribute such as "bought together" gives the answer away: leave it out',
     )

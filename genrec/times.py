@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
 UNITS = (("seconds", 1e11, 1.0), ("milliseconds", 1e14, 1e3), ("microseconds", 1e17, 1e6), ("nanoseconds", 1e20, 1e9))
@@ -56,7 +57,7 @@ def parse_times(column: pl.Series) -> Times:
     if numbers.null_count() < len(numbers):
         middle = numbers.abs().quantile(0.5, interpolation="lower") or 0.0
         unit, _, scale = next((entry for entry in UNITS if middle < entry[1]), UNITS[-1])
-        seconds, note = numbers / scale, f"times are numbers, read as Unix {unit}"
+        seconds, note = _divided(numbers, scale), f"times are numbers, read as Unix {unit}"
     else:
         seconds, note = numbers, "times are ISO text; those without a time zone are read as UTC"
     rest = seconds.is_null() & column.is_not_null()
@@ -86,4 +87,9 @@ def _epoch(column: pl.Series) -> pl.Series:
     if column.dtype == pl.Date:
         return column.cast(pl.Int32).cast(pl.Float64) * 86_400
     scale = {"ms": 1e3, "us": 1e6, "ns": 1e9}[column.dtype.time_unit]  # type: ignore[attr-defined]
-    return column.to_physical().cast(pl.Float64) / scale
+    return _divided(column.to_physical().cast(pl.Float64), scale)
+
+
+def _divided(column: pl.Series, scale: float) -> pl.Series:
+    """Divide exactly; Polars multiplies by the reciprocal, which moves whole seconds by a hair and so by a second."""
+    return pl.Series(column.name, np.divide(column.to_numpy(), scale), nan_to_null=True)
