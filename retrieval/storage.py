@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import faiss
 
 from retrieval.errors import RetrievalError
-from retrieval.structures import KINDS, Structure
+from retrieval.structures import FAISS_TYPES, KINDS, Structure
 
 FORMAT_VERSION = 1
 VECTORS_FILE = "index.faiss"
@@ -92,19 +92,31 @@ def read_index(folder: Path) -> StoredIndex:
     if _fingerprint(vectors) != description.get("sha256"):
         raise _damaged(vectors, f"it is not the file that {ITEMS_FILE} was written with")
     try:
-        structure = Structure(_kind(description), faiss.read_index(str(vectors)), int(description["breadth"]))
-        stored = StoredIndex(structure, description["ids"], description["places"], description["removed"])
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        stored = _checked(description, faiss.read_index(str(vectors)))
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:  # FAISS raises RuntimeError
         raise _damaged(items, _reason(error)) from error
-    if not len(structure) == len(stored.ids) == len(stored.places):
-        raise _damaged(items, f"it names {len(stored.ids)} items for {len(structure)} vectors")
     return stored
 
 
-def _kind(description: dict[str, Any]) -> Any:
-    if description["kind"] not in KINDS:
-        raise ValueError(f"kind {description['kind']!r} is none of {', '.join(KINDS)}")
-    return description["kind"]
+def _checked(description: Mapping[str, Any], index: Any) -> StoredIndex:
+    """Return what the two files say, if it makes sense together; raise KeyError, TypeError or ValueError otherwise."""
+    kind, breadth = description["kind"], description["breadth"]
+    ids, places, removed = description["ids"], description["places"], description["removed"]
+    if kind not in KINDS or not isinstance(index, FAISS_TYPES[kind]):
+        raise ValueError(f"kind {kind!r} with a {type(index).__name__}, expected one of {', '.join(KINDS)}")
+    if not index.ntotal == len(ids) == len(places):
+        raise ValueError(f"{len(ids)} items for {index.ntotal} vectors")
+    if not all(isinstance(item, str) for item in ids):
+        raise TypeError("ids are not all text")
+    if not all(isinstance(number, int) for number in (breadth, *places, *removed)):
+        raise TypeError("breadth, places and removed are not all whole numbers")
+    if not all(0 <= row < len(ids) for row in removed):
+        raise ValueError("a removed row is none of the rows")
+    gone = set(removed)
+    live = [item for row, item in enumerate(ids) if row not in gone]
+    if len(set(live)) != len(live):
+        raise ValueError("an item is named twice")
+    return StoredIndex(Structure(kind, index, breadth), ids, places, removed)
 
 
 def _fingerprint(path: Path) -> str:

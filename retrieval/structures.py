@@ -26,6 +26,8 @@ faiss: Any = typed_faiss  # its stub lacks the search parameters and gives index
 Kind = Literal["flat", "hnsw", "ivf-pq"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
+FAISS_TYPES = {"flat": faiss.IndexFlatIP, "hnsw": faiss.IndexHNSWFlat, "ivf-pq": faiss.IndexRefine}
+
 FLAT_LIMIT = 50_000
 """Up to this many items every vector is compared: some milliseconds a query at most, and exact."""
 
