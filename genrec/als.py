@@ -86,15 +86,13 @@ class ALS:
         confidence = np.ones(len(rows), dtype=np.float32)
         taken = sparse.coo_array((confidence, (users, rows)), shape=(len(histories), len(catalog))).tocsr()
         taken.data[:] = 1 + alpha
-        model = AlternatingLeastSquares(
-            factors=dimension, regularization=regularization, iterations=iterations, random_state=seed
-        )
         # The library asks for this: its own threads and those of BLAS would wait for each other.
         with threadpool_limits(1, "blas"):
+            model = AlternatingLeastSquares(
+                factors=dimension, regularization=regularization, iterations=iterations, random_state=seed
+            )
             model.fit(sparse.csr_matrix(taken), show_progress=False)
-        # The solver leaves the first, random factors where an item was never taken.
-        factors = model.item_factors * (np.bincount(rows, minlength=len(catalog)) > 0)[:, None]
-        return cls(catalog, factors.astype(np.float32), regularization, alpha, decay)
+        return cls(catalog, np.asarray(model.item_factors, dtype=np.float32), regularization, alpha, decay)
 
     def score(self, histories: Sequence[History]) -> FloatArray:
         """Return the scores; an empty history gets zeros."""

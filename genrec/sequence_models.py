@@ -50,6 +50,9 @@ class SequenceSettings:
         dropout: share of hidden values dropped in training.
         learning_rate: of AdamW, without warm-up.
         weight_decay: of AdamW, per step and unit of learning rate.
+        popularity_offset: in training, this times log(count) is added to every item's score, and not in scoring; so the
+            network learns what popularity does not explain. 0.5 does what sampling negatives by count^0.5 does.
+            Source: Menon et al., "Long-tail learning via logit adjustment", ICLR 2021.
         batch_size: windows in one step.
         epochs: passes over all training histories.
     """
@@ -61,6 +64,7 @@ class SequenceSettings:
     dropout: float = 0.5
     learning_rate: float = 0.002
     weight_decay: float = 0.0
+    popularity_offset: float = 0.0
     batch_size: int = 256
     epochs: int = 60
 
@@ -140,12 +144,14 @@ class _CatalogueLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, hidden: Tensor, items: Tensor, targets: Tensor) -> Tensor:
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx, hidden: Tensor, items: Tensor, offsets: Tensor, targets: Tensor
+    ) -> Tensor:
         hidden_grad, items_grad = torch.empty_like(hidden), torch.zeros_like(items)
         total = hidden.new_zeros(())
         for start in range(0, len(hidden), ROWS):
             part, wanted = hidden[start : start + ROWS], targets[start : start + ROWS, None]
-            scores = part @ items.T
+            scores = torch.addmm(offsets, part, items.T)
             scores -= scores.logsumexp(dim=1, keepdim=True)
             total -= scores.gather(1, wanted).sum()
             grad = scores.exp_().scatter_add_(1, wanted, scores.new_full(wanted.shape, -1.0))
@@ -155,20 +161,21 @@ class _CatalogueLoss(torch.autograd.Function):
         return total / len(hidden)
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
         hidden_grad, items_grad = ctx.saved_tensors  # type: ignore[attr-defined]
-        return hidden_grad * grads[0], items_grad * grads[0], None
+        return hidden_grad * grads[0], items_grad * grads[0], None, None
 
 
-def catalogue_loss(hidden: Tensor, items: Tensor, targets: Tensor) -> Tensor:
+def catalogue_loss(hidden: Tensor, items: Tensor, offsets: Tensor, targets: Tensor) -> Tensor:
     """Return the mean cross-entropy of scores over all items.
 
     Args:
         hidden: shape (positions, dimension).
         items: item vectors, of shape (items, dimension).
+        offsets: what is added to each item's score, of shape (items,); no gradient flows to it.
         targets: the right item's row at each position, of shape (positions,).
     """
-    loss: Tensor = _CatalogueLoss.apply(hidden, items, targets)  # type: ignore[no-untyped-call]
+    loss: Tensor = _CatalogueLoss.apply(hidden, items, offsets, targets)  # type: ignore[no-untyped-call]
     return loss
 
 
@@ -195,6 +202,8 @@ def train_epochs(
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.98)
     )
+    counts = np.bincount(np.concatenate([*sequences, np.zeros(0, dtype=np.int64)]), minlength=items)
+    offsets = torch.from_numpy(settings.popularity_offset * np.log(np.maximum(counts, 1))).float()
     for epoch in range(settings.epochs):
         rng = np.random.default_rng((seed, epoch))
         with torch.random.fork_rng(devices=[]):
@@ -202,7 +211,7 @@ def train_epochs(
             network.train()
             for inputs, targets in _batches(_windows(sequences, settings.length, rng), settings.batch_size, rng):
                 real = targets != NO_TARGET
-                loss = catalogue_loss(network(inputs)[real], network.items.weight, targets[real])
+                loss = catalogue_loss(network(inputs)[real], network.items.weight, offsets, targets[real])
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()

@@ -147,6 +147,16 @@ def test_equal_scores_are_ordered_by_the_seed_and_not_by_the_catalogue():
     assert ranked[0] != sorted(ranked[0])
 
 
+def test_content_is_added_to_co_occurrence_as_it_is():
+    weights = {"weight": 2.5, "content_decay": 0.0}
+    both, alone, content = (
+        fit_baseline(name, MATERIAL, chosen).score([CASES[0].history])
+        for name, chosen in (("co-occurrence+content", weights), ("co-occurrence", {}), ("content", {}))
+    )
+    assert both == pytest.approx(alone + 2.5 * content)
+    assert content.any()
+
+
 def test_random_differs_between_histories_and_seeds():
     first, second = fit_baseline("random", MATERIAL, seed=0), fit_baseline("random", MATERIAL, seed=1)
     asked = [History("a", ("0.0",)), History("b", ("0.0",)), History("a", ("0.0", "0.1"))]
@@ -158,6 +168,17 @@ class TestTune:
     def test_looks_at_validation_cases_only(self):
         blind = dataclasses.replace(SPLIT, test=())
         assert tune("co-occurrence", blind, WORLD, budget=3) == tune("co-occurrence", SPLIT, WORLD, budget=3)
+
+    def test_judges_as_the_evaluation_does(self):
+        # Popular items are in every history, so leaving them out decides.
+        popular = [f"0.{part}" for part in range(LENGTH)]
+        log = [History(str(user), (*popular, f"1.{user % 3}", f"1.{user % 3 + 1}", "2.2")) for user in range(9)]
+        split = leave_one_out(log)
+        lists = baseline_lists(["popularity"], Material(WORLD, split.train), split.valid, 10)
+        report = evaluate_lists(split.valid, lists, catalog=WORLD, train=split.train, reference=None, resamples=10)
+        found = tune("popularity", split, WORLD, budget=1).value
+        assert found == pytest.approx(report.systems["popularity"]["ndcg@10"].value)
+        assert found > 0.3
 
     def test_finds_what_is_better_than_the_defaults(self):
         default = tune("item-knn", SPLIT, WORLD, budget=1)
@@ -227,14 +248,23 @@ def test_als_solves_a_history_as_implicit_does():
     from threadpoolctl import threadpool_limits
 
     signal = ALS.fit(WORLD, SPLIT.train, dimension=5, regularization=2.0, alpha=3.0, decay=1.0)
-    other = AlternatingLeastSquares(factors=5, regularization=2.0)
-    other.item_factors = signal.factors
     asked = History("u", ("0.0", "0.1", "3.4"))
     row = np.zeros((1, len(WORLD)), dtype=np.float32)
     row[0, WORLD.rows(asked.items)] = 1 + 3.0
     with threadpool_limits(1, "blas"):
+        other = AlternatingLeastSquares(factors=5, regularization=2.0)
+        other.item_factors = signal.factors
         own = other.recalculate_user(0, sparse.csr_matrix(row))
     assert signal.score([asked])[0] == pytest.approx(signal.factors @ own, abs=1e-5)
+
+
+def test_als_keeps_the_librarys_warning_from_users(monkeypatch):
+    """It warns where BLAS has threads of its own; warnings are errors here."""
+    from threadpoolctl import threadpool_limits
+
+    monkeypatch.setattr("implicit.utils._checked_blas_config", False)
+    with threadpool_limits(2, "blas"):
+        ALS.fit(WORLD, SPLIT.train, dimension=2)
 
 
 def test_als_gives_zero_to_what_no_one_took():
@@ -264,9 +294,10 @@ class TestSequenceModels:
         hidden = torch.randn(600, 7, generator=generator, requires_grad=True)
         items = torch.randn(11, 7, generator=generator, requires_grad=True)
         targets = torch.randint(0, 11, (600,), generator=generator)
-        own = catalogue_loss(hidden, items, targets)
+        offsets = torch.randn(11, generator=generator)
+        own = catalogue_loss(hidden, items, offsets, targets)
         own_grads = torch.autograd.grad(2 * own, (hidden, items))
-        other = F.cross_entropy(hidden @ items.T, targets)
+        other = F.cross_entropy(hidden @ items.T + offsets, targets)
         other_grads = torch.autograd.grad(2 * other, (hidden, items))
         assert own.item() == pytest.approx(other.item(), rel=1e-5)
         for mine, theirs in zip(own_grads, other_grads, strict=True):
@@ -281,6 +312,12 @@ class TestSequenceModels:
         assert all(2 <= len(window) <= length + 1 for window in windows)
         targets = sorted(int(row) for window in windows for row in window[1:])
         assert targets == sorted(int(row) for rows in sequences for row in rows[1:])
+
+    def test_an_item_that_no_one_took_comes_last(self):
+        larger = WORLD.with_items([Item(id="new", title="New")])
+        shape = SequenceSettings(dimension=8, heads=1, epochs=1, popularity_offset=1.0)
+        scores = SASRec.fit(larger, SPLIT.train, shape).score([CASES[0].history, History("u", ("new",))])
+        assert (scores.argmin(axis=1) == len(WORLD)).all()
 
     @pytest.mark.parametrize("model", [SASRec, GRU4Rec])
     def test_does_not_look_ahead(self, model):

@@ -1,0 +1,145 @@
+"""The whole table of baselines on one data set: tuned on validation, judged on test, written as metrics.json.
+
+    python benchmarks/baselines.py --dataset ml-100k --out benchmarks/results/ml-100k.json
+    python benchmarks/baselines.py --dataset amazon-beauty:PATH --out benchmarks/results/amazon-beauty.json
+
+Each system's lists and settings are kept in `--work` as soon as they are made, so a run that was stopped goes on with
+the systems it lacks, and `--systems` makes some of them now and the others later. What another run recommended is set
+into the same table with `--add NAME=FILE`, and a file of lists is what `genrec evaluate` takes, too. To make a system
+again, delete its two files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genrec.artefacts import read_json, write_json, write_text
+from genrec.baseline_systems import SEQUENCE_MODELS
+from genrec.baselines import BASELINES, Material, baseline_lists, tune
+from genrec.evaluation import evaluate_lists
+from genrec.interactions import PreparedData, prepare
+from genrec.recommendation_files import lists_for_cases, read_recommendations
+from genrec.splits import Case
+from genrec.tables import to_markdown
+from retrieval.encoders import load_encoder
+
+KS = (5, 10, 20)
+REFERENCE = "co-occurrence+content"
+"""What the others are compared with, unless genrec is in the table."""
+
+logger = logging.getLogger("baselines")
+
+
+def main() -> None:
+    arguments = read_arguments()
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
+    logger.setLevel(logging.INFO)
+    data = prepare(dataset=arguments.dataset)
+    name = arguments.dataset.split(":")[0]
+    work = arguments.work / name
+    work.mkdir(parents=True, exist_ok=True)
+    vectors = title_vectors(data, work / "titles.npy")
+    for system in arguments.systems:
+        if not settings_file(work, system).exists():
+            make_lists(system, data, vectors, work, budget(system, arguments), arguments.seed)
+    cases = data.split().test
+    lists = {system: read_lists(lists_file(work, system), cases) for system in made(work)}
+    for addition in arguments.add:
+        system, _, path = addition.partition("=")
+        lists[system] = read_lists(Path(path), cases)
+    report = evaluate_lists(
+        cases,
+        lists,
+        catalog=data.catalog,
+        train=data.split().train,
+        ks=KS,
+        seed=arguments.seed,
+        reference=next((system for system in ("genrec", REFERENCE) if system in lists), None),
+        embeddings=vectors,
+        settings={
+            "dataset": name,
+            "seen_items": "left out of every list",
+            "learnt_from": "training histories; the validation item is in the test history and is not learnt from",
+            "titles": "all-MiniLM-L6-v2",
+            "search": "random, by ndcg@10 on validation cases; defaults first",
+            "tuning": {system: read_json(settings_file(work, system)) for system in made(work)},
+            "versions": {package: version(package) for package in ("implicit", "torch", "scipy", "numpy")},
+        },
+    )
+    write_json(arguments.out, report.to_json())
+    print(to_markdown(report))
+
+
+def read_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", required=True, help="NAME or NAME:PATH")
+    parser.add_argument("--out", required=True, type=Path, help="the JSON file to write")
+    parser.add_argument("--work", default=Path("runs/baselines"), type=Path, help="where lists are kept")
+    parser.add_argument("--systems", nargs="*", default=list(BASELINES), choices=list(BASELINES), help="which to make")
+    parser.add_argument("--add", nargs="*", default=[], metavar="NAME=FILE", help="other systems' recommendations")
+    parser.add_argument("--budget", default=60, type=int, help="settings tried for each system")
+    parser.add_argument("--sequence-budget", default=4, type=int, help="the same for sasrec and gru4rec")
+    parser.add_argument("--seed", default=0, type=int)
+    return parser.parse_args()
+
+
+def budget(system: str, arguments: argparse.Namespace) -> int:
+    return int(arguments.sequence_budget if system in SEQUENCE_MODELS else arguments.budget)
+
+
+def make_lists(
+    system: str, data: PreparedData, vectors: NDArray[np.float32], work: Path, tries: int, seed: int
+) -> None:
+    """Tune one system on validation, fit it, rank for the test cases, and keep all that."""
+    split, started = data.split(), time.perf_counter()
+    tuned = tune(system, split, data.catalog, tries, seed, vectors)
+    searched = time.perf_counter()
+    material = Material(data.catalog, split.train, vectors)
+    lists = baseline_lists([system], material, split.test, max(KS), seed, {system: tuned.settings})[system]
+    finished = time.perf_counter()
+    rows = [
+        json.dumps({"user": case.history.user, "recommendations": [{"item": item} for item in items]})
+        for case, items in zip(split.test, lists, strict=True)
+    ]
+    write_text(lists_file(work, system), "\n".join(rows) + "\n")
+    seconds = {"search_seconds": round(searched - started, 1), "fit_and_rank_seconds": round(finished - searched, 1)}
+    # Last, since its presence means that the system is done.
+    write_json(settings_file(work, system), {**tuned.to_json(), **seconds})
+    logger.info("%s: %s", system, json.dumps({**tuned.to_json(), **seconds}))
+
+
+def made(work: Path) -> list[str]:
+    return [system for system in BASELINES if settings_file(work, system).exists()]
+
+
+def lists_file(work: Path, system: str) -> Path:
+    return work / f"{system}.jsonl"
+
+
+def settings_file(work: Path, system: str) -> Path:
+    return work / f"{system}.settings.json"
+
+
+def read_lists(path: Path, cases: Sequence[Case]) -> list[tuple[str, ...]]:
+    return lists_for_cases(cases, read_recommendations(path), path.name)
+
+
+def title_vectors(data: PreparedData, cache: Path) -> NDArray[np.float32]:
+    """Return the titles' vectors, made once."""
+    if not cache.exists():
+        np.save(cache, load_encoder("starter").encode([item.title for item in data.catalog]))
+    vectors: NDArray[np.float32] = np.load(cache, allow_pickle=False)
+    return vectors
+
+
+if __name__ == "__main__":
+    main()
