@@ -123,8 +123,9 @@ def global_time(histories: Iterable[History], valid_share: float = 0.1, test_sha
     if not times.size:
         raise DataError("a global-time split needs events; the log is empty")
     times.sort()
-    valid_from = int(times[min(int(len(times) * (1 - valid_share - test_share)), len(times) - 1)])
-    test_from = int(times[min(int(len(times) * (1 - test_share)), len(times) - 1)])
+    # The small number keeps 10 * (1 - 0.3 - 0.2), which is 4.999..., at 5.
+    valid_from = int(times[min(int(len(times) * (1 - valid_share - test_share) + 1e-6), len(times) - 1)])
+    test_from = int(times[min(int(len(times) * (1 - test_share) + 1e-6), len(times) - 1)])
     if valid_from == times[0] or valid_from == test_from:
         raise DataError("too many events share one time for a global-time split; use leave-one-out")
     train = tuple(part for history in histories if (part := _before(history, valid_from)).items)
