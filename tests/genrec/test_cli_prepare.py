@@ -12,22 +12,8 @@ from genrec.interactions import load_prepared
 
 LOG = "wer,was,wann,wert\nu,1,3,5\nu,2,2,5\nu,1,9,5\nu,3,4,2\nv,1,1,5\nv,2,7,4\nv,4,8,4\n"
 ITEMS = "nr,wie,art,farbe\n1,Eins,a|b,rot\n2,Zwei,,\n3,Drei,,\n4,Vier,,\n"
-COLUMNS = [
-    "--user-column",
-    "wer",
-    "--item-column",
-    "was",
-    "--time-column",
-    "wann",
-    "--rating-column",
-    "wert",
-    "--id-column",
-    "nr",
-    "--title-column",
-    "wie",
-    "--category-column",
-    "art",
-]
+OWN = {"user": "wer", "item": "was", "time": "wann", "rating": "wert", "id": "nr", "title": "wie", "category": "art"}
+COLUMNS = [part for role, column in OWN.items() for part in (f"--{role}-column", column)]
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
 """Data checks: every planted fault is caught, and clean data is called fine."""
 
 import json
-import random
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from genrec.catalog import Catalog, Item
@@ -41,9 +41,13 @@ def data(histories: list[History], items: list[Item] = ITEMS, split: SplitName =
 
 
 def clean_histories(users: int = 60) -> list[History]:
-    generator = random.Random(5)
+    generator = np.random.default_rng(5)
     return [
-        History(str(user), tuple(generator.sample([item.id for item in ITEMS], 8)), tuple(range(user, user + 80, 10)))
+        History(
+            str(user),
+            tuple(map(str, generator.choice(len(ITEMS), size=8, replace=False).tolist())),
+            tuple(range(user, user + 80, 10)),
+        )
         for user in range(users)
     ]
 
@@ -101,12 +105,11 @@ def test_a_targets_title_in_another_items_texts_is_caught(leak: Item, severity: 
 
 def test_shuffled_times_are_caught() -> None:
     histories = clean_histories()
-    generator = random.Random(1)
+    generator = np.random.default_rng(1)
     for user in range(0, 60, 3):
-        times = list(histories[user].times)
-        while times == sorted(times):
-            generator.shuffle(times)
-        histories[user] = replace(histories[user], times=tuple(times))
+        shuffled = generator.permutation(histories[user].times).tolist()
+        assert shuffled != sorted(shuffled)
+        histories[user] = replace(histories[user], times=tuple(shuffled))
     finding = found(data(histories), "time-order")
     assert (finding.severity, finding.count, finding.share) == ("error", 20, 1 / 3)
     assert finding.examples == ("user 0", "user 3", "user 6")

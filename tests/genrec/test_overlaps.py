@@ -32,12 +32,8 @@ def test_planted_near_duplicates_are_found_and_nothing_else() -> None:
 @given(st.lists(st.frozensets(st.integers(0, 6), max_size=6), max_size=12))
 def test_every_set_with_an_equal_is_found(sets: list[frozenset[int]]) -> None:
     found = {place for pair in similar_pairs(sets, 1.0) for place in pair}
-    equal = {
-        place
-        for one, two in combinations(range(len(sets)), 2)
-        if sets[one] == sets[two] != set()
-        for place in (one, two)
-    }
+    pairs = [(one, two) for one, two in combinations(range(len(sets)), 2) if sets[one] and sets[one] == sets[two]]
+    equal = {place for pair in pairs for place in pair}
     assert found == equal
 
 
@@ -64,7 +60,7 @@ def test_the_same_seed_gives_the_same_pairs() -> None:
     ("text", "found"),
     [
         ("The Lost World: Jurassic Park", {"jurassic park"}),
-        ("bought with JURASSIC  PARK, and die hard 2", {"jurassic park", "die hard 2", "die hard"}),
+        ("with JURASSIC  PARK, and die harder 2", {"jurassic park", "die harder 2", "die harder"}),
         ("Jurassic Parking", set()),
         ("The Big Sleep", set()),
         ("park jurassic", set()),
@@ -72,8 +68,8 @@ def test_the_same_seed_gives_the_same_pairs() -> None:
     ],
 )
 def test_titles_are_found_word_for_word(text: str, found: set[str]) -> None:
-    finder = TitleFinder(["Jurassic Park", "Die Hard 2", "Die Hard 2", "Die-Hard!!", "Big", "It is", ""])
-    assert finder.find(text) == found - ({"die hard"} if "die hard" not in found else set())
+    finder = TitleFinder(["Jurassic Park", "Die Harder 2", "Die Harder 2", "Die-Harder!!", "Big", "It is", ""])
+    assert finder.find(text) == found
 
 
 def test_the_key_is_what_find_returns() -> None:
