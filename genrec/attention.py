@@ -33,20 +33,14 @@ class SharedPrompt:
             cross-attention's cache has this shape already.
         values: likewise.
         lengths: int64 [users]; true prompt lengths, the rest being padding on the right.
-        padded: whether any prompt is padded, so that a mask is needed.
+        shortest: the shortest of them; no place before it is padding.
     """
 
     keys: list[Tensor]
     values: list[Tensor]
     lengths: Tensor
-    padded: bool
+    shortest: int
     layers_seen: set[int] = field(default_factory=set)
-
-    def hidden_positions(self, size: int) -> Tensor | None:
-        """Return a bool mask [users, 1, 1, size], true where a prompt is padding, or None where none is."""
-        if not self.padded:
-            return None
-        return (torch.arange(size, device=self.lengths.device) >= self.lengths[:, None])[:, None, None, :]
 
 
 def shared_prompt_attention(
@@ -95,21 +89,16 @@ def shared_prompt_attention(
     else:
         return _own_only(query, key, value, scale, kwargs.get("position_bias"))
     beams, heads, _, size = query.shape
-    groups = prompt_key.shape[1]
-    # [beams, heads, 1, size] -> [users, key heads, beams of the user x heads of the group, size]
-    rows = query.view(users, beams // users, groups, heads // groups, size).transpose(1, 2).flatten(2, 3)
-    scores = (rows @ prompt_key.transpose(2, 3)).float() * scale
-    own_scores = None
+    groups, prompt_size = prompt_key.shape[1], prompt_key.shape[2]
+    # [beams, heads, 1, size] -> [beams, key heads, heads of the group, size]; scaled here, where it is smallest
+    grouped = (query * scale).view(beams, groups, heads // groups, size)
+    scores = _to_rows(grouped, users) @ prompt_key.transpose(2, 3)
     if own is not None:
-        grouped = query.view(beams, groups, heads // groups, size)
-        own_scores = (grouped @ own[0].transpose(2, 3)).float() * scale
-        own_scores = _to_rows(own_scores, users)
-    scores = _soften(scores, own_scores, kwargs.get("softcap"))
-    prompt_size = prompt_key.shape[2]
-    hidden = _hidden(shared_prompt, prompt_size, 0 if own is None else own[0].shape[2], kwargs.get("sliding_window"))
-    if hidden is not None:
-        scores[..., :prompt_size].masked_fill_(hidden, torch.finfo(scores.dtype).min)
-    weights = scores.softmax(dim=-1).to(query.dtype)
+        scores = torch.cat((scores, _to_rows(grouped @ own[0].transpose(2, 3), users)), dim=-1)
+    if (softcap := kwargs.get("softcap")) is not None:
+        scores = torch.tanh(scores / softcap) * softcap
+    _hide(scores, shared_prompt, prompt_size, 0 if own is None else own[0].shape[2], kwargs.get("sliding_window"))
+    weights = scores.softmax(dim=-1)  # sums in fp32 inside, whatever the format
     attended = _to_beams(weights[..., :prompt_size] @ prompt_value, beams)
     if own is not None:
         attended = attended + _to_beams(weights[..., prompt_size:], beams) @ own[1]
@@ -152,19 +141,16 @@ def _to_beams(rows: Tensor, beams: int) -> Tensor:
     return rows.view(users, groups, beams // users, -1, size).transpose(1, 2).flatten(0, 1)
 
 
-def _soften(scores: Tensor, own: Tensor | None, softcap: float | None) -> Tensor:
-    joined = scores if own is None else torch.cat((scores, own), dim=-1)
-    return joined if softcap is None else torch.tanh(joined / softcap) * softcap
-
-
-def _hidden(shared: SharedPrompt, size: int, own: int, window: int | None) -> Tensor | None:
-    """Return which prompt tokens a beam must not see: padding, and what has left a sliding window."""
-    hidden = shared.hidden_positions(size)
-    if window is None or own == 0 or size + own <= window:
-        return hidden
-    oldest = (shared.lengths + own - window)[:, None, None, None]
-    left = torch.arange(size, device=shared.lengths.device) < oldest
-    return left if hidden is None else hidden | left
+def _hide(scores: Tensor, shared: SharedPrompt, size: int, own: int, window: int | None) -> None:
+    """Take from sight, in place, what a beam must not see of its prompt: padding, and what left a sliding window."""
+    lowest = torch.finfo(scores.dtype).min
+    places = torch.arange(size, device=scores.device)
+    if shared.shortest < size:  # only where some prompt is padded
+        padding = places[shared.shortest :] >= shared.lengths[:, None, None, None]
+        scores[..., shared.shortest : size].masked_fill_(padding, lowest)
+    if window is not None and own and size + own > window:
+        oldest = (shared.lengths + own - window)[:, None, None, None]
+        scores[..., :size].masked_fill_(places < oldest, lowest)
 
 
 AttentionInterface.register(SHARED_PROMPT, shared_prompt_attention)

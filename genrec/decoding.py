@@ -121,23 +121,27 @@ class Decoder:
         ids = torch.zeros((len(prompts), int(lengths.max())), dtype=torch.long)
         for row, prompt in enumerate(prompts):
             ids[row, : len(prompt)] = torch.tensor(prompt)
-        padded = bool((lengths != lengths[0]).any())
-        ids, lengths = ids.to(self.device), lengths.to(self.device)
-        return self._read_seq2seq(ids, lengths, padded) if self.seq2seq else self._read_causal(ids, lengths, padded)
+        shortest = int(lengths.min())
+        read = self._read_seq2seq if self.seq2seq else self._read_causal
+        return read(ids.to(self.device), lengths.to(self.device), shortest)
 
-    def _read_causal(self, ids: Tensor, lengths: Tensor, padded: bool) -> Prompts:
+    def _read_causal(self, ids: Tensor, lengths: Tensor, shortest: int) -> Prompts:
         # Padding is on the right, where causal attention never looks: no mask, so the fastest kernel.
         cache = DynamicCache()
         wanted, place = torch.unique(lengths - 1, return_inverse=True)
         output = self.model(ids, past_key_values=cache, use_cache=True, logits_to_keep=wanted)
         logits = output.logits[torch.arange(len(ids), device=self.device), place]
         shared = SharedPrompt(
-            [layer.keys for layer in cache.layers], [layer.values for layer in cache.layers], lengths, padded
+            [layer.keys for layer in cache.layers], [layer.values for layer in cache.layers], lengths, shortest
         )
         return Prompts(shared, self._normalise(logits), [], [], None)
 
-    def _read_seq2seq(self, ids: Tensor, lengths: Tensor, padded: bool) -> Prompts:
-        mask = (torch.arange(ids.shape[1], device=self.device) < lengths[:, None]).long() if padded else None
+    def _read_seq2seq(self, ids: Tensor, lengths: Tensor, shortest: int) -> Prompts:
+        mask = (
+            (torch.arange(ids.shape[1], device=self.device) < lengths[:, None]).long()
+            if shortest < ids.shape[1]
+            else None
+        )
         states = self.model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         start = torch.full((len(ids), 1), self.model.config.decoder_start_token_id, device=self.device)
@@ -148,7 +152,7 @@ class Decoder:
             past_key_values=cache,
             use_cache=True,
         )
-        shared = SharedPrompt([], [], lengths, padded)
+        shared = SharedPrompt([], [], lengths, shortest)
         cross = [(layer.keys, layer.values) for layer in cache.cross_attention_cache.layers]
         own = [(layer.keys, layer.values) for layer in cache.self_attention_cache.layers]
         return Prompts(shared, self._normalise(output.logits[:, -1]), cross, own, states)

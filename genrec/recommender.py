@@ -56,7 +56,7 @@ class Settings:
     mode: Mode = "constrained"
     exclude_seen: bool = True
     explain: bool = False
-    batch_size: int = 32
+    batch_size: int = 16
     systems: tuple[str, ...] = ("lm", "co-occurrence")
 
 

@@ -65,6 +65,7 @@ def _show_users(recommender: object, target: Path, histories: dict[str, tuple[st
     from itertools import islice
 
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from genrec.recommender import Recommender
@@ -73,12 +74,13 @@ def _show_users(recommender: object, target: Path, histories: dict[str, tuple[st
     with target.open(encoding="utf-8") as lines:
         for line in islice(lines, SHOWN_USERS):
             row = json.loads(line)
-            table = Table(title=f"user {row['user']}", title_justify="left", show_lines=False)
-            table.add_column("watched last, newest first")
-            table.add_column("recommended")
-            table.add_column("why")
+            why = row["recommendations"][0]["explanation"]
+            table = Table(title=f"user {row['user']}", title_justify="left", caption=why, caption_justify="left")
+            table.add_column("watched last, newest first", no_wrap=True)
+            table.add_column("recommended", no_wrap=True)
+            table.add_column("by", no_wrap=True)
             recent = histories[row["user"]][: -len(row["recommendations"]) - 1 : -1]
             for place, entry in enumerate(row["recommendations"]):
-                watched = recommender.catalog[recent[place]].title if place < len(recent) else ""
-                table.add_row(watched, entry["title"], entry["explanation"])
+                watched = escape(recommender.catalog[recent[place]].title) if place < len(recent) else ""
+                table.add_row(watched, escape(entry["title"]), "model" if entry["generated"] else "co-occurrence")
             Console().print(table)
