@@ -71,6 +71,16 @@ def check_target(target: Path, kind: str) -> None:
     target = target.resolve()
     if target.exists() and not _is_replaceable(target, kind):
         raise ArtefactError(f"{target} exists and is not a genrec {kind} folder; choose another --out or move it away")
+    check_writable(target)
+
+
+def check_writable(target: Path) -> None:
+    """Check that a file or folder could be made at the target, and leave nothing behind.
+
+    Raises:
+        ArtefactError: it could not.
+    """
+    target = target.resolve()
     parent = target.parent
     while not parent.exists() and parent != parent.parent:
         parent = parent.parent

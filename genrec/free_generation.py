@@ -14,7 +14,9 @@ import torch
 
 from genrec.recommendation import Generation
 
-Method = Literal["beams", "sampling"]
+Method = Literal["beams", "sampling", "diverse"]
+"""Beam search; independent samples at temperature 1; or beams drawn without replacement in proportion to their
+probability, which are all different and spread wider than the best ones (`transformers`' beam-search sampling)."""
 
 
 @dataclass(slots=True)
@@ -44,13 +46,13 @@ class FreeGenerator:
         Args:
             prompts: token ids.
             count: texts for each prompt: the beams held, or the samples drawn.
-            method: beam search, or sampling at temperature 1.
-            seed: of sampling.
+            method: see `Method`.
+            seed: of what is drawn.
 
         Returns:
             For each prompt its texts, best first; a text may come twice under sampling.
         """
-        if method == "sampling":
+        if method != "beams":
             torch.manual_seed(seed)
         device = next(self.model.parameters()).device
         width = max(map(len, prompts))
@@ -64,9 +66,9 @@ class FreeGenerator:
         output = self._generate(
             input_ids=ids,
             attention_mask=mask,
-            num_beams=count if method == "beams" else 1,
+            num_beams=1 if method == "sampling" else count,
             num_return_sequences=count,
-            do_sample=method == "sampling",
+            do_sample=method != "beams",
             top_k=0,
             max_new_tokens=self.max_new_tokens,
             eos_token_id=self.terminator[0],
@@ -77,7 +79,7 @@ class FreeGenerator:
         )
         start = 1 if seq2seq else width
         tokens = output.sequences[:, start:]
-        if method == "beams":
+        if method != "sampling":
             scores = output.sequences_scores
         else:
             gains = self.model.compute_transition_scores(output.sequences, output.scores, normalize_logits=True)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from genrec.artefacts import write_json
 from genrec.baseline_systems import Material
-from genrec.baselines import baseline_lists
+from genrec.baselines import baseline_lists, sample_cases
 from genrec.batch import to_line
 from genrec.data_checks import check_data
 from genrec.evaluation import evaluate_lists
@@ -23,8 +23,9 @@ from genrec.recommender import Recommender, Settings
 from genrec.report import write_report
 from genrec.report_parts import loss_points, user_pages
 from genrec.results import Report
-from genrec.runs import read_losses
+from genrec.runs import ENCODER, read_losses
 from genrec.splits import Case
+from retrieval.encoders import load_encoder
 
 KS = (5, 10, 20)
 
@@ -43,43 +44,39 @@ class Evaluated:
 
 
 def evaluate_run(
-    recommender: Recommender,
+    recommender: Recommender | None,
     data: PreparedData,
     split: Literal["valid", "test"],
+    cases: Sequence[Case],
     settings: Settings,
     *,
     baselines: Sequence[str] = QUICK_BASELINES,
     others: Mapping[str, Sequence[Sequence[str]]] | None = None,
-    sample: int | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluated:
     """Judge a run on one part of its data.
 
     Args:
-        recommender: the run.
+        recommender: the run; where None, only baselines and other systems are judged.
         data: the data it was trained on.
-        split: which cases.
+        split: which part of the data the cases are from.
+        cases: that part's cases, or a sample of them (see `sampled`).
         settings: how to recommend; `k` is the longest list.
         baselines: which baselines stand in the table.
         others: more systems, one list for each case.
-        sample: judge this many cases, drawn by the seed; all where None.
-        seed: of the sample, the bootstrap and the baselines.
+        seed: of the bootstrap and the baselines.
         progress: told how many cases of how many are done.
     """
     parts = data.split()
-    cases = sampled(parts.cases(split), sample, seed)
     fused: list[tuple[Recommendation, ...]] = []
-    systems: dict[str, list[list[str]]] = {"genrec": [], "genrec-lm-only": []}
-    for start in range(0, len(cases), BLOCK_CASES):
-        block = [case.history for case in cases[start : start + BLOCK_CASES]]
-        lists, alone = recommender.recommend_with_model_alone(block, settings)
-        fused += map(tuple, lists)
-        systems["genrec"] += [[entry.item.id for entry in user] for user in lists]
-        systems["genrec-lm-only"] += alone
-        if progress is not None:
-            progress(len(fused), len(cases))
-    vectors = recommender.content.embeddings
+    systems: dict[str, list[list[str]]] = {}
+    if recommender is not None:
+        fused, alone = _ask(recommender, cases, settings, progress)
+        systems = {"genrec": [[entry.item.id for entry in user] for user in fused], "genrec-lm-only": alone}
+        vectors = recommender.content.embeddings
+    else:
+        vectors = load_encoder(ENCODER).encode([item.title for item in data.catalog])
     material = Material(data.catalog, parts.train, vectors)
     systems |= baseline_lists(baselines, material, cases, max(KS), seed, exclude_seen=settings.exclude_seen)
     report = evaluate_lists(
@@ -89,37 +86,57 @@ def evaluate_run(
         train=parts.train,
         ks=KS,
         seed=seed,
+        reference=next(iter(systems | dict(others or {})), None),
         split=split,
         embeddings=vectors,
-        hows={"genrec-lm-only": [entry.how for user in fused for entry in user if entry.generated]},
+        hows={"genrec": [entry.how for user in fused for entry in user if entry.generated]} if fused else None,
         settings={
             "data": data.split_name,
             "seen_items": "excluded" if settings.exclude_seen else "kept",
             "beams": settings.beams,
             "mode": settings.mode,
-            "cases": "all" if len(cases) == len(parts.cases(split)) else f"a sample of {len(cases)}, seed {seed}",
+            "cases": "all" if len(cases) == len(parts.cases(split)) else f"a sample of {len(cases)}",
         },
     )
     return Evaluated(report, tuple(fused))
 
 
+def _ask(
+    recommender: Recommender,
+    cases: Sequence[Case],
+    settings: Settings,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[list[tuple[Recommendation, ...]], list[list[str]]]:
+    """Return the fused recommendations and the model's own lists, block by block."""
+    fused: list[tuple[Recommendation, ...]] = []
+    own: list[list[str]] = []
+    for start in range(0, len(cases), BLOCK_CASES):
+        block = [case.history for case in cases[start : start + BLOCK_CASES]]
+        lists, alone = recommender.recommend_with_model_alone(block, settings)
+        fused += map(tuple, lists)
+        own += alone
+        if progress is not None:
+            progress(len(fused), len(cases))
+    return fused, own
+
+
 def sampled(cases: Sequence[Case], sample: int | None, seed: int) -> tuple[Case, ...]:
     """Return all cases, or a seeded sample of them in their own order."""
-    from genrec.baselines import sample_cases
-
     return tuple(cases) if sample is None else sample_cases(cases, sample, seed)
 
 
-def write_evaluation(evaluated: Evaluated, data: PreparedData, cases: Sequence[Case], run: Path, out: Path) -> None:
+def write_evaluation(
+    evaluated: Evaluated, data: PreparedData, cases: Sequence[Case], run: Path | None, out: Path
+) -> None:
     """Write `metrics.json` and `report.html` into a folder."""
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "metrics.json", evaluated.report.to_json())
     write_report(
         evaluated.report,
         out / "report.html",
-        losses=loss_points(read_losses(run)),
+        losses=loss_points(read_losses(run)) if run else (),
         findings=check_data(data),
-        users=user_pages(cases, _rows(cases, evaluated), data.catalog),
+        users=user_pages(cases, _rows(cases, evaluated), data.catalog) if run else (),
     )
 
 

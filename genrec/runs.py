@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from genrec.artefacts import MANIFEST, read_manifest, write_json, write_manifest, write_text
+from genrec.artefacts import MANIFEST, check_writable, read_json, read_manifest, write_json, write_manifest, write_text
 from genrec.basemodels import resolve_base
 from genrec.catalog import Catalog, Item
 from genrec.decoding import Decoder
@@ -49,6 +49,9 @@ from training.finetune import Progress, finetune
 from training.recipe import Recipe
 
 logger = logging.getLogger(__name__)
+
+BEGUN = "begun.json"
+"""What an unfinished run notes of itself, for `resume` to compare."""
 
 ENCODER = "starter"
 """The encoder of the item index."""
@@ -86,7 +89,8 @@ def train_run(
         ArtefactError: the folder holds something that must not be overwritten, or another run's beginning.
         ConfigError: recipe and model do not fit together.
     """
-    _open_folder(out, recipe, data_fingerprint, resume)
+    begun = {"recipe": recipe.model_dump(), "data": data_fingerprint}
+    _check_folder(out, begun, resume)
     template = load_template(recipe.template)
     where = backbone.choose_device(device)
     dtype = backbone.choose_precision(recipe.precision, where)
@@ -96,7 +100,9 @@ def train_run(
     trie = TokenTrie.build(prompt_encoder.answers(data.catalog.labels))
     _check_context(model.config, prompt_encoder, data.catalog, recipe)
     split = data.split()
+    # Nothing is written before all that can be wrong with the request has been looked at.
     examples = make_examples(prompt_encoder, data.catalog, split.train, recipe)
+    _begin(out, begun, recipe)
     logger.info("%d training examples from %d histories, in %s on %s", len(examples), len(split.train), dtype, where)
     adapted, outcome = finetune(
         model,
@@ -217,29 +223,30 @@ def read_losses(run: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def _open_folder(out: Path, recipe: Recipe, fingerprint: str, resume: bool) -> None:
-    """Make the folder, or check that an unfinished run in it is the one to resume."""
+def _check_folder(out: Path, begun: dict[str, Any], resume: bool) -> None:
+    """Check that a run may be written to the folder, and that an unfinished one in it is the one to resume."""
     if (out / MANIFEST).exists():
         raise ArtefactError(f"{out} holds a finished folder already; choose another --out or delete it")
-    begun = {"recipe": recipe.model_dump(), "data": fingerprint}
-    mark = out / "begun.json"
-    if mark.exists():
-        if not resume:
-            raise ArtefactError(f"{out} holds an unfinished run; add --resume to continue it, or delete it")
-        if json.loads(mark.read_text(encoding="utf-8")) != begun:
-            raise ArtefactError(
-                f"the unfinished run in {out} has another recipe or other data; "
-                "resume it with the same ones, or choose another --out"
-            )
-        return
-    if out.exists() and any(out.iterdir()):
-        raise ArtefactError(f"{out} is not empty and holds no run; choose another --out")
-    try:
+    mark = out / BEGUN
+    if not mark.exists():
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise ArtefactError(f"{out} is not empty and holds no run; choose another --out")
+        check_writable(out)
+    elif not resume:
+        raise ArtefactError(f"{out} holds an unfinished run; add --resume to continue it, or delete it")
+    elif read_json(mark) != begun:
+        raise ArtefactError(
+            f"the unfinished run in {out} has another recipe or other data; "
+            "resume it with the same ones, or choose another --out"
+        )
+
+
+def _begin(out: Path, begun: dict[str, Any], recipe: Recipe) -> None:
+    """Make the folder and note in it what was begun; done already where a run is resumed."""
+    if not (out / BEGUN).exists():
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ArtefactError(f"cannot write to {out}: {error.strerror}; choose another --out") from error
-    write_text(out / "recipe.yaml", recipe.to_yaml())
-    write_json(mark, begun)
+        write_text(out / "recipe.yaml", recipe.to_yaml())
+        write_json(out / BEGUN, begun)
 
 
 def _check_context(config: Any, encoder: PromptEncoder, catalog: Catalog, recipe: Recipe) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from genrec.cli.common import DataOption, DeviceOption, RunOption
+from genrec.cli.common import DataOption, DeviceOption
 
 if TYPE_CHECKING:
     from genrec.interactions import PreparedData
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    run: RunOption,
+    run: Annotated[
+        Path | None,
+        typer.Option(help="A finished run folder.", show_default="none: judge baselines and --other on --data"),
+    ] = None,
     split: Annotated[
         Literal["valid", "test"], typer.Option(help="Which cases; tune on valid, read test once.")
     ] = "test",
@@ -38,7 +42,8 @@ def evaluate(
     sample: Annotated[
         int | None, typer.Option(help="Judge a seeded sample of this many users.", show_default="all")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of sample and intervals.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of sample, intervals and baselines.")] = 0,
+    seeds: Annotated[int, typer.Option(help="Repeat with this many seeds and report the spread.", min=1)] = 1,
     data: DataOption = None,
     device: DeviceOption = None,
 ) -> None:
@@ -47,56 +52,81 @@ def evaluate(
     [bold]Example:[/bold] genrec evaluate --run runs/films --split test --other mine=my_lists.jsonl
     """
     from genrec.cli.common import load_data_of
+    from genrec.errors import ConfigError
+    from genrec.interactions import load_prepared
     from genrec.recommender import Recommender, Settings
 
-    prepared = load_data_of(run, data)
+    if run is not None:
+        prepared = load_data_of(run, data)
+        target = out or run / "evaluation" / split
+    elif data is not None and out is not None:
+        prepared, target = load_prepared(data), out
+    else:
+        raise ConfigError(["without --run, give --data and --out"])
     names = baseline_names(baselines)
     settings = Settings(k=20, beams=beams, mode=mode, exclude_seen=not keep_seen)
-    recommender = Recommender.from_pretrained(run, device)
-    target = out or run / "evaluation" / split
-    report = evaluate_into(recommender, prepared, run, target, split, settings, names, other or [], sample, seed)
+    recommender = None if run is None else Recommender.from_pretrained(run, device)
+    report = evaluate_into(
+        recommender, prepared, run, target, split, settings, names, other or [], sample, range(seed, seed + seeds)
+    )
     print_table(report)
     typer.echo(f"written to {target / 'metrics.json'} and {target / 'report.html'}")
 
 
 def evaluate_into(
-    recommender: Recommender,
+    recommender: Recommender | None,
     data: PreparedData,
-    run: Path,
+    run: Path | None,
     out: Path,
     split: Literal["valid", "test"],
     settings: Settings,
     baselines: tuple[str, ...],
     others: list[str],
     sample: int | None = None,
-    seed: int = 0,
+    seeds: Sequence[int] = (0,),
 ) -> Report:
-    """Evaluate with a progress bar and write the results."""
+    """Evaluate with a progress bar, once for each seed, and write the results."""
+    from dataclasses import replace
+
     from genrec.cli.progress import progress_bar
     from genrec.recommendation_files import lists_for_cases, read_recommendations
+    from genrec.results import across_seeds
     from genrec.run_evaluation import evaluate_run, sampled, write_evaluation
 
-    cases = sampled(data.split().cases(split), sample, seed)
-    foreign = {}
-    for entry in others:
-        name, equals, file = entry.partition("=")
-        if not equals:
-            raise typer.BadParameter(f"--other {entry}: expected NAME=FILE")
-        foreign[name] = lists_for_cases(cases, read_recommendations(Path(file)), file)
-    with progress_bar("Evaluating") as bar:
-        evaluated = evaluate_run(
-            recommender,
-            data,
-            split,
-            settings,
-            baselines=baselines,
-            others=foreign,
-            sample=sample,
-            seed=seed,
-            progress=bar,
-        )
-    write_evaluation(evaluated, data, cases, run, out)
-    return evaluated.report
+    found = {name: read_recommendations(file) for name, file in map(_named_file, others)}
+    cases = sampled(data.split().cases(split), sample, seeds[0])
+    foreign = {name: lists_for_cases(cases, lists, name) for name, lists in found.items()}
+    evaluations = []
+    for seed in seeds:
+        with progress_bar("Evaluating") as bar:
+            evaluations.append(
+                evaluate_run(
+                    recommender,
+                    data,
+                    split,
+                    cases,
+                    settings,
+                    baselines=baselines,
+                    others=foreign,
+                    seed=seed,
+                    progress=bar,
+                )
+            )
+    last = evaluations[-1]
+    if len(evaluations) > 1:
+        last = replace(last, report=across_seeds([evaluation.report for evaluation in evaluations]))
+    write_evaluation(last, data, cases, run, out)
+    return last.report
+
+
+def _named_file(entry: str) -> tuple[str, Path]:
+    """Split NAME=FILE."""
+    from genrec.errors import ConfigError
+
+    name, equals, file = entry.partition("=")
+    if not equals or not name:
+        raise ConfigError([f"--other {entry}: expected NAME=FILE"])
+    return name, Path(file)
 
 
 def baseline_names(choice: str) -> tuple[str, ...]:

@@ -46,16 +46,16 @@ def whole(recommender: Recommender, tmp_path_factory: pytest.TempPathFactory) ->
     return out.read_bytes()
 
 
-class Stop(Exception):
+class StopError(Exception):
     """Stands for a kill between two blocks."""
 
 
 def broken_off(recommender: Recommender, out: Path, after: int) -> None:
     def progress(done: int) -> None:
         if done >= after:
-            raise Stop
+            raise StopError
 
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         job(recommender, out, progress=progress)
 
 
@@ -125,7 +125,7 @@ def test_a_full_disk_is_told_and_survived(recommender: Recommender, tmp_path: Pa
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) // 2, before[1]))
     try:
-        with pytest.raises(ArtefactError, match="cannot write .*free some space.*--resume"):
+        with pytest.raises(ArtefactError, match=r"cannot write .*free some space.*--resume"):
             job(recommender, out)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

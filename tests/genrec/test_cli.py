@@ -111,9 +111,9 @@ def test_parquet_with_the_users_own_columns_and_attributes(
         price=pl.lit(3.5), brand=pl.lit("Acme")
     ).write_ndjson(tmp_path / "items.jsonl")
     code, _, err = genrec(
-        "prepare", "--interactions", tmp_path / "log.parquet", "--items", tmp_path / "items.jsonl", "--out", tmp_path / "d",
-        "--user-column", "customer", "--item-column", "sku", "--time-column", "bought_at", "--id-column", "sku",
-        "--title-column", "name", "--category-column", "department",
+        "prepare", "--interactions", tmp_path / "log.parquet", "--items", tmp_path / "items.jsonl",
+        "--out", tmp_path / "d", "--user-column", "customer", "--item-column", "sku", "--time-column", "bought_at",
+        "--id-column", "sku", "--title-column", "name", "--category-column", "department",
     )  # fmt: skip
     assert code == 0, err
     from genrec.interactions import load_prepared

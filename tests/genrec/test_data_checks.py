@@ -58,7 +58,7 @@ def found(data: PreparedData, name: str) -> Finding:
 
 
 def test_clean_data_is_fine() -> None:
-    findings = check_data(data(clean_histories()))
+    findings = check_data(data(clean_histories(200)))
     assert len(findings) == len({finding.name for finding in findings}) == 14
     assert {finding.severity for finding in findings} == {"fine"}
     assert all((finding.count, finding.share, finding.examples) == (0, 0.0, ()) for finding in findings)

@@ -21,6 +21,7 @@ from transformers import (
 )
 
 from genrec.decoding import Decoder, Found
+from genrec.errors import ModelError
 from retrieval.trie import TokenTrie
 from tests.reference import reference_search
 
@@ -211,3 +212,52 @@ def test_items_that_share_a_leaf_all_come_back_in_catalogue_order() -> None:
     assert sorted(without) == [0, 1, 3, 4]
     scores = decoder.score(read, [np.array([0, 2, 4])])[0]
     assert scores[0] == scores[1] == scores[2]
+
+
+def test_search_is_that_of_transformers_on_the_starter(starter_tokenizer: Any) -> None:
+    """Law 6 on a real language model: 200 prompts of different lengths over MovieLens titles, fp32."""
+    from genrec.basemodels import resolve_base
+    from genrec.interactions import prepare
+    from prompts.encoding import PromptEncoder
+    from prompts.template import load_template
+    from training.backbone import load_base
+
+    data = prepare(dataset="ml-100k")
+    labels = data.catalog.labels
+    encoder = PromptEncoder(load_template("next-item"), starter_tokenizer)
+    sequences = encoder.answers(labels)
+    random = np.random.default_rng(0)
+    histories = [random.choice(len(labels), size, replace=False) for size in random.integers(1, 9, 200)]
+    prompts = [list(encoder.prompt([labels[row] for row in rows]).input_ids) for rows in histories]
+    assert len({len(prompt) for prompt in prompts}) > 20
+    load = lambda: load_base(resolve_base("starter"), "cpu", torch.float32)[0].eval()  # noqa: E731
+    trie = TokenTrie.build(sequences)
+    found = search_all(Decoder(load(), trie, "vocabulary"), prompts, histories, 16, keep=3, beams=4)
+    reference = load()
+    for prompt, rows, result in zip(prompts, histories, found, strict=True):
+        (expected,) = reference_search(reference, [prompt], sequences, [set(rows.tolist())], keep=3, beams=4)
+        scores = [score for _, score in expected]
+        np.testing.assert_allclose(result.scores, scores, atol=1e-4)
+        if min(abs(np.diff(scores)), default=1) > 2e-4:  # closer than that, two orders are equally right
+            assert [sequences[row] for row in result.rows] == [sequence for sequence, _ in expected]
+
+
+@pytest.mark.parametrize("name", ["llama", "t5"])
+def test_two_hundred_prompts_agree_with_transformers(name: str) -> None:
+    sequences, prompts = make_sequences(60), make_prompts(200, seed=8)
+    excluded = make_exclusions(len(prompts), len(sequences), seed=9)
+    found = search_all(Decoder(make_model(name), TokenTrie.build(sequences), "vocabulary"), prompts, excluded, 16, 4, 5)
+    reference = make_model_once(name)
+    for prompt, gone, result in zip(prompts, excluded, found, strict=True):
+        (expected,) = reference_search(reference, [prompt], sequences, [set(gone.tolist())], keep=4, beams=5)
+        np.testing.assert_allclose(result.scores, [score for _, score in expected], atol=1e-4)
+        assert [sequences[row] for row in result.rows] == [sequence for sequence, _ in expected]
+
+
+def test_a_model_that_hides_the_prompt_is_refused() -> None:
+    """A model that does not hand our keyword to its attention would see no history at all: better an error."""
+    decoder = Decoder(make_model("llama"), TokenTrie.build(make_sequences(20)))
+    forward = decoder.model.forward
+    decoder.model.forward = lambda *args, shared_prompt=None, **kwargs: forward(*args, **kwargs)
+    with pytest.raises(ModelError, match="does not pass its attention the shared prompt"):
+        decoder.search(decoder.read(make_prompts(2)), keep=3, beams=3)

@@ -100,12 +100,11 @@ def tokenizer(request: pytest.FixtureRequest) -> Any:
 
 def make(tokenizer: Any, name: str = "next-item", most: int = 512, family: Any = "causal") -> PromptEncoder:
     template = load_template(name)
-    try:
-        return PromptEncoder(template, tokenizer, family, most)
-    except PromptError as error:
-        assert "drops the separator" in str(error)
-        visible = Template(template.name, template.style, template.opening, template.item, " ;", template.cue)
-        return PromptEncoder(visible, tokenizer, family, most)
+    if not tokenizer("\n", add_special_tokens=False)["input_ids"]:
+        with pytest.raises(PromptError, match="drops the separator"):
+            PromptEncoder(load_template("next-item"), tokenizer)
+        template = Template(template.name, template.style, template.opening, template.item, " ;", template.cue)
+    return PromptEncoder(template, tokenizer, family, most)
 
 
 def test_there_are_a_dozen_tokenizers() -> None:
@@ -179,7 +178,7 @@ def test_too_long_means_that_the_oldest_items_go() -> None:
 
 def test_not_even_one_item_fits() -> None:
     encoder = make(TOKENIZERS["toy"](), most=60)
-    with pytest.raises(PromptError, match="not even one item fits.*raise max_tokens"):
+    with pytest.raises(PromptError, match=r"not even one item fits.*raise max_tokens"):
         encoder.prompt(["word " * 2000])
     with pytest.raises(PromptError, match="not even one item fits"):
         encoder.examples(["Fargo", "word " * 2000])

@@ -66,7 +66,7 @@ def test_a_wrong_template_says_what_is_wrong(text: str, message: str) -> None:
 
 
 def test_unknown_names_list_what_there_is() -> None:
-    with pytest.raises(PromptError, match="there is no template 'nope'.*next-item"):
+    with pytest.raises(PromptError, match=r"there is no template 'nope'.*next-item"):
         load_template("nope")
     with pytest.raises(PromptError, match=r"cannot read the template .*nope\.toml"):
         load_template("nope.toml")

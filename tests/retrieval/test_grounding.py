@@ -49,6 +49,8 @@ def named(matches):
         ("Toy Story", "<b>Toy</b> Story<br/>"),
         ("Face/Off", "Face-Off"),
         ("\uff34\uff2f\uff39 Story", "Toy Story"),
+        ("\u213b Machine", "fax machine"),
+        ("Schindlers List", "Schindler's List"),
         ("Straße", "STRASSE"),
         ("ﬁlm", "FILM"),
         ("מלך האריות", "\u200f\u202bמלך האריות\u202c"),
@@ -202,6 +204,12 @@ def test_among_equal_scores_the_more_similar_goes_first():
     fused = grounder().ground_generations(beams, k=2)
     assert [match.item for match, _ in fused] == ["1", "12"]
     assert fused[1][1] == "Pulp Fictional"
+
+
+@pytest.mark.parametrize("scores", [(-1.0, -5.0), (-5.0, -1.0)])
+def test_of_equal_texts_the_best_score_counts(scores):
+    beams = [("Toy Story", scores[0]), ("Pulp Fiction", -2.0), ("Toy Story", scores[1])]
+    assert [match.item for match, _ in grounder().ground_generations(beams, k=2)] == ["1", "12"]
 
 
 def test_seen_items_are_passed_over_and_k_come_back():

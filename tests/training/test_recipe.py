@@ -61,7 +61,7 @@ def test_a_broken_file(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_no_such_recipe() -> None:
-    with pytest.raises(RecipeError, match="there is no recipe 'gpu'; give a .yaml file or one of: cpu, demo"):
+    with pytest.raises(RecipeError, match=r"there is no recipe 'gpu'; give a .yaml file or one of: cpu, demo"):
         load_recipe("gpu")
     with pytest.raises(RecipeError, match=r"cannot read the recipe nope\.yaml"):
         load_recipe("nope.yaml")
