@@ -42,11 +42,6 @@ class SharedPrompt:
     shortest: int
     layers_seen: set[int] = field(default_factory=set)
 
-    def part(self, users: slice) -> SharedPrompt:
-        """Return the prompts of some users, as views."""
-        keys, values = [key[users] for key in self.keys], [value[users] for value in self.values]
-        return SharedPrompt(keys, values, self.lengths[users], self.shortest, self.layers_seen)
-
 
 def shared_prompt_attention(
     module: torch.nn.Module,
@@ -63,7 +58,7 @@ def shared_prompt_attention(
 
     Args:
         module: the attention layer.
-        query: [beams, heads, new tokens, head size], the beams of one user next to each other.
+        query: [beams, heads, 1, head size], the beams of one user next to each other.
         key: [beams, key heads, own tokens, head size]; or the shared [users, ...] in cross-attention.
         value: likewise.
         attention_mask: the model's own mask; used only where nothing is shared.
@@ -73,7 +68,7 @@ def shared_prompt_attention(
         kwargs: `position_bias` (T5), `softcap` (Gemma), `sliding_window`.
 
     Returns:
-        The output [beams, new tokens, heads, head size], and no weights.
+        The output [beams, 1, heads, head size], and no weights.
     """
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if shared_prompt is None:
@@ -86,7 +81,6 @@ def shared_prompt_attention(
     users = len(shared_prompt.lengths)
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     shared_prompt.layers_seen.add(layer)
-    window = kwargs.get("sliding_window")
     if shared_prompt.keys:
         prompt_key, prompt_value = shared_prompt.keys[layer], shared_prompt.values[layer]
         own: tuple[Tensor, Tensor] | None = (key, value)
@@ -94,52 +88,30 @@ def shared_prompt_attention(
         prompt_key, prompt_value, own = key, value, None
     else:
         return _own_only(query, key, value, scale, kwargs.get("position_bias"))
-    beams, heads, new, size = query.shape
+    beams, heads, _, size = query.shape
     groups, prompt_size = prompt_key.shape[1], prompt_key.shape[2]
-    # [beams, heads, new, size] -> [beams, key heads, heads of the group x new, size]; scaled here, where it is smallest
-    grouped = (query * scale).reshape(beams, groups, heads // groups * new, size)
+    # [beams, heads, 1, size] -> [beams, key heads, heads of the group, size]; scaled here, where it is smallest
+    grouped = (query * scale).view(beams, groups, heads // groups, size)
     scores = _to_rows(grouped, users) @ prompt_key.transpose(2, 3)
-    softcap = kwargs.get("softcap")
-    scores = _cap(scores, softcap)
     if own is not None:
-        own_scores = _hide_own(_cap(grouped @ own[0].transpose(2, 3), softcap), new, window)
-        scores = torch.cat((scores, _to_rows(own_scores, users)), dim=-1)
-    _hide_prompt(scores, shared_prompt, prompt_size, new, 0 if own is None else own[0].shape[2], window)
+        scores = torch.cat((scores, _to_rows(grouped @ own[0].transpose(2, 3), users)), dim=-1)
+    if (softcap := kwargs.get("softcap")) is not None:
+        scores = torch.tanh(scores / softcap) * softcap
+    _hide(scores, shared_prompt, prompt_size, 0 if own is None else own[0].shape[2], kwargs.get("sliding_window"))
     weights = scores.softmax(dim=-1)  # sums in fp32 inside, whatever the format
     attended = _to_beams(weights[..., :prompt_size] @ prompt_value, beams)
     if own is not None:
         attended = attended + _to_beams(weights[..., prompt_size:], beams) @ own[1]
-    return attended.reshape(beams, heads, new, size).transpose(1, 2), None
-
-
-def _cap(scores: Tensor, softcap: float | None) -> Tensor:
-    return scores if softcap is None else torch.tanh(scores / softcap) * softcap
+    return attended.reshape(beams, 1, heads, size), None
 
 
 def _own_only(query: Tensor, key: Tensor, value: Tensor, scale: float, bias: Tensor | None) -> tuple[Tensor, None]:
     """A decoder's self-attention in the seq2seq family: nothing of the prompt is in it."""
-    scores = _hide_own((query @ key.transpose(2, 3)).float() * scale, query.shape[2], None)
+    scores = (query @ key.transpose(2, 3)).float() * scale
     if bias is not None:
         scores = scores + bias
     output = scores.softmax(dim=-1).to(query.dtype) @ value
     return output.transpose(1, 2), None
-
-
-def _hide_own(scores: Tensor, new: int, window: int | None) -> Tensor:
-    """Hide a beam's own tokens that lie after the new one, or that have left a sliding window.
-
-    Args:
-        scores: [beams, any, any x new, own tokens].
-        new: how many of the own tokens are new.
-        window: the size of a sliding window, if there is one.
-    """
-    own = scores.shape[3]
-    if new == 1 and (window is None or own <= window):
-        return scores
-    place = torch.arange(own, device=scores.device)
-    at = torch.arange(own - new, own, device=scores.device)[:, None]
-    hidden = place > at if window is None else (place > at) | (place <= at - window)
-    return scores.masked_fill(hidden.repeat(scores.shape[2] // new, 1), torch.finfo(scores.dtype).min)
 
 
 def _softcapped(
@@ -169,7 +141,7 @@ def _to_beams(rows: Tensor, beams: int) -> Tensor:
     return rows.view(users, groups, beams // users, -1, size).transpose(1, 2).flatten(0, 1)
 
 
-def _hide_prompt(scores: Tensor, shared: SharedPrompt, size: int, new: int, own: int, window: int | None) -> None:
+def _hide(scores: Tensor, shared: SharedPrompt, size: int, own: int, window: int | None) -> None:
     """Take from sight, in place, what a beam must not see of its prompt: padding, and what left a sliding window."""
     lowest = torch.finfo(scores.dtype).min
     places = torch.arange(size, device=scores.device)
@@ -177,9 +149,8 @@ def _hide_prompt(scores: Tensor, shared: SharedPrompt, size: int, new: int, own:
         padding = places[shared.shortest :] >= shared.lengths[:, None, None, None]
         scores[..., shared.shortest : size].masked_fill_(padding, lowest)
     if window is not None and own and size + own > window:
-        at = torch.arange(own - new, own, device=scores.device).repeat(scores.shape[2] // new)
-        oldest = shared.lengths[:, None, None, None] + at[:, None] - window
-        scores[..., :size].masked_fill_(places <= oldest, lowest)
+        oldest = (shared.lengths + own - window)[:, None, None, None]
+        scores[..., :size].masked_fill_(places < oldest, lowest)
 
 
 AttentionInterface.register(SHARED_PROMPT, shared_prompt_attention)

@@ -7,8 +7,7 @@ distinct items come back whenever the catalogue has them.
 The search is the standard one (of `transformers` too): at each step the best 2 x beams continuations are kept, those
 among the first `beams` that end an item are finished, and the best `beams` others go on. Scores are sums of
 log-probabilities, so they only fall, and a beam that cannot reach the k-th finished item any more is dropped at
-once: exact, not a heuristic. A beam that can become one item only has the rest of it scored in one go; it goes on
-competing token by token, so the result is the same.
+once: exact, not a heuristic.
 
 The easy mistake is to normalise over one set of tokens in training and another in decoding: see `Normalisation`.
 """
@@ -27,7 +26,6 @@ from transformers import DynamicCache, EncoderDecoderCache
 
 from genrec.attention import SHARED_PROMPT, SharedPrompt
 from genrec.errors import ModelError
-from genrec.stepping import Prompts, Stepper
 from retrieval.trie import TokenTrie
 from training.backbone import restrict_head
 
@@ -51,6 +49,22 @@ class Found:
 
     rows: NDArray[np.int64]
     scores: NDArray[np.float32]
+
+
+@dataclass(slots=True)
+class Prompts:
+    """A batch of prompts that have been read: what a search starts from, more than once if need be."""
+
+    shared: SharedPrompt
+    log_probabilities: Tensor  # float32 [users, tokens of the head]: the first step's
+    cross: list[tuple[Tensor, Tensor]]  # seq2seq: the cross-attention's keys and values per layer, per user
+    own: list[tuple[Tensor, Tensor]]  # seq2seq: the decoder's first token's keys and values per layer, per user
+    encoder_states: Tensor | None
+
+    @property
+    def users(self) -> int:
+        """The number of prompts."""
+        return len(self.shared.lengths)
 
 
 class Decoder:
@@ -95,8 +109,7 @@ class Decoder:
         self._child_start = self._tensor(trie.child_start)
         self._forced = self._child_start[1:] - self._child_start[:-1] == 1
         self._is_leaf = self._child_start[1:] == self._child_start[:-1]
-        self._parent = self._tensor(trie.parent)
-        self._lone_leaf = self._tensor(trie.lone_leaves())
+        self._layers = 0
 
     def _tensor(self, array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(array.astype(np.int64)).to(self.device)
@@ -165,7 +178,7 @@ class Decoder:
             For each user, the `keep` best items found; fewer only if the catalogue has no more.
         """
         gone = [np.zeros(0, np.int64)] * prompts.users if excluded is None else excluded
-        pool = self._search(prompts, keep, max(beams, keep), self._dead_nodes(gone), None)
+        pool = self._search(prompts, keep, max(beams, keep), self._dead_nodes(gone), allow=False)
         return [
             self._items(scores, leaves, keep, set(rows.tolist()))
             for scores, leaves, rows in zip(*pool, gone, strict=True)
@@ -185,24 +198,18 @@ class Decoder:
         width = max((len(user_rows) for user_rows in rows), default=0)
         if width == 0:
             return [np.zeros(0, np.float32) for _ in rows]
-        scores, leaves = self._search(prompts, width, width, *self._path_nodes(rows))
+        scores, leaves = self._search(prompts, width, width, self._path_nodes(rows), allow=True)
         result = []
         for user_scores, user_leaves, user_rows in zip(scores, leaves, rows, strict=True):
             by_leaf = dict(zip(user_leaves.tolist(), user_scores.tolist(), strict=True))
             result.append(np.array([by_leaf[leaf] for leaf in self.trie.leaf[user_rows].tolist()], np.float32))
         return result
 
-    def _path_nodes(self, rows: Sequence[NDArray[np.int64]]) -> tuple[Tensor, Tensor]:
-        """Return the sorted keys (user x nodes + node) of all nodes on the way to each user's items.
-
-        With them, for each key the only leaf wanted at or below it, or -1 where there are several.
-        """
-        leaves = [np.unique(self.trie.leaf[user_rows]) for user_rows in rows]
-        users = np.repeat(np.arange(len(rows)), [len(user_leaves) for user_leaves in leaves])
-        flat = np.concatenate(leaves).astype(np.int64)
-        nodes, places = self.trie.paths(self.trie.items[self.trie.item_start[flat]])
-        keys, first, counts = np.unique(users[places] * self.trie.nodes + nodes, return_index=True, return_counts=True)
-        return self._tensor(keys), self._tensor(np.where(counts == 1, flat[places[first]], -1))
+    def _path_nodes(self, rows: Sequence[NDArray[np.int64]]) -> Tensor:
+        """Return the sorted keys (user x nodes + node) of all nodes on the way to each user's items."""
+        users = np.repeat(np.arange(len(rows)), [len(user_rows) for user_rows in rows])
+        nodes, places = self.trie.paths(np.concatenate(rows).astype(np.int64))
+        return self._tensor(np.unique(users[places] * self.trie.nodes + nodes))
 
     def _dead_nodes(self, excluded: Sequence[NDArray[np.int64]]) -> Tensor:
         """Return the sorted keys of nodes below which every item is excluded for the user."""
@@ -226,7 +233,7 @@ class Decoder:
         return Found(np.array(rows, np.int64), np.array(values, np.float32))
 
     def _search(
-        self, prompts: Prompts, keep: int, beams: int, keys: Tensor, lone: Tensor | None
+        self, prompts: Prompts, keep: int, beams: int, keys: Tensor, allow: bool
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Search the trie with all users side by side.
 
@@ -235,18 +242,20 @@ class Decoder:
             keep: how many finished leaves to hold for each user.
             beams: how many beams to hold.
             keys: sorted keys (user x nodes + node) of special nodes.
-            lone: None if those are forbidden; if they are the only ones allowed, what `_path_nodes` says of them.
+            allow: whether those are the only nodes allowed, or the only ones forbidden.
 
         Returns:
             scores float32 [users, keep] and leaves int64 [users, keep], best first; -1 where there are none.
         """
         users = prompts.users
-        beam = _Beams.start(users, prompts.log_probabilities)
+        nodes = torch.zeros((users, 1), dtype=torch.long, device=self.device)
+        running = torch.zeros((users, 1), device=self.device)
         done = torch.full((users, keep), -torch.inf, device=self.device)
         leaves = torch.full((users, keep), -1, device=self.device)
-        stepper = Stepper(self.model, prompts)
+        stepper = _Stepper(self, prompts)
+        values = prompts.log_probabilities
         while True:
-            scores, children, origins = self._continue(beam, 2 * beams, keys, lone is not None)
+            scores, children, origins = self._continue(nodes, running, values, 2 * beams, keys, allow)
             ends = self._is_leaf[children]
             finished = scores.where(ends & (torch.arange(scores.shape[1], device=self.device) < beams), -torch.inf)
             done, order = torch.cat((done, finished), 1).sort(dim=1, descending=True, stable=True)
@@ -259,139 +268,84 @@ class Decoder:
             width = min(int((running > -torch.inf).sum(1).max()), beams)
             if width == 0:
                 return done.cpu().numpy(), leaves.cpu().numpy()
-            order = order[:, :width]
-            parents = origins.gather(1, order)
-            beam = beam.continued(children.gather(1, order), running[:, :width].contiguous(), parents)
-            self._foresee(beam, stepper, keys, lone)
-            self._step(beam, stepper)
+            running, order = running[:, :width].contiguous(), order[:, :width]
+            nodes = children.gather(1, order)
+            values = stepper.step(self._token[nodes], origins.gather(1, order))
 
-    def _foresee(self, beam: _Beams, stepper: Stepper, keys: Tensor, lone: Tensor | None) -> None:
-        """Score the whole rest of beams that can become one item only; they never need the model again."""
-        users = torch.arange(len(beam.nodes), device=self.device)[:, None]
-        if lone is None:
-            leaf = self._lone_leaf[beam.nodes]
-        else:
-            place = torch.searchsorted(keys, users * self.trie.nodes + beam.nodes).clamp_(max=len(keys) - 1)
-            leaf = lone[place]
-        fresh = (leaf >= 0) & beam.open
-        if not fresh.any():
-            return
-        path, lengths = self._paths(beam.nodes, leaf, fresh)
-        beam.make_room(path.shape[2])
-        beam.foreseen |= fresh
-        shortest = 0
-        while self.normalisation != "children" and shortest < path.shape[2]:
-            # In doubling classes of length, so that one long title does not pad all the others.
-            longest = max(8, 2 * shortest)
-            chosen = fresh & (lengths > shortest) & (lengths <= longest)
-            if chosen.any():
-                self._foresee_class(beam, stepper, path[:, :, :longest], chosen)
-            shortest = longest
-
-    def _foresee_class(self, beam: _Beams, stepper: Stepper, path: Tensor, chosen: Tensor) -> None:
-        width = int(chosen.sum(1).max())
-        columns = (~chosen).long().argsort(dim=1, stable=True)[:, :width]
-        valid = chosen.gather(1, columns)
-        nodes = path.gather(1, columns[..., None].expand(-1, -1, path.shape[2]))
-        nodes = nodes.masked_fill(~valid[..., None], -1)
-        most = int((nodes >= 0).sum(2).max())
-        nodes = nodes[:, :, :most]
-        before = torch.cat((beam.nodes.gather(1, columns)[..., None], nodes[:, :, :-1]), 2).clamp(min=0)
-        targets = self._place[nodes.clamp(min=0)].masked_fill(nodes < 0, -1)
-        forced = self._forced[before] if self.forced_tokens == "free" else None
-        gains = stepper.look_ahead(self._token[before], targets, beam.slots.gather(1, columns), forced)
-        rows, places = valid.nonzero(as_tuple=True)
-        beam.ahead[rows, columns[rows, places], :most] = gains[rows, places]
-
-    def _paths(self, nodes: Tensor, leaf: Tensor, fresh: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the nodes below each fresh beam's on the way to its leaf [users, beams, most], -1 after the end."""
-        at, stop = leaf.where(fresh, nodes), nodes
-        steps: list[Tensor] = []
-        while (going := at != stop).any():
-            steps.append(at.where(going, -1))
-            at = self._parent[at].where(going, at)
-        upward = torch.stack(steps, dim=2)
-        lengths = (upward >= 0).sum(2)
-        places = (lengths[..., None] - 1 - torch.arange(len(steps), device=self.device)).clamp(min=-1)
-        return upward.gather(2, places.clamp(min=0)).where(places >= 0, -1), lengths
-
-    def _step(self, beam: _Beams, stepper: Stepper) -> None:
-        """Run the model for the beams that need it."""
-        needing = beam.open
-        width = int(needing.sum(1).max())
-        if width:
-            columns = (~needing).long().argsort(dim=1, stable=True)[:, :width]
-            tokens, origins = self._token[beam.nodes.gather(1, columns)], beam.slots.gather(1, columns)
-            beam.values = self._normalise(stepper.step(tokens, origins))
-            beam.slots = (needing.cumsum(1) - 1).clamp_(min=0)
-            beam.width = width
-
-    def _continue(self, beam: _Beams, most: int, keys: Tensor, allow: bool) -> tuple[Tensor, Tensor, Tensor]:
+    def _continue(
+        self, nodes: Tensor, running: Tensor, values: Tensor, most: int, keys: Tensor, allow: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return each user's best continuations: scores, nodes and the beams they come from, [users, up to most]."""
-        users, width = beam.nodes.shape
-        flat, running = beam.nodes.flatten(), beam.running.flatten()
-        counts = (self._child_start[flat + 1] - self._child_start[flat]) * (running > -torch.inf)
-        origin = torch.repeat_interleave(torch.arange(users * width, device=self.device), counts)
+        users, width = nodes.shape
+        flat = nodes.flatten()
+        counts = (self._child_start[flat + 1] - self._child_start[flat]) * (running.flatten() > -torch.inf)
+        beam = torch.repeat_interleave(torch.arange(users * width, device=self.device), counts)
         first = counts.cumsum(0) - counts
-        child = self._child_start[flat][origin] + torch.arange(len(origin), device=self.device) - first[origin]
-        user = origin // width
+        child = self._child_start[flat][beam] + torch.arange(len(beam), device=self.device) - first[beam]
+        user = beam // width
         special = _contains(keys, user * self.trie.nodes + child)
         allowed = special if allow else ~special
-        origin, child, user = origin[allowed], child[allowed], user[allowed]
-        gains = beam.values[user * beam.width + beam.slots.flatten()[origin], self._place[child]]
+        beam, child, user = beam[allowed], child[allowed], user[allowed]
+        gains = values[beam, self._place[child]]
         if self.normalisation == "children":
-            gains = gains - _log_sum_exp(gains, origin, users * width)[origin]
+            gains = gains - _log_sum_exp(gains, beam, users * width)[beam]
         if self.forced_tokens == "free":
-            gains = gains.masked_fill(self._forced[flat][origin], 0.0)
-        foreseen = beam.foreseen.flatten()[origin]
-        gains = torch.where(foreseen, beam.ahead[:, :, 0].flatten()[origin], gains)
-        return _best_of_each(running[origin] + gains, child, origin % width, user, users, most)
+            gains = gains.masked_fill(self._forced[flat][beam], 0.0)
+        return _best_of_each(running.flatten()[beam] + gains, child, beam % width, user, users, most)
 
 
-@dataclass(slots=True)
-class _Beams:
-    """The beams of a search; all tensors are [users, beams] unless said otherwise.
+class _Stepper:
+    """Runs the model one token further for every beam; knows caches, not tries."""
 
-    Attributes:
-        nodes: where in the trie each beam is.
-        running: its score; -inf where a user has fewer beams than the others.
-        foreseen: whether the rest of its only item has been scored.
-        ahead: float32 [users, beams, tokens]; that rest, token by token.
-        slots: its column in the grid of beams that the model last ran for.
-        values: [users * width, tokens of the head]; what the model said then.
-        width: columns of that grid.
-    """
+    def __init__(self, decoder: Decoder, prompts: Prompts) -> None:
+        self.decoder = decoder
+        self.prompts = prompts
+        self.width = 1
+        self.length = 0
+        self.own = DynamicCache()
+        self.cache: DynamicCache | EncoderDecoderCache = self.own
+        if decoder.seq2seq:
+            cross = DynamicCache()
+            for layer, (key, value) in enumerate(prompts.own):
+                self.own.update(key, value, layer)
+                cross.update(*prompts.cross[layer], layer)
+            self.cache = EncoderDecoderCache(self.own, cross)
 
-    nodes: Tensor
-    running: Tensor
-    foreseen: Tensor
-    ahead: Tensor
-    slots: Tensor
-    values: Tensor
-    width: int
+    def step(self, tokens: Tensor, origins: Tensor) -> Tensor:
+        """Feed each beam its new token.
 
-    @classmethod
-    def start(cls, users: int, values: Tensor) -> _Beams:
-        """One beam for each user, at the root."""
-        zeros = torch.zeros((users, 1), dtype=torch.long, device=values.device)
-        ahead = torch.zeros((users, 1, 1), device=values.device)
-        return cls(zeros, ahead[:, :, 0], zeros.bool(), ahead, zeros, values, 1)
+        Args:
+            tokens: int64 [users, beams].
+            origins: int64 [users, beams]; which earlier beam of the user each one continues.
 
-    @property
-    def open(self) -> Tensor:
-        """The beams that need the model."""
-        return (self.running > -torch.inf) & ~self.foreseen
-
-    def continued(self, nodes: Tensor, running: Tensor, parents: Tensor) -> _Beams:
-        """Return the beams one token further; what was foreseen moves up by one."""
-        moved = self.ahead.gather(1, parents[..., None].expand(-1, -1, self.ahead.shape[2]))
-        moved = torch.nn.functional.pad(moved[:, :, 1:], (0, 1))
-        foreseen, slots = self.foreseen.gather(1, parents), self.slots.gather(1, parents)
-        return _Beams(nodes, running, foreseen, moved, slots, self.values, self.width)
-
-    def make_room(self, tokens: int) -> None:
-        """Make `ahead` hold at least this many tokens."""
-        self.ahead = torch.nn.functional.pad(self.ahead, (0, max(0, tokens - self.ahead.shape[2])))
+        Returns:
+            float32 [users * beams, tokens of the head].
+        """
+        users, width = tokens.shape
+        shared = self.prompts.shared
+        if self.own.get_seq_length():
+            rows = torch.arange(users, device=tokens.device)[:, None] * self.width + origins
+            self.own.reorder_cache(rows.flatten())
+        self.width = width
+        model = self.decoder.model
+        ids = tokens.reshape(-1, 1)
+        if self.decoder.seq2seq:
+            output = model(
+                decoder_input_ids=ids,
+                encoder_outputs=(self.prompts.encoder_states,),
+                past_key_values=self.cache,
+                use_cache=True,
+                shared_prompt=shared,
+            )
+        else:
+            positions = (shared.lengths + self.length)[:, None].expand(users, width).reshape(-1, 1)
+            output = model(
+                ids, position_ids=positions, past_key_values=self.cache, use_cache=True, shared_prompt=shared
+            )
+        self.length += 1
+        if not shared.layers_seen:
+            raise ModelError(f"{type(model).__name__} does not pass its attention the shared prompt; use another base")
+        return self.decoder._normalise(output.logits[:, -1])
 
 
 def _contains(keys: Tensor, queries: Tensor) -> Tensor:

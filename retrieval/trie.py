@@ -146,15 +146,6 @@ class TokenTrie:
             nodes.append(node)
             places.append(place)
 
-    def lone_leaves(self) -> Long:
-        """Return for each node the only leaf at or below it, or -1 where there are several; int64 [nodes]."""
-        leaves = np.unique(self.leaf)
-        nodes, places = self.paths(self.items[self.item_start[leaves]])
-        lone = np.full(self.nodes, -1, np.int64)
-        lone[nodes] = leaves[places]
-        lone[np.bincount(nodes, minlength=self.nodes) > 1] = -1
-        return lone
-
     def save(self, path: Path) -> None:
         """Write the arrays as a safetensors file."""
         from safetensors.numpy import save_file

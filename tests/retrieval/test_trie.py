@@ -53,17 +53,6 @@ def test_paths_lead_from_the_leaf_to_below_the_root() -> None:
     assert [len(part) for part in trie.paths(np.array([], np.int64))] == [0, 0]
 
 
-def test_lone_leaves_are_the_only_ones_below() -> None:
-    trie = TokenTrie.build([(1, 2, END), (1, 3, END), (4, 5, END), (4, 5, END)])
-    lone = trie.lone_leaves()
-    assert lone[0] == -1
-    assert {int(trie.token[node]) for node in range(1, trie.nodes) if lone[node] == -1} == {1}
-    for node in range(1, trie.nodes):
-        if lone[node] >= 0:
-            assert trie.token[lone[node]] == END
-    assert lone[trie.leaf[2]] == trie.leaf[2] == trie.leaf[3]
-
-
 def test_items_can_be_added() -> None:
     sequences = [(1, 2, END), (3, END), (1, 2, END)]
     trie = TokenTrie.build(sequences).with_sequences([(3, 4, END), (3, END)])
