@@ -38,6 +38,10 @@ ForcedTokens = Literal["count", "free"]
 arXiv 2406.14900, section 4.1), which takes the length bias out of long titles."""
 
 
+BATCH_TOKENS = 4096
+"""Prompt tokens that are decoded side by side: enough to keep the processor busy, few enough to stay small."""
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """The items found for one user, best first.
@@ -380,8 +384,19 @@ def _best_of_each(
     return best, nodes, beams
 
 
-def batches_by_length(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
-    """Yield the places of prompts in batches of similar length, so that little is padded."""
-    order = sorted(range(len(lengths)), key=lambda place: lengths[place])
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
+def batches_by_length(lengths: Sequence[int], size: int, tokens: int = BATCH_TOKENS) -> Iterator[list[int]]:
+    """Yield the places of prompts in batches of similar length, so that little is padded and memory is bounded.
+
+    Args:
+        lengths: tokens of each prompt.
+        size: most prompts in a batch.
+        tokens: most tokens in a batch, padding included; a longer prompt gets a batch of its own.
+    """
+    batch: list[int] = []
+    for place in sorted(range(len(lengths)), key=lambda place: lengths[place]):
+        if batch and (len(batch) == size or (len(batch) + 1) * lengths[place] > tokens):
+            yield batch
+            batch = []
+        batch.append(place)
+    if batch:
+        yield batch

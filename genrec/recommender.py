@@ -47,7 +47,7 @@ class Settings:
         mode: `constrained` searches the catalogue's trie; `free` writes any text and grounds it.
         exclude_seen: whether items of the history are left out.
         explain: whether each recommendation gets its sentence.
-        batch_size: how many users are decoded side by side; it changes the speed, not the result.
+        batch_size: how many users at most are decoded side by side; it changes the speed, not the result.
         systems: which lists are fused, of `lm` and `co-occurrence`.
     """
 
@@ -56,7 +56,7 @@ class Settings:
     mode: Mode = "constrained"
     exclude_seen: bool = True
     explain: bool = False
-    batch_size: int = 16
+    batch_size: int = 32
     systems: tuple[str, ...] = ("lm", "co-occurrence")
 
 

@@ -20,7 +20,7 @@ from transformers import (
     T5Config,
 )
 
-from genrec.decoding import Decoder, Found
+from genrec.decoding import Decoder, Found, batches_by_length
 from genrec.errors import ModelError
 from retrieval.trie import TokenTrie
 from tests.reference import reference_search
@@ -261,3 +261,11 @@ def test_a_model_that_hides_the_prompt_is_refused() -> None:
     decoder.model.forward = lambda *args, shared_prompt=None, **kwargs: forward(*args, **kwargs)
     with pytest.raises(ModelError, match="does not pass its attention the shared prompt"):
         decoder.search(decoder.read(make_prompts(2)), keep=3, beams=3)
+
+
+def test_batches_hold_every_prompt_once_within_both_limits() -> None:
+    lengths = [5, 90, 7, 300, 6, 8, 80, 5]
+    batches = list(batches_by_length(lengths, size=3, tokens=180))
+    assert sorted(place for batch in batches for place in batch) == list(range(len(lengths)))
+    assert all(len(batch) <= 3 for batch in batches)
+    assert all(len(batch) * max(lengths[place] for place in batch) <= 180 for batch in batches if batch != [3])
