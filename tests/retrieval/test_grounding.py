@@ -162,6 +162,16 @@ def test_scores_are_similarities():
     assert matches[1].score > matches[2].score
 
 
+def test_rounding_takes_no_score_beyond_one():
+    # The hashing encoder does not see the order of words, so these vectors are the titles' own.
+    titles = {str(row): f"word{row} other{row} third{row} more{row}" for row in range(200)}
+    turned = [" ".join(reversed(title.split())) for title in titles.values()]
+    matches = [found[0] for found in grounder(titles).ground_many(turned)]
+    assert named(matches) == [(item, "nearest") for item in titles]
+    assert max(match.score for match in matches) <= 1.0
+    assert min(match.score for match in matches) > 1 - 1e-6
+
+
 def test_below_the_threshold_nothing_is_near():
     strict = grounder(threshold=0.4)
     assert named(strict.ground("Toy Storys")) == [("1", "nearest")]
@@ -197,6 +207,15 @@ def test_further_neighbours_come_in_rounds_after_every_beams_own():
     fused = [(match.item, text[:3]) for match, text in grounder().ground_generations(beams, k=4)]
     # Own items first, then the best beam's next neighbour, then the second beam's.
     assert fused == [("1", "Toy"), ("8", "Bla"), ("2", "Toy"), ("9", "Bla")]
+
+
+def test_a_turn_is_not_spent_on_an_item_that_is_taken():
+    beams = [("Toy Story (1995)", -1.0), ("Toy Story 2 (1999)", -2.0), ("Pulp Fiction", -3.0)]
+    own = ["1", "2", "12"]
+    nearest = [[match.item for match in grounder().ground(text, k=12)] for text, _ in beams]
+    first_turn = [next(item for item in items if item not in own) for items in nearest]
+    fused = [match.item for match, _ in grounder().ground_generations(beams, k=3 + len(set(first_turn)))]
+    assert fused == [*own, *dict.fromkeys(first_turn)]
 
 
 def test_among_equal_scores_the_more_similar_goes_first():
