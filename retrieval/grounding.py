@@ -107,7 +107,7 @@ class Grounder:
     Args:
         ids: item ids, in catalogue order.
         titles: one title per item.
-        index: the items' vectors, made by the same encoder; an item that is not in it is never matched.
+        index: the items' vectors, made by the same encoder; what is removed from it is not matched any more.
         encoder: encodes the texts that are no item's title.
         labels: a second name per item, as the language model knows it.
         threshold: a nearest item less similar than this is no match; there is no limit where None.
@@ -148,16 +148,6 @@ class Grounder:
         _check_lengths(ids, titles, labels)
         self._index.add(ids, self._encoder.encode(titles))
         self._register(ids, titles, labels)
-
-    def remove(self, ids: Sequence[str]) -> None:
-        """Take items out of the index and out of the known titles.
-
-        Raises:
-            RetrievalError: an item is not in the index.
-        """
-        self._index.remove(ids)
-        for item in ids:
-            self._forget(item)
 
     def ground(self, text: str, k: int = 1) -> list[Match]:
         """Return the k best matches of a text; see `ground_many`."""

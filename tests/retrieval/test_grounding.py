@@ -315,21 +315,15 @@ def test_a_new_item_is_found_the_moment_its_title_is_added():
         growing.add(["13"], ["Heat again"])
 
 
-def test_a_removed_item_is_found_no_more_by_any_name():
-    shrinking = grounder()
-    shrinking.remove(["1"])
-    assert named(shrinking.ground("Toy Story (1995)")) == [("2", "nearest")]
-    shrinking.add(["1"], ["A New Title"])
-    assert named(shrinking.ground("A New Title")) == [("1", "exact")]
-    assert named(shrinking.ground("Toy Story (1995)")) == [("2", "nearest")]
-
-
-def test_an_item_removed_from_the_index_alone_is_not_matched():
+def test_an_item_removed_from_the_index_is_found_no_more_by_any_name():
     encoder = HashingEncoder()
     index = ItemIndex.build(["1", "2"], encoder.encode(["Heat", "Ronin"]))
     two = Grounder(["1", "2"], ["Heat", "Ronin"], index, encoder)
     index.remove(["1"])
     assert named(two.ground("Heat")) == [("2", "nearest")]
+    two.add(["1"], ["A New Title"])
+    assert named(two.ground("a new title")) == [("1", "normalised")]
+    assert named(two.ground("Heat"))[0][1] == "nearest"
 
 
 def test_a_match_makes_the_round_trip_through_json():
