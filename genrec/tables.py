@@ -80,15 +80,16 @@ def report_table(report: Report, k: int | None = None) -> Table:
         k: the list length; the report's main one if not given.
     """
     k = k or report.settings["main_k"]
-    columns = [*ACCURACY, "coverage"]
+    columns = ACCURACY
     table = Table(title=f"{report.split} split, {report.users:,} users, lists of {k}", title_justify="left")
+    # Least widths, so that a narrow terminal cuts names before it cuts figures; all fits into 80 columns.
     table.add_column("system", no_wrap=True)
     for name in columns:
-        table.add_column(f"{FIGURES[name][0]}@{k}", justify="right", no_wrap=True)
-    table.add_column("95 % of NDCG", justify="right", no_wrap=True)
+        table.add_column(f"{FIGURES[name][0]}@{k}", justify="right", no_wrap=True, min_width=6)
+    table.add_column("95 % of NDCG", justify="right", no_wrap=True, min_width=13)
     reference = report.settings["reference"]
     if report.comparisons:
-        table.add_column(f"{reference} minus this", justify="right", no_wrap=True)
+        table.add_column(f"{reference} minus", justify="right", no_wrap=True, min_width=9)
     for system in by_accuracy(report, k):
         figures = report.systems[system]
         cells = [system, *(number(figures[f"{name}@{k}"].value) for name in columns), interval(figures[f"ndcg@{k}"])]
