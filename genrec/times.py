@@ -21,7 +21,7 @@ ISO_FORMATS = (
     "%Y-%m-%dT%H:%M",
     "%Y-%m-%dT%H:%M%#z",
 )
-"""Tried in turn, with `/` read as `-`, a blank before the hours as `T`, and a final `Z` as `+00:00`."""
+"""Tried in turn, with `/` read as `-` and a blank before the hours as `T`; `%#z` reads `Z` too."""
 
 LATEST = 253_402_300_799
 """The last second of the year 9999; nothing later (or as much earlier) is a time."""
@@ -67,11 +67,7 @@ def parse_times(column: pl.Series) -> Times:
 
 
 def _parse_iso(column: pl.Series) -> pl.Series:
-    text = (
-        column.str.replace_all("/", "-", literal=True)
-        .str.replace(r"^(\d{4}-\d\d-\d\d) +", "${1}T")
-        .str.replace(r"[zZ]$", "+00:00")
-    )
+    text = column.str.replace_all("/", "-", literal=True).str.replace(r"^(\d{4}-\d\d-\d\d) +", "${1}T")
     seconds = pl.Series(column.name, [None], dtype=pl.Float64).new_from_index(0, len(column))
     for style in ISO_FORMATS:
         rest = seconds.is_null() & text.is_not_null()

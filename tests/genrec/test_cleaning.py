@@ -61,7 +61,7 @@ def test_without_times_the_files_order_is_the_order() -> None:
 def test_users_are_ordered_as_numbers_only_if_all_are_numbers() -> None:
     assert clean(raw(("10", "a", "1"), ("9", "a", "1")), Cleaning()).users == ("9", "10")
     assert clean(raw(("10", "a", "1"), ("9", "a", "1"), ("9b", "a", "1")), Cleaning()).users == ("10", "9", "9b")
-    assert clean(raw(("007", "a", "1"), ("7", "a", "1")), Cleaning()).users == ("007", "7")
+    assert clean(raw(("10", "a", "1"), ("07", "a", "1"), ("7", "a", "1")), Cleaning()).users == ("07", "10", "7")
 
 
 def test_exact_duplicates_go_and_repeats_stay() -> None:
@@ -141,6 +141,12 @@ def test_the_core_is_found_by_repetition() -> None:
     assert k_core(user, item, 1).all()
     assert not k_core(user, item, 4).any()
     assert k_core(user[:0], item[:0], 2).tolist() == []
+
+
+def test_lines_are_told_in_file_order_whatever_the_order_of_events() -> None:
+    events = [(user, "a", str(time)) for user, time in zip("ihgfedcb", range(8, 0, -1), strict=True)]
+    log = clean(raw(*events, ("z", "x", "1"), ("z", "y", "1"), ("y", "x", "1"), ("y", "y", "1")), Cleaning(k_core=2))
+    assert dropped(log) == [("outside the 2-core", 8, (2, 3, 4, 5, 6))]
 
 
 def test_the_core_shrinks_the_catalogue_and_is_told() -> None:
