@@ -106,6 +106,14 @@ def test_labels_are_unique_and_new_items_leave_the_old_labels_alone(
     assert all(label.strip() for label in larger.labels)
 
 
+def test_a_new_item_is_told_from_an_old_namesake_by_its_attribute() -> None:
+    catalog = Catalog.from_items([Item("a", "Sabrina", attributes={"year": "1954"})])
+    assert catalog.with_items([Item("b", "Sabrina", attributes={"year": "1995"})]).labels == (
+        "Sabrina",
+        "Sabrina (1995)",
+    )
+
+
 def test_a_catalogue_answers_by_id_and_by_row() -> None:
     catalog = Catalog.from_items([Item("b", "Two"), Item("a", "One", categories=("x",), attributes={"year": "1"})])
     assert (len(catalog), catalog.ids, catalog.labels) == (2, ("b", "a"), ("Two", "One"))

@@ -66,13 +66,15 @@ def test_clean_data_is_fine() -> None:
 
 def test_a_leaked_target_is_caught() -> None:
     histories = clean_histories()
-    for user in (3, 40):
-        items = histories[user].items
-        histories[user] = replace(histories[user], items=(*items[:6], items[7], items[7]))
+    for user, place in ((3, 6), (40, 1)):
+        items = list(histories[user].items)
+        items[place] = items[7]
+        histories[user] = replace(histories[user], items=tuple(items))
     finding = found(data(histories), "target-in-history")
     assert (finding.severity, finding.count, finding.share) == ("warning", 2, 2 / 120)
     assert finding.examples[0].startswith("user 3: item ")
     assert "--drop-repeats" in finding.advice
+    assert found(data(histories), "target-title-in-history").severity == "fine"  # the same item, not a namesake
 
 
 def test_a_target_under_a_second_id_is_caught() -> None:

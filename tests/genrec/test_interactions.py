@@ -49,6 +49,13 @@ def test_column_names_are_guessed_and_the_guess_is_told(files: tuple[Path, Path]
     )
 
 
+def test_a_catalogue_is_keyed_by_the_logs_own_name_for_the_item(files: tuple[Path, Path], tmp_path: Path) -> None:
+    items = write(tmp_path / "both.csv", "id,movieId,title\n1,10,x\n2,20,y\n3,30,z\n")
+    assert prepare(interactions=files[0], items=items).catalog.ids == ("10", "20", "30")
+    with pytest.raises(DataError, match="not in the catalogue"):
+        prepare(interactions=files[0], items=items, columns=Columns(id="id"))
+
+
 def test_items_are_cleaned_and_keep_what_else_is_known(files: tuple[Path, Path]) -> None:
     first, second, third, _ = prepare(interactions=files[0], items=files[1]).catalog
     assert (first.title, first.categories, dict(first.attributes)) == (

@@ -63,12 +63,15 @@ def test_the_same_seed_gives_the_same_pairs() -> None:
         ("with JURASSIC  PARK, and die harder 2", {"jurassic park", "die harder 2", "die harder"}),
         ("Jurassic Parking", set()),
         ("The Big Sleep", set()),
+        ("Back to Casablanca", set()),
         ("park jurassic", set()),
         ("", set()),
     ],
 )
 def test_titles_are_found_word_for_word(text: str, found: set[str]) -> None:
-    finder = TitleFinder(["Jurassic Park", "Die Harder 2", "Die Harder 2", "Die-Harder!!", "Big", "It is", ""])
+    finder = TitleFinder(
+        ["Jurassic Park", "Die Harder 2", "Die Harder 2", "Die-Harder!!", "Big", "Casablanca", "It is", ""]
+    )
     assert finder.find(text) == found
 
 
