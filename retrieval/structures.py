@@ -41,6 +41,7 @@ LINKS = 32
 BUILD_BREADTH = 100
 MAX_CANDIDATES = 1024
 MAX_LISTS = 8192
+CANDIDATES = 320
 POINTS_PER_LIST = 48
 PROBE_QUERIES = 512
 STRAY = 0.45
@@ -93,7 +94,11 @@ class Structure:
         # Fewer points than FAISS likes are no fault here: a small catalogue is a small catalogue.
         inverted.cp.min_points_per_centroid = inverted.pq.cp.min_points_per_centroid = 1
         index.train(np.resize(sample, (max(len(sample), 16), dimension)))  # a 4-bit code needs 16 points
-        return cls(kind, index, min(lists, max(1, lists // 128)))
+        # Room for all of them at once: growing by doubling would need twice the memory for a moment.
+        store = faiss.downcast_index(index.refine_index)
+        store.codes.resize(capacity * store.code_size)
+        store.codes.resize(0)
+        return cls(kind, index, max(1, lists // 128))
 
     @property
     def description(self) -> str:
@@ -143,9 +148,9 @@ class Structure:
         if self.kind == "hnsw":
             parameters = faiss.SearchParametersHNSW(efSearch=max(self.breadth, count))
         elif self.kind == "ivf-pq":
-            # 160 coarse candidates at least, or the ten best after the second look are not the ten nearest.
+            # Enough coarse candidates, or the ten best after the second look are not the ten nearest.
             parameters = faiss.IndexRefineSearchParameters(
-                k_factor=max(4.0, 160 / count),
+                k_factor=max(4.0, CANDIDATES / count),
                 base_index_params=faiss.SearchParametersIVF(nprobe=self.breadth),
             )
         _, rows = self.faiss.search(np.ascontiguousarray(queries), count, params=parameters)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -90,6 +91,33 @@ def test_equal_scores_come_in_catalogue_order(kind):
         assert index.search(vectors[[7]], k)[0] == [same[:k]]
     # An exact result cannot depend on how many were asked for or on the batch's size.
     assert index.search(vectors, 5)[0][7] == same[:5]
+
+
+def test_more_equal_items_than_are_fetched_come_in_catalogue_order_too():
+    # More than the widest fetch holds, so every vector is read; of ten thousand, so that none is found by chance.
+    ids, vectors = clustered(10_000)
+    same = np.arange(9_999, 0, -7)[::-1]
+    vectors[same] = vectors[1234]
+    index = ItemIndex.build(ids, vectors)
+    index.remove([ids[same[0]]])
+    found, scores = index.search(vectors[[1234]], 5, [[ids[same[1]], ids[same[3]]]])
+    expected = [row for row in sorted({1234, *same.tolist()}) if row not in same[[0, 1, 3]]][:5]
+    assert found == [[ids[row] for row in expected]]
+    np.testing.assert_allclose(scores[0], 1, atol=1e-6)
+
+
+def test_equal_vectors_have_equal_scores_wherever_they_stand():
+    generator = np.random.default_rng(0)
+    vectors = np.tile(generator.standard_normal((1, 383)), (37, 1)) + np.zeros((37, 383))
+    index = ItemIndex.build([str(row) for row in range(37)], vectors)
+    _, scores = index.search(generator.standard_normal((50, 383)), 37)
+    assert all(len(set(row.tolist())) == 1 for row in scores)
+
+
+def test_building_says_nothing_outside_the_log(kind, capfd):
+    ids, vectors = clustered(100)
+    ItemIndex.build(ids, vectors, kind=kind)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_excluded_items_do_not_come_back_and_k_do(kind):
@@ -383,7 +411,8 @@ def test_an_unwritable_folder_is_named(tmp_path):
 def test_a_failed_save_leaves_the_old_index(saved, monkeypatch):
     from retrieval import storage
 
-    def fail(*_):
+    def fail(_, path):
+        Path(path).write_bytes(b"half of it")
         raise RuntimeError("no space left")
 
     before = {path.name: path.read_bytes() for path in saved.iterdir()}
