@@ -43,6 +43,19 @@ class SharedPrompt:
     layers_seen: set[int] = field(default_factory=set)
 
 
+@dataclass(slots=True)
+class AttentionRecord:
+    """How much each token of a forward attended to each token it could see.
+
+    Attributes:
+        cross: whether the layers of interest are those that look at an encoder (the seq2seq family).
+        layers: per layer, float32 [rows, queries, keys], averaged over the heads.
+    """
+
+    cross: bool
+    layers: list[Tensor] = field(default_factory=list)
+
+
 def shared_prompt_attention(
     module: torch.nn.Module,
     query: Tensor,
@@ -52,6 +65,7 @@ def shared_prompt_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     shared_prompt: SharedPrompt | None = None,
+    record: AttentionRecord | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """Attend to the beam's own tokens and to the prompt that it shares; the standard attention where nothing is shared.
@@ -65,6 +79,7 @@ def shared_prompt_attention(
         scaling: factor on the scores.
         dropout: always 0 in decoding.
         shared_prompt: the prompts; passed through the model's forward as a keyword.
+        record: takes down each layer's attention where nothing is shared; passed likewise.
         kwargs: `position_bias` (T5), `softcap` (Gemma), `sliding_window`.
 
     Returns:
@@ -72,6 +87,8 @@ def shared_prompt_attention(
     """
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if shared_prompt is None:
+        if record is not None and record.cross == _is_cross(module):
+            record.layers.append(_attention_weights(query, key, attention_mask, scale, kwargs.get("softcap")))
         if kwargs.get("softcap") is not None:
             return _softcapped(query, key, value, attention_mask, scale, kwargs["softcap"])
         output: tuple[Tensor, Tensor | None] = sdpa_attention_forward(
@@ -84,7 +101,7 @@ def shared_prompt_attention(
     if shared_prompt.keys:
         prompt_key, prompt_value = shared_prompt.keys[layer], shared_prompt.values[layer]
         own: tuple[Tensor, Tensor] | None = (key, value)
-    elif getattr(module, "is_cross_attention", not getattr(module, "is_causal", True)):
+    elif _is_cross(module):
         prompt_key, prompt_value, own = key, value, None
     else:
         return _own_only(query, key, value, scale, kwargs.get("position_bias"))
@@ -103,6 +120,22 @@ def shared_prompt_attention(
     if own is not None:
         attended = attended + _to_beams(weights[..., prompt_size:], beams) @ own[1]
     return attended.reshape(beams, 1, heads, size), None
+
+
+def _attention_weights(query: Tensor, key: Tensor, mask: Tensor | None, scale: float, softcap: float | None) -> Tensor:
+    """Return how much each query attends to each key, float32 [rows, queries, keys], averaged over the heads."""
+    grouped = query.view(query.shape[0], key.shape[1], -1, *query.shape[2:])
+    scores = (grouped @ key.unsqueeze(2).transpose(3, 4)).float() * scale
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap
+    if mask is not None:
+        scores = scores.masked_fill(~mask[:, :, None], -torch.inf)
+    return scores.softmax(dim=-1).mean(dim=(1, 2))
+
+
+def _is_cross(module: torch.nn.Module) -> bool:
+    """Return whether an attention layer of the seq2seq family looks at the encoder."""
+    return bool(getattr(module, "is_cross_attention", not getattr(module, "is_causal", True)))
 
 
 def _own_only(query: Tensor, key: Tensor, value: Tensor, scale: float, bias: Tensor | None) -> tuple[Tensor, None]:

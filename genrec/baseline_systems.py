@@ -153,7 +153,7 @@ def sequence_epochs(name: str, material: Material, settings: Settings, seed: int
 
 _CO_OCCURRENCE = {"window": 5, "backward": 0.6, "power": 0.5, "decay": 0.8}
 _CO_OCCURRENCE_CHOICES = {
-    "window": (3, 5, 10),
+    "window": (3, 5, 10, 20),
     "backward": (0.3, 0.6, 1.0),
     "power": (0.3, 0.5, 0.7),
     "decay": (0.6, 0.7, 0.8, 0.9),
@@ -186,7 +186,7 @@ BASELINES: Mapping[str, Baseline] = MappingProxyType(
             _fit_item_knn,
             {"neighbours": 100, "shrink": 0.0, "decay": 0.8},
             {
-                "neighbours": (20, 50, 100, 200, 500),
+                "neighbours": (20, 50, 100, 200, 500, 1000),
                 "shrink": (0.0, 1.0, 3.0, 10.0, 30.0),
                 "decay": (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 1.0),
             },

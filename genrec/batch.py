@@ -2,8 +2,11 @@
 
 Users are taken in the order given, in blocks of a fixed size; a block is decoded, written, and flushed to disk before
 the next begins. A job that is started again with `resume` cuts off what was half written, skips the finished blocks,
-and goes on; since blocks are the same, the output is byte for byte that of an unbroken job. A job's settings are kept
-beside its output while it runs, so that a changed model, catalogue or option is refused, not mixed in.
+and goes on; since blocks are the same, the output is byte for byte that of an unbroken job. Beside the output,
+`<out>.job.json` says what it was made with, so that a changed model, catalogue or option is refused, not mixed in, and
+`<out>.problems.jsonl` lists the users that needed a rule.
+
+It knows a stream of blocks, not who makes them: one process (`genrec.worker`) or many (`genrec.distributed`).
 """
 
 from __future__ import annotations
@@ -11,22 +14,20 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from genrec.artefacts import read_json, write_json
-from genrec.catalog import Catalog
-from genrec.errors import ArtefactError, DataError
-from genrec.recommendation import Recommendation
+from genrec.errors import ArtefactError
+from genrec.outputs import flush, open_output, part_of, sync_folder
 from genrec.recommender import Recommender, Settings
 from genrec.splits import History
-
-BLOCK_USERS = 128
-"""Users in a block: what is decoded together, and the most that a kill can cost."""
+from genrec.worker import BLOCK_USERS, Block, Worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,207 +37,191 @@ class Summary:
     Attributes:
         users: rows in the output.
         resumed: how many of them an earlier start had written.
-        problems: users that needed a rule, each listed in the side file.
+        problems: how often each rule was needed; the side file lists the users.
     """
 
     users: int
     resumed: int
-    problems: int
+    problems: Mapping[str, int] = field(default_factory=dict)
 
 
 def recommend_all(
     recommender: Recommender,
-    histories: Iterable[History],
+    histories: Callable[[int], Iterator[History]],
     out: Path,
     settings: Settings,
     *,
     fingerprint: Mapping[str, Any],
-    resume: bool = False,
-    progress: Callable[[int], None] | None = None,
+    block_users: int = BLOCK_USERS,
+    **options: Any,
 ) -> Summary:
-    """Recommend for every user of a stream and write one JSON line for each, in the order of the stream.
-
-    An item of a history that is not in the catalogue is left out of it, and a user whose history is or becomes empty
-    gets popular items; both are listed with the reason in `<out>.problems.jsonl`.
+    """Recommend for every user of a stream, in this process.
 
     Args:
         recommender: who recommends.
-        histories: who for; the same stream again when a job is resumed.
-        out: the JSONL file.
+        histories: the stream of users from a place on.
+        out: see `run_job`.
         settings: how.
-        fingerprint: what else the output depends on, such as the run's and the data's fingerprints.
+        fingerprint: what else the output depends on, such as the run's and the users' fingerprints.
+        block_users: users decoded together.
+        options: see `run_job`.
+
+    Raises:
+        ArtefactError: see `run_job`.
+    """
+    work = Worker(recommender, settings)
+
+    def blocks(start: int) -> Iterator[Block]:
+        stream = histories(start)
+        while block := list(islice(stream, block_users)):
+            yield work(block)
+
+    job = {"settings": asdict(settings), **fingerprint}
+    return run_job(blocks, out, job, block_users=block_users, **options)
+
+
+def run_job(
+    blocks: Callable[[int], Iterator[Block]],
+    out: Path,
+    job: Mapping[str, Any],
+    *,
+    block_users: int = BLOCK_USERS,
+    resume: bool = False,
+    key: bytes | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Summary:
+    """Write every block of a stream, each exactly once.
+
+    Args:
+        blocks: makes the blocks from a place on; the same ones again when a job is resumed.
+        out: a name for JSON Lines, or one that ends in `.parquet` for a folder of Parquet shards.
+        job: all that the output depends on, as JSON values.
+        block_users: users in each block but the last.
         resume: go on with an unfinished job; a finished one is left as it is.
-        progress: told how many users are done.
+        key: encrypts the output, and keeps user ids out of the side file.
+        progress: told how many users are done, and how many of them an earlier start had done.
 
     Raises:
         ArtefactError: the output exists, another job is writing it, it was begun with other settings, or the disk is
             full.
     """
-    job = {"settings": asdict(settings), "block_users": BLOCK_USERS, **fingerprint}
-    part, mark, side = (out.with_name(f"{out.name}{ending}") for ending in (".part", ".job.json", ".problems.jsonl"))
-    if out.exists():
-        if resume and not part.exists():
-            return Summary(users := _count_lines(out), users, _count_lines(side))
-        raise ArtefactError(f"{out} exists; choose another --out, delete it, or add --resume to continue its job")
-    stream = iter(histories)
+    job = json.loads(json.dumps({**job, "block_users": block_users, "encrypted": key is not None}))
     try:
-        with _locked(mark, job, resume), part.open("ab") as file, side.open("ab") as notes:
-            done = _cut_to_whole_blocks(file, part)
-            problems = _cut_to_users(notes, side, done)
-            resumed = done
-            for _ in islice(stream, done):
-                pass
-            while block := list(islice(stream, BLOCK_USERS)):
-                usable = [_usable(history, recommender.catalog) for history in block]
-                for place, (_, problem) in enumerate(usable):
-                    if problem:
-                        problems += 1
-                        line = {"place": done + place, "user": block[place].user, "problem": problem}
-                        notes.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
-                _flush(notes)
-                lists = recommender.recommend_many([history for history, _ in usable], settings)
-                file.write(b"".join(to_line(user.user, found) for user, found in zip(block, lists, strict=True)))
-                _flush(file)
-                done += len(block)
-                if progress is not None:
-                    progress(done)
-        if not problems:
-            side.unlink()
-        part.rename(out)
-        mark.unlink()
+        with locked(out):
+            finished = _begin(out, job, resume)
+            if finished is not None:
+                return finished
+            with closing(open_output(out, block_users, key)) as output, side_of(out).open("a+b") as side:
+                resumed = done = output.recover()
+                problems = _cut_to_rows(side, done)
+                for block in blocks(done):
+                    for note in block.notes:
+                        problems[note.kind] += 1
+                        who = {} if key is not None else {"user": note.user}
+                        line = {"row": done + note.row, **who, "kind": note.kind, "problem": note.problem}
+                        side.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+                    flush(side)
+                    output.append(block.rows)
+                    done += block.users
+                    if progress is not None:
+                        progress(done, resumed)
+                if not problems:
+                    side_of(out).unlink()
+                # Said before the output is in its place: whoever finds the one finds the other.
+                write_json(record_of(out), {**job, "users": done, "problems": dict(problems)})
+                output.finish()
     except OSError as error:
         raise ArtefactError(
             f"cannot write {out}: {error.strerror}; free some space or choose another place, then start again with "
             "--resume"
         ) from error
-    return Summary(done, resumed, problems)
+    return Summary(done, resumed, dict(problems))
 
 
-def to_line(user: str, recommendations: Sequence[Recommendation]) -> bytes:
-    """Return one user's line of the output."""
-    row = {"user": user, "recommendations": [entry.to_json() for entry in recommendations]}
-    return json.dumps(row, ensure_ascii=False).encode() + b"\n"
+def record_of(out: Path) -> Path:
+    """Return the file that says what an output was made with."""
+    return out.with_name(f"{out.name}.job.json")
 
 
-def read_histories(path: Path, known: Callable[[set[str]], Iterator[History]]) -> Iterator[History]:
-    """Yield the histories that a file asks for.
-
-    Args:
-        path: JSON Lines of `{"user": ..., "items": [...]}`, histories that may be newer than the data; or plain text
-            with one user id a line, whose histories are looked up.
-        known: looks up histories of users by their ids.
-
-    Raises:
-        DataError: the file cannot be read, a line is wrong, or a user is unknown.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path}: {error}; expected user ids, one a line, or JSON Lines") from error
-    if not any(line.strip() for line in lines):
-        raise DataError(f"{path} is empty; expected user ids, one a line, or JSON Lines of user and items")
-    if path.suffix == ".jsonl":
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield _history_of_line(path, number, line)
-        return
-    wanted = [line.strip() for line in lines if line.strip()]
-    found = {history.user: history for history in known(set(wanted))}
-    for number, user in enumerate(wanted, start=1):
-        if user not in found:
-            raise DataError(f"{path} line {number}: this user is not in the data; remove the line or prepare new data")
-        yield found[user]
-
-
-def _history_of_line(path: Path, number: int, line: str) -> History:
-    try:
-        row = json.loads(line)
-        items = row["items"]
-        if not isinstance(items, list):
-            raise TypeError("items must be a list")
-        return History(str(row["user"]), tuple(map(str, items)))
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f'{path} line {number}: {error}; expected {{"user": ..., "items": [...]}}') from error
-
-
-def _usable(history: History, catalog: Catalog) -> tuple[History, str]:
-    """Return what can be recommended from, and what was wrong, or nothing."""
-    kept = tuple(item for item in history.items if item in catalog)
-    unknown = len(history.items) - len(kept)
-    if not unknown:
-        return history, "" if kept else "the history is empty; popular items given"
-    problem = f"{unknown} of {len(history.items)} items are not in the catalogue and were left out"
-    return History(history.user, kept), problem if kept else f"{problem}; popular items given"
+def side_of(out: Path) -> Path:
+    """Return the file that lists the users that needed a rule."""
+    return out.with_name(f"{out.name}.problems.jsonl")
 
 
 @contextmanager
-def _locked(mark: Path, job: Mapping[str, Any], resume: bool) -> Iterator[None]:
-    """Hold the job's mark, so that no second job writes the same output, and check that the job is the same one."""
+def locked(out: Path) -> Iterator[None]:
+    """Hold an output's lock, so that no second job writes it.
+
+    Raises:
+        ArtefactError: another job holds it, or the place cannot be written.
+    """
+    path = out.with_name(f".{out.name}.lock")
     try:
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        lock = mark.with_name(f".{mark.name}.lock").open("w")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.open("w")
     except OSError as error:
-        raise ArtefactError(f"cannot write to {mark.parent}: {error.strerror}; choose another --out") from error
+        raise ArtefactError(f"cannot write to {path.parent}: {error.strerror}; choose another --out") from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The job before may have deleted the file between our opening and our locking it: then it locks nobody out.
+            if os.fstat(lock.fileno()).st_nlink == 0:
+                raise BlockingIOError
         except OSError:
-            raise ArtefactError(f"another job is writing {mark.name.removesuffix('.job.json')}; wait for it") from None
-        plain = json.loads(json.dumps(job))
-        if mark.exists():
-            if not resume:
-                raise ArtefactError(f"an unfinished job left {mark}; add --resume to continue it, or delete it")
-            before = read_json(mark)
-            if before != plain:
-                changed = sorted(key for key in {*before, *plain} if before.get(key) != plain.get(key))
-                raise ArtefactError(
-                    f"the unfinished job had another {', '.join(changed)}; resume it with the same, or choose another "
-                    "--out"
-                )
-        else:
-            write_json(mark, plain)
-            for ending in (".part", ".problems.jsonl"):
-                mark.with_name(mark.name.removesuffix(".job.json") + ending).unlink(missing_ok=True)
-        yield
-        Path(lock.name).unlink(missing_ok=True)
+            raise ArtefactError(f"another job is writing {out}; wait for it") from None
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
-def _cut_to_whole_blocks(file: Any, path: Path) -> int:
-    """Cut a part file back to its whole blocks and return how many users those are."""
-    users, size, lines = 0, 0, 0
-    with path.open("rb") as written:
-        offset = 0
-        for line in written:
-            if not line.endswith(b"\n"):
+def _begin(out: Path, job: Mapping[str, Any], resume: bool) -> Summary | None:
+    """Check that a job may begin or go on; return its summary if it was finished already."""
+    record, part = record_of(out), part_of(out)
+    begun, whole = part.exists(), out.exists() and not part.exists()
+    if out.exists() and not (resume and whole and record.exists()):
+        raise ArtefactError(f"{out} exists; choose another --out, delete it, or add --resume to continue its job")
+    if begun and not (resume and record.exists()):
+        raise ArtefactError(f"an unfinished job left {part}; add --resume to continue it, or delete it")
+    if begun or whole:
+        before = read_record(out)
+        changed = sorted(name for name, value in job.items() if before.get(name) != value)
+        if changed:
+            raise ArtefactError(
+                f"the job of {out} had another {', '.join(changed)}; resume it with the same, or choose another --out"
+            )
+        return Summary(before["users"], before["users"], before.get("problems", {})) if whole else None
+    side_of(out).unlink(missing_ok=True)
+    write_json(record, job)
+    sync_folder(record.parent)
+    return None
+
+
+def read_record(out: Path) -> dict[str, Any]:
+    """Read what an output was made with.
+
+    Raises:
+        ArtefactError: it is missing or damaged.
+    """
+    record = read_json(record_of(out))
+    if isinstance(record, dict) and (isinstance(record.get("users"), int) or not out.exists()):
+        return record
+    raise ArtefactError(f"{record_of(out)} is damaged; delete it and {out.name}, and start again")
+
+
+def _cut_to_rows(file: BinaryIO, rows: int) -> Counter[str]:
+    """Cut the side file back to the users that are done and count what it keeps, by kind."""
+    kinds: Counter[str] = Counter()
+    size = 0
+    file.seek(0)
+    for line in file:
+        try:
+            note = json.loads(line)
+            if not line.endswith(b"\n") or note["row"] >= rows:
                 break
-            offset += len(line)
-            lines += 1
-            if lines % BLOCK_USERS == 0:
-                users, size = lines, offset
+            kinds[note["kind"]] += 1
+        except (ValueError, KeyError, TypeError):  # torn by a kill, or by a power cut
+            break
+        size += len(line)
     file.truncate(size)
-    return users
-
-
-def _cut_to_users(file: Any, path: Path, users: int) -> int:
-    """Cut the side file back to the users that are done and return how many lines it keeps."""
-    size = kept = 0
-    with path.open("rb") as written:
-        for line in written:
-            if not line.endswith(b"\n") or json.loads(line)["place"] >= users:
-                break
-            size += len(line)
-            kept += 1
-    file.truncate(size)
-    return kept
-
-
-def _flush(file: Any) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _count_lines(path: Path) -> int:
-    if not path.exists():
-        return 0
-    with path.open("rb") as file:
-        return sum(1 for _ in file)
+    return kinds

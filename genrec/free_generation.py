@@ -69,7 +69,7 @@ class FreeGenerator:
             num_beams=1 if method == "sampling" else count,
             num_return_sequences=count,
             do_sample=method != "beams",
-            top_k=0,
+            **({} if method == "beams" else {"top_k": 0}),
             max_new_tokens=self.max_new_tokens,
             eos_token_id=self.terminator[0],
             pad_token_id=self.terminator[0],

@@ -12,8 +12,9 @@ How = Literal["exact", "normalised", "nearest", "collaborative", "popularity"]
 """How an item came to be recommended: the model's text is its label (exact), is so after normalising, is nearest to
 it; or it came from other people's histories, or from popularity alone."""
 
-SIGNALS = ("lm", "similarity", "collaborative", "popularity")
-"""The signals beside each recommendation, by name."""
+SIGNALS = ("lm", "similarity", "sequence", "collaborative", "neighbours", "latent", "popularity")
+"""The signals beside each recommendation, by name: the language model's log-likelihood, the cosine of titles and
+history, co-occurrence with the last few items and with the last dozen, item-kNN, latent factors, log(1 + takers)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,16 @@
 """The recommender: a finished run folder in memory, from histories to ranked items.
 
-For each user the language model's items (found under the catalogue's constraint, or written freely and grounded) and
-the co-occurrence signal's items are fused into one list. Whatever happens, exactly k distinct catalogue items come
-back while the catalogue has them; what neither list reaches is filled by popularity.
+For each user the candidates are the language model's items (found under the catalogue's constraint, or written freely
+and grounded) and the items that the other signals together score highest. Every candidate gets every signal, the
+model's exact log-likelihood included, and the fusion fitted on validation makes them one ranking. Whatever happens,
+exactly k distinct catalogue items come back while the catalogue has them.
 
 The easy mistake is to trust batches: prompts of one batch are of similar length, and results are put back by place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,14 +18,17 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from genrec.attribution import Influence, Method, influences
 from genrec.catalog import Catalog, Item, normalise_label
-from genrec.decoding import Decoder, Found, batches_by_length
+from genrec.decoding import Decoder, Found, Prompts, batches_by_length
 from genrec.errors import DataError
 from genrec.explanation import evidence_sentence, nearest_evidence
 from genrec.free_generation import FreeGenerator
-from genrec.ranking import fuse_reciprocal_ranks
+from genrec.metrics import NO_ITEM, IntArray, tie_order, top_rows
+from genrec.ranking import Fusion, fuse_reciprocal_ranks, log_shares
 from genrec.recommendation import How, Recommendation
-from genrec.signals import Content, CoOccurrence, Popularity
+from genrec.signal_arrays import FloatArray
+from genrec.signals import Content, CoOccurrence, Signal
 from genrec.splits import History
 from prompts.encoding import Prompt, PromptEncoder
 from retrieval.grounding import Grounder
@@ -35,6 +39,9 @@ Taken = str | Item
 
 EXPLAINED_HISTORY = 50
 """How many of the newest history items are looked at for evidence."""
+
+CANDIDATES = 50
+"""How many items the signals other than the model put up for each user; at least twice as many as asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +55,6 @@ class Settings:
         exclude_seen: whether items of the history are left out.
         explain: whether each recommendation gets its sentence.
         batch_size: how many users at most are decoded side by side; it changes the speed, not the result.
-        systems: which lists are fused, of `lm` and `co-occurrence`.
     """
 
     k: int = 10
@@ -57,7 +63,46 @@ class Settings:
     exclude_seen: bool = True
     explain: bool = False
     batch_size: int = 32
-    systems: tuple[str, ...] = ("lm", "co-occurrence")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What one user's ranking chooses from.
+
+    Attributes:
+        rows: int64 [candidates]; item rows.
+        values: float32 [candidates, signals]; what each signal says, as it says it.
+        features: float32 [candidates, signals]; the same as logarithms of shares.
+        likelihoods: float32 [candidates]; the model's log-likelihoods; None where it was not asked.
+        found: what the language model found by itself.
+        texts: for the items that the model found, how, and the text that it wrote.
+    """
+
+    rows: IntArray
+    values: FloatArray
+    features: FloatArray
+    likelihoods: NDArray[np.float32] | None
+    found: Found
+    texts: dict[int, tuple[How, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """One user's answer, and what its parts would have answered: best first, as item ids.
+
+    Attributes:
+        recommendations: the fused ones.
+        model_alone: the language model's own.
+        without_model: those of the other signals.
+    """
+
+    recommendations: list[Recommendation]
+    model_alone: list[str]
+    without_model: list[str]
+
+
+_NOTHING = Found(np.zeros(0, np.int64), np.zeros(0, np.float32))
+_NOTHING_WRITTEN: dict[int, tuple[How, str]] = {}
 
 
 @dataclass(slots=True)
@@ -69,10 +114,10 @@ class Recommender:
         encoder: histories to tokens.
         decoder: the language model under the catalogue's constraint.
         generator: the language model writing freely.
-        co_occurrence: the collaborative signal.
-        popularity: the popularity signal.
+        signals: every other kind of evidence, by name, in the order of features.
         index: item vectors.
         load_grounder: makes the grounder when free generation first asks for it.
+        fusion: the fitted weights; None where none were fitted, then lists are fused by reciprocal ranks.
         details: what the run's manifest says of it.
     """
 
@@ -80,14 +125,14 @@ class Recommender:
     encoder: PromptEncoder
     decoder: Decoder
     generator: FreeGenerator
-    co_occurrence: CoOccurrence
-    popularity: Popularity
+    signals: dict[str, Signal]
     index: ItemIndex
     load_grounder: Callable[[], Grounder]
+    fusion: Fusion | None = None
     details: dict[str, Any] = field(default_factory=dict)
     _grounder: Grounder | None = None
-    _content: Content | None = None
     _titles: dict[str, str] | None = None
+    _order: IntArray | None = None
 
     @classmethod
     def from_pretrained(cls, run: str | Path, device: str | None = None, precision: str = "auto") -> Recommender:
@@ -126,33 +171,69 @@ class Recommender:
         Raises:
             DataError: a history holds an item that is not in the catalogue.
         """
-        return self.recommend_with_model_alone(histories, settings)[0]
+        return [answer.recommendations for answer in self.recommend_with_parts(histories, settings)]
 
-    def recommend_with_model_alone(
-        self, histories: Sequence[History], settings: Settings
-    ) -> tuple[list[list[Recommendation]], list[list[str]]]:
-        """Recommend for many histories, and say what the language model would have recommended by itself.
+    def recommend_with_parts(self, histories: Sequence[History], settings: Settings) -> list[Ranked]:
+        """Recommend for many histories, and say what the language model and the other signals would have by themselves.
 
-        Returns:
-            For each history its recommendations, and the ids of the model's own best k items.
+        Raises:
+            DataError: a history holds an item that is not in the catalogue.
+        """
+        candidates = self.candidates(histories, settings)
+        return [self._rank(history, own, settings) for history, own in zip(histories, candidates, strict=True)]
+
+    def candidates(
+        self, histories: Sequence[History], settings: Settings, count: int = CANDIDATES, ask_model: bool = True
+    ) -> list[Candidates]:
+        """Return each user's candidates with all that is known of them.
+
+        Args:
+            histories: who is asked for.
+            settings: how to recommend.
+            count: how many candidates the signals put up; the language model's items are added to them.
+            ask_model: whether the language model is asked.
 
         Raises:
             DataError: a history holds an item that is not in the catalogue.
         """
         rows = [self.catalog.rows(history.items) for history in histories]
-        nothing = np.zeros(0, np.int64)
-        seen = [np.unique(np.array(user, np.int64)) if settings.exclude_seen else nothing for user in rows]
-        found, texts = self._from_model(rows, seen, settings)
-        results: list[list[Recommendation]] = []
-        for start in range(0, len(histories), settings.batch_size):
-            part = slice(start, start + settings.batch_size)
-            results += self._rank(histories[part], rows[part], seen[part], found[part], texts[part], settings)
-        ids = self.catalog.ids
-        return results, [[ids[row] for row in answer.rows[: settings.k]] for answer in found]
+        seen = [np.unique(np.array(user if settings.exclude_seen else [], np.int64)) for user in rows]
+        most = max(count, 2 * settings.k)
+        pools: dict[int, Candidates] = {}
+        for places, prompts in self._batches(rows, settings, ask_model):
+            texts = [_NOTHING_WRITTEN] * len(places)
+            found = [_NOTHING] * len(places)
+            read = self.decoder.read(prompts) if prompts else None
+            if read is not None:
+                found, texts = self._from_model(read, prompts, [seen[place] for place in places], settings)
+            pool = self._pool([histories[place] for place in places], [seen[place] for place in places], found, most)
+            likelihoods: Sequence[NDArray[np.float32] | None] = [None] * len(places)
+            if read is not None:
+                likelihoods = self.decoder.score(read, [own for own, *_ in pool])
+            for place, own, likelihood, answer, text in zip(places, pool, likelihoods, found, texts, strict=True):
+                pools[place] = Candidates(*own, likelihood, answer, text)
+        return [pools[place] for place in range(len(histories))]
 
     def prompt(self, history: History) -> Prompt:
         """Return the very prompt that the model is given for a history."""
         return self.encoder.prompt([self.catalog[item].label for item in history.items])
+
+    def attribute(self, history: Sequence[Taken], item: Taken, method: Method = "leave-one-out") -> list[Influence]:
+        """Return how much each of a history's newest items moved the language model towards an item.
+
+        Args:
+            history: items, item ids or titles, oldest first.
+            item: what is or might be recommended.
+            method: `leave-one-out` measures; `attention` is the cheap stand-in. See `genrec.attribution`.
+
+        Returns:
+            The newest items that fit in the prompt, those that moved it most first.
+
+        Raises:
+            DataError: something given is not in the catalogue.
+        """
+        taken = [self.find(one) for one in history]
+        return influences(self.catalog, self.encoder, self.decoder, taken, [self.find(item)], method)[0]
 
     def find(self, taken: Taken) -> str:
         """Return an item's id from an item, an id, a label or a title.
@@ -172,39 +253,78 @@ class Recommender:
             return found
         raise DataError(f"{name[:80]!r} is neither an id nor a title of the {len(self.catalog)} items of the catalogue")
 
-    def _from_model(
-        self, rows: Sequence[Sequence[int]], seen: Sequence[NDArray[np.int64]], settings: Settings
-    ) -> tuple[list[Found], list[dict[int, tuple[How, str]]]]:
-        """Return the language model's items for each history, and how each came about."""
-        nothing = Found(np.zeros(0, np.int64), np.zeros(0, np.float32))
-        found = [nothing] * len(rows)
-        texts: list[dict[int, tuple[How, str]]] = [{} for _ in rows]
-        if "lm" not in settings.systems:
-            return found, texts
-        keep = max(settings.k, settings.beams)
+    def _batches(
+        self, rows: Sequence[Sequence[int]], settings: Settings, ask_model: bool
+    ) -> Iterator[tuple[list[int], list[tuple[int, ...]]]]:
+        """Yield places and their prompts, of similar length together; no prompts where the model is not asked."""
         labels = self.catalog.labels
-        asked = [place for place, user_rows in enumerate(rows) if user_rows]
-        prompts = [self.encoder.prompt([labels[row] for row in rows[place]]).input_ids for place in asked]
+        asked = [place for place, user in enumerate(rows) if user and ask_model]
+        prompts = [tuple(self.encoder.prompt([labels[row] for row in rows[place]]).input_ids) for place in asked]
         for batch in batches_by_length([len(prompt) for prompt in prompts], settings.batch_size):
-            places, inputs = [asked[entry] for entry in batch], [prompts[entry] for entry in batch]
-            if settings.mode == "constrained":
-                read = self.decoder.read(inputs)
-                answers = self.decoder.search(read, keep, keep, [seen[place] for place in places])
-                for place, answer in zip(places, answers, strict=True):
-                    found[place] = answer
-                    texts[place] = {row: ("exact", labels[row]) for row in answer.rows.tolist()}
-            else:
-                written = self.generator.generate(inputs, settings.beams)
-                for place, generations in zip(places, written, strict=True):
-                    hidden = {self.catalog.items[row].id for row in seen[place].tolist()}
-                    pairs = [(generation.text, generation.score) for generation in generations]
-                    scores = {text.strip(): score for text, score in reversed(pairs)}
-                    matches = self.grounder.ground_generations(pairs, keep, hidden)
-                    ground = [self.catalog.row(match.item) for match, _ in matches]
-                    values = [scores.get(text.strip(), 0.0) for _, text in matches]
-                    found[place] = Found(np.array(ground, np.int64), np.array(values, np.float32))
-                    texts[place] = {row: (match.how, text) for row, (match, text) in zip(ground, matches, strict=True)}
-        return found, texts
+            yield [asked[entry] for entry in batch], [prompts[entry] for entry in batch]
+        others = [place for place, user in enumerate(rows) if not (user and ask_model)]
+        for start in range(0, len(others), settings.batch_size):
+            yield others[start : start + settings.batch_size], []
+
+    def _from_model(
+        self,
+        read: Prompts,
+        prompts: Sequence[Sequence[int]],
+        seen: Sequence[IntArray],
+        settings: Settings,
+    ) -> tuple[list[Found], list[dict[int, tuple[How, str]]]]:
+        """Return the language model's items for each prompt, and how each came about."""
+        keep, labels = max(settings.k, settings.beams), self.catalog.labels
+        if settings.mode == "constrained":
+            found = self.decoder.search(read, keep, keep, seen)
+            return found, [{row: ("exact", labels[row]) for row in answer.rows.tolist()} for answer in found]
+        grounded: list[Found] = []
+        texts: list[dict[int, tuple[How, str]]] = []
+        for generations, excluded in zip(self.generator.generate(prompts, settings.beams), seen, strict=True):
+            hidden = {self.catalog.items[row].id for row in excluded.tolist()}
+            pairs = [(generation.text, generation.score) for generation in generations]
+            scores = {text.strip(): score for text, score in reversed(pairs)}
+            matches = self.grounder.ground_generations(pairs, keep, hidden)
+            ground = [self.catalog.row(match.item) for match, _ in matches]
+            values = [scores.get(text.strip(), 0.0) for _, text in matches]
+            grounded.append(Found(np.array(ground, np.int64), np.array(values, np.float32)))
+            texts.append({row: (match.how, text) for row, (match, text) in zip(ground, matches, strict=True)})
+        return grounded, texts
+
+    def _pool(
+        self, histories: Sequence[History], seen: Sequence[IntArray], found: Sequence[Found], most: int
+    ) -> list[tuple[IntArray, FloatArray, FloatArray]]:
+        """Return each history's candidate rows with what the signals say of them, as they say it and as log shares."""
+        values = np.stack([signal.score(histories) for signal in self.signals.values()], axis=2)
+        features = np.stack([log_shares(values[:, :, place]) for place in range(values.shape[2])], axis=2)
+        together = features @ np.array(self._weights_alone(), np.float32)
+        for user, rows in enumerate(seen):
+            if not histories[user].items:
+                # Such a history leaves popularity alone, whose fitted weight beside the others may be negative.
+                together[user] = values[user, :, self._popularity]
+            together[user, rows] = -np.inf
+        best = top_rows(together, min(most, len(self.catalog)), self.order)
+        pools = []
+        for user, answer in enumerate(found):
+            rows = np.concatenate((best[user][best[user] != NO_ITEM], answer.rows))
+            rows = rows[np.sort(np.unique(rows, return_index=True)[1])]
+            pools.append((rows, values[user, rows], features[user, rows]))
+        return pools
+
+    def _weights_alone(self) -> tuple[float, ...]:
+        """Return the weights of the signals without the model: the fitted ones, or all the same."""
+        return self.fusion.alone if self.fusion else (1.0,) * len(self.signals)
+
+    @property
+    def _popularity(self) -> int:
+        return list(self.signals).index("popularity")
+
+    @property
+    def order(self) -> IntArray:
+        """The order of items among equals; see `metrics.tie_order`."""
+        if self._order is None:
+            self._order = tie_order(len(self.catalog), 0)
+        return self._order
 
     @property
     def grounder(self) -> Grounder:
@@ -215,47 +335,46 @@ class Recommender:
 
     @property
     def content(self) -> Content:
-        """The similarity of items to a history, from the index's vectors."""
-        if self._content is None:
-            self._content = Content(self.catalog, self.index.vectors(self.catalog.ids))
-        return self._content
+        """The similarity of items to a history."""
+        signal = self.signals["similarity"]
+        assert isinstance(signal, Content)  # noqa: S101 - for the type checker
+        return signal
 
-    def _rank(
-        self,
-        histories: Sequence[History],
-        rows: Sequence[Sequence[int]],
-        seen: Sequence[NDArray[np.int64]],
-        found: Sequence[Found],
-        texts: Sequence[dict[int, tuple[How, str]]],
-        settings: Settings,
-    ) -> list[list[Recommendation]]:
-        """Fuse the lists of a block of users and write their recommendations."""
-        together = self.co_occurrence.score(histories)
-        alike = self.content.score(histories)
-        popular = self.popularity.score(histories[:1])[0]
-        results = []
-        for user, answer in enumerate(found):
-            lists = [answer.rows.tolist()]
-            if "co-occurrence" in settings.systems:
-                lists.append(best_rows(together[user], seen[user], max(settings.k, settings.beams)))
-            fused = fuse_reciprocal_ranks(lists)[: settings.k]
-            if len(fused) < settings.k:
-                gone = np.concatenate((seen[user], np.array([row for row, _ in fused], np.int64)))
-                fused += [(row, 0.0) for row in best_rows(popular + 1, gone, settings.k - len(fused))]
-            likelihood = dict(zip(answer.rows.tolist(), answer.scores.tolist(), strict=True))
-            recommendations = []
-            for rank, (row, score) in enumerate(fused, start=1):
-                how, text = texts[user].get(row, ("collaborative" if score else "popularity", ""))
-                signals = {
-                    "lm": likelihood.get(row),
-                    "similarity": float(alike[user, row]),
-                    "collaborative": float(together[user, row]),
-                    "popularity": float(popular[row]),
-                }
-                reason = self._explain(rows[user], row) if settings.explain else ""
-                recommendations.append(Recommendation(rank, self.catalog.items[row], score, signals, how, text, reason))
-            results.append(recommendations)
-        return results
+    @property
+    def co_occurrence(self) -> CoOccurrence:
+        """What is taken near the history's items."""
+        signal = self.signals["collaborative"]
+        assert isinstance(signal, CoOccurrence)  # noqa: S101 - for the type checker
+        return signal
+
+    def _rank(self, history: History, own: Candidates, settings: Settings) -> Ranked:
+        """Fuse one user's signals and write the recommendations."""
+        alone = own.features @ np.array(self._weights_alone(), np.float32)
+        if not history.items:
+            alone = own.values[:, self._popularity]
+        by_signals = np.lexsort((self.order[own.rows], -alone))
+        scores = alone
+        if own.likelihoods is not None and self.fusion is not None:
+            scores = own.features @ np.array(self.fusion.together, np.float32) + self.fusion.model * own.likelihoods
+        elif own.likelihoods is not None:
+            fused = dict(fuse_reciprocal_ranks([own.found.rows.tolist(), own.rows[by_signals].tolist()]))
+            scores = np.array([fused[row] for row in own.rows.tolist()], np.float32)
+        places = np.lexsort((self.order[own.rows], -scores))[: settings.k]
+        recommendations = []
+        for rank, place in enumerate(places.tolist(), start=1):
+            row = int(own.rows[place])
+            how, text = own.texts.get(row, ("collaborative" if history.items else "popularity", ""))
+            likelihood = None if own.likelihoods is None else float(own.likelihoods[place])
+            signals = {"lm": likelihood, **dict(zip(self.signals, own.values[place].tolist(), strict=True))}
+            reason = self._explain(self.catalog.rows(history.items), row) if settings.explain else ""
+            item = self.catalog.items[row]
+            recommendations.append(Recommendation(rank, item, float(scores[place]), signals, how, text, reason))
+        ids = self.catalog.ids
+        return Ranked(
+            recommendations,
+            [ids[row] for row in own.found.rows[: settings.k]],
+            [ids[row] for row in own.rows[by_signals[: settings.k]]],
+        )
 
     def _explain(self, history_rows: Sequence[int], row: int) -> str:
         recent = list(history_rows)[-EXPLAINED_HISTORY:]
@@ -266,15 +385,3 @@ class Recommender:
         places = nearest_evidence(recent, together, alike)
         evidence = [self.catalog.items[recent[place]] for place in places]
         return evidence_sentence(self.catalog.items[row], evidence, bool(all(together[place] > 0 for place in places)))
-
-
-def best_rows(scores: NDArray[np.floating], excluded: NDArray[np.int64], count: int) -> list[int]:
-    """Return the rows of the best positive scores, best first, equals in catalogue order, without the excluded."""
-    allowed = np.array(scores, np.float64)
-    allowed[excluded] = 0
-    positive = np.flatnonzero(allowed > 0)
-    if len(positive) > 4 * count:
-        floor = np.partition(allowed[positive], -count)[-count]
-        positive = positive[allowed[positive] >= floor]
-    order = np.argsort(-allowed[positive], kind="stable")[:count]
-    return [int(row) for row in positive[order]]

@@ -1,6 +1,6 @@
 """Evaluating a run: genrec, its parts, and the baselines, on the same cases, in one table.
 
-The language model is asked once; the fused list and the model's own are two readings of one answer.
+The language model is asked once; the fused list, the model's own and the list without it are readings of one answer.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from typing import Any, Literal
 from genrec.artefacts import write_json
 from genrec.baseline_systems import Material
 from genrec.baselines import baseline_lists, sample_cases
-from genrec.batch import to_line
 from genrec.data_checks import check_data
 from genrec.evaluation import evaluate_lists
 from genrec.interactions import PreparedData
 from genrec.recommendation import Recommendation
-from genrec.recommender import Recommender, Settings
+from genrec.recommender import Ranked, Recommender, Settings
 from genrec.report import write_report
 from genrec.report_parts import loss_points, user_pages
 from genrec.results import Report
 from genrec.runs import ENCODER, read_losses
 from genrec.splits import Case
+from genrec.worker import to_line
 from retrieval.encoders import load_encoder
 
 KS = (5, 10, 20)
@@ -72,8 +72,13 @@ def evaluate_run(
     fused: list[tuple[Recommendation, ...]] = []
     systems: dict[str, list[list[str]]] = {}
     if recommender is not None:
-        fused, alone = _ask(recommender, cases, settings, progress)
-        systems = {"genrec": [[entry.item.id for entry in user] for user in fused], "genrec-lm-only": alone}
+        answers = _ask(recommender, cases, settings, progress)
+        fused = [tuple(answer.recommendations) for answer in answers]
+        systems = {
+            "genrec": [[entry.item.id for entry in user] for user in fused],
+            "genrec-without-lm": [answer.without_model for answer in answers],
+            "genrec-lm-only": [answer.model_alone for answer in answers],
+        }
         vectors = recommender.content.embeddings
     else:
         vectors = load_encoder(ENCODER).encode([item.title for item in data.catalog])
@@ -106,18 +111,15 @@ def _ask(
     cases: Sequence[Case],
     settings: Settings,
     progress: Callable[[int, int], None] | None,
-) -> tuple[list[tuple[Recommendation, ...]], list[list[str]]]:
-    """Return the fused recommendations and the model's own lists, block by block."""
-    fused: list[tuple[Recommendation, ...]] = []
-    own: list[list[str]] = []
+) -> list[Ranked]:
+    """Return the answers to all cases, asked for block by block."""
+    answers: list[Ranked] = []
     for start in range(0, len(cases), BLOCK_CASES):
         block = [case.history for case in cases[start : start + BLOCK_CASES]]
-        lists, alone = recommender.recommend_with_model_alone(block, settings)
-        fused += map(tuple, lists)
-        own += alone
+        answers += recommender.recommend_with_parts(block, settings)
         if progress is not None:
-            progress(len(fused), len(cases))
-    return fused, own
+            progress(len(answers), len(cases))
+    return answers
 
 
 def sampled(cases: Sequence[Case], sample: int | None, seed: int) -> tuple[Case, ...]:

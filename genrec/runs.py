@@ -7,7 +7,8 @@
     items.jsonl          the catalogue with its labels
     trie.safetensors     its token sequences
     index/               its vectors in FAISS
-    signals.safetensors  co-occurrence and popularity, counted on the training histories
+    signals.safetensors  the other signals, counted on the training histories
+    fusion.json          the weights of all signals, fitted on validation cases; not there without any
     loss.jsonl           the training loss
 
 A folder without a manifest is an unfinished run; `resume` continues it from its newest checkpoint.
@@ -20,13 +21,10 @@ import logging
 import platform
 import random
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from genrec.artefacts import MANIFEST, check_writable, read_json, read_manifest, write_json, write_manifest, write_text
 from genrec.basemodels import resolve_base
@@ -35,9 +33,11 @@ from genrec.decoding import Decoder
 from genrec.errors import ArtefactError, ConfigError, DataError, ModelError
 from genrec.free_generation import FreeGenerator
 from genrec.interactions import PreparedData
+from genrec.ranking import Fusion
 from genrec.recommender import Recommender
-from genrec.signals import CoOccurrence, Popularity
+from genrec.signal_set import fit_signals, load_signals, save_signals
 from genrec.splits import History
+from genrec.tuning import tune_fusion
 from prompts.encoding import Example, PromptEncoder
 from prompts.template import Template, load_template
 from retrieval.encoders import load_encoder
@@ -68,6 +68,7 @@ def train_run(
     device: str | None = None,
     encoder: str = ENCODER,
     progress: Progress | None = None,
+    tuning_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Fine-tune a model on prepared data and write a run folder.
 
@@ -81,6 +82,7 @@ def train_run(
         device: where to train.
         encoder: the encoder of the item index.
         progress: told how training goes.
+        tuning_progress: told on how many validation cases of how many the model has been asked.
 
     Returns:
         The run's manifest.
@@ -121,9 +123,8 @@ def train_run(
     trie.save(out / "trie.safetensors")
     vectors = load_encoder(encoder).encode([item.title for item in data.catalog])
     ItemIndex.build(data.catalog.ids, vectors).save(out / "index")
-    _save_signals(out / "signals.safetensors", data.catalog, split.train)
-    shutil.rmtree(out / "checkpoints", ignore_errors=True)
-    manifest = {
+    save_signals(out / "signals.safetensors", fit_signals(data.catalog, split.train, vectors))
+    details = {
         "base": recipe.base,
         "family": family,
         "layers": recipe.layers,
@@ -144,7 +145,14 @@ def train_run(
         "versions": {name: version(name) for name in ("torch", "transformers", "peft", "faiss-cpu")}
         | {"python": platform.python_version()},
     }
-    write_manifest(out, "run", manifest)
+    if recipe.tuning_cases and split.valid:
+        recommender = _assemble(out, details, where, recipe.precision)
+        fusion = tune_fusion(recommender, split.valid, recipe.tuning_cases, recipe.seed, progress=tuning_progress)
+        write_json(out / "fusion.json", fusion.to_json())
+    else:
+        logger.info("no validation cases to fit weights on: signals will be fused by reciprocal ranks")
+    shutil.rmtree(out / "checkpoints", ignore_errors=True)
+    write_manifest(out, "run", details)
     return read_manifest(out, "run", verify=False)
 
 
@@ -155,7 +163,11 @@ def load_recommender(run: Path, device: str | None = None, precision: str = "aut
         ArtefactError: the folder is missing, unfinished or damaged.
         ModelError: the base model that the run names is not here.
     """
-    details = read_manifest(run, "run")
+    return _assemble(run, read_manifest(run, "run"), device, precision)
+
+
+def _assemble(run: Path, details: dict[str, Any], device: str | None, precision: str) -> Recommender:
+    """Put a recommender together from a folder that holds all its parts."""
     catalog = read_items(run / "items.jsonl")
     template = Template.from_toml((run / "template.toml").read_text(encoding="utf-8"))
     where = backbone.choose_device(device)
@@ -167,21 +179,23 @@ def load_recommender(run: Path, device: str | None = None, precision: str = "aut
     except backbone.BackboneError as error:
         raise ModelError(f"{error}; the run in {run} was trained on the base {details['base']!r}") from error
     encoder = PromptEncoder(template, tokenizer, family, details["max_tokens"])
-    trie = TokenTrie.load(run / "trie.safetensors")
-    generator = FreeGenerator(model, tokenizer, encoder.terminator, model.get_output_embeddings())
     index = ItemIndex.load(run / "index")
-    arrays = _load_arrays(run / "signals.safetensors")
+    trie = TokenTrie.load(run / "trie.safetensors")
+    of_catalogue = details["loss"] == "catalogue"
+    weights = run / "fusion.json"
+    # Before the decoder, which gives the model a head over the catalogue's tokens only.
+    generator = FreeGenerator(model, tokenizer, encoder.terminator, model.get_output_embeddings())
     return Recommender(
         catalog=catalog,
         encoder=encoder,
-        decoder=Decoder(model, trie, "catalogue" if details["loss"] == "catalogue" else "vocabulary"),
+        decoder=Decoder(model, trie, "catalogue" if of_catalogue else "vocabulary"),
         generator=generator,
-        co_occurrence=CoOccurrence.from_arrays(catalog, _part(arrays, "co-occurrence")),
-        popularity=Popularity.from_arrays(catalog, _part(arrays, "popularity")),
+        signals=load_signals(run / "signals.safetensors", catalog, index.vectors(catalog.ids)),
         index=index,
         load_grounder=lambda: Grounder(
             catalog.ids, [item.title for item in catalog], index, load_encoder(details["encoder"]), catalog.labels
         ),
+        fusion=Fusion.from_json(read_json(weights)) if weights.exists() else None,
         details=details,
     )
 
@@ -265,31 +279,3 @@ def _check_context(config: Any, encoder: PromptEncoder, catalog: Catalog, recipe
 def _write_items(path: Path, catalog: Catalog) -> None:
     lines = (json.dumps(item.to_json(), ensure_ascii=False) for item in catalog)
     write_text(path, "".join(f"{line}\n" for line in lines))
-
-
-def _save_signals(path: Path, catalog: Catalog, histories: Sequence[History]) -> None:
-    from safetensors.numpy import save_file
-
-    parts: dict[str, CoOccurrence | Popularity] = {
-        "co-occurrence": CoOccurrence.fit(catalog, histories),
-        "popularity": Popularity.fit(catalog, histories),
-    }
-    arrays = {
-        f"{name}/{key}": np.ascontiguousarray(array)
-        for name, signal in parts.items()
-        for key, array in signal.to_arrays().items()
-    }
-    save_file(arrays, path)
-
-
-def _load_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    from safetensors.numpy import load_file
-
-    try:
-        return dict(load_file(path))
-    except Exception as error:  # safetensors raises several kinds, some of them its own
-        raise ArtefactError(f"{path} cannot be read ({error}); make the run again") from error
-
-
-def _part(arrays: dict[str, NDArray[Any]], name: str) -> dict[str, NDArray[Any]]:
-    return {key.removeprefix(f"{name}/"): array for key, array in arrays.items() if key.startswith(f"{name}/")}

@@ -124,7 +124,8 @@ class Network(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return a hidden state for each place of item rows of shape (batch, length)."""
-        hidden = self.items(rows)
+        # Scaled as in the paper's code: item vectors start small, since they are also the output layer.
+        hidden = self.items(rows) * self.items.embedding_dim**0.5
         if self.positions is not None:
             hidden = hidden + self.positions.weight[: rows.shape[1]]
         hidden = self.dropout(hidden)

@@ -10,7 +10,7 @@ items are encoded without special tokens; only template pieces may hold them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -36,6 +36,26 @@ class Prompt:
 
     input_ids: tuple[int, ...]
     kept: int
+
+
+@dataclass(frozen=True, slots=True)
+class PromptParts:
+    """A prompt, item by item.
+
+    Attributes:
+        opening: the tokens before the first item.
+        items: the tokens of each history item that fits, its separator included, oldest first.
+        cue: the tokens after the last item.
+    """
+
+    opening: tuple[int, ...]
+    items: tuple[tuple[int, ...], ...]
+    cue: tuple[int, ...]
+
+    def without(self, places: Collection[int]) -> tuple[int, ...]:
+        """Return the prompt's tokens with the items at some places (of `items`) left out."""
+        kept = (item for place, item in enumerate(self.items) if place not in places)
+        return (*self.opening, *(token for item in kept for token in item), *self.cue)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +175,17 @@ class PromptEncoder:
         Raises:
             PromptError: the history is empty, or not even its newest item fits.
         """
-        kept = self._fitting(labels)
-        items = [token for label in labels[len(labels) - kept :] for token in self.item(label) + self._separator]
-        return Prompt((*self._head, *items, *self._cue), kept)
+        parts = self.parts(labels)
+        return Prompt(parts.without(()), len(parts.items))
+
+    def parts(self, labels: Sequence[str]) -> PromptParts:
+        """Return the parts of a history's prompt, for prompts with some of its items left out.
+
+        Raises:
+            PromptError: the history is empty, or not even its newest item fits.
+        """
+        kept = labels[len(labels) - self._fitting(labels) :]
+        return PromptParts(self._head, tuple(self.item(label) + self._separator for label in kept), self._cue)
 
     def examples(self, labels: Sequence[str]) -> list[Example]:
         """Return the training examples of one history, in the template's own style.

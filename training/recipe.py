@@ -57,6 +57,9 @@ class Recipe(BaseModel):
     precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the device has it.")
     quantisation: Literal["none", "4bit"] = Field("none", description="4bit: QLoRA, NF4 with double quantisation.")
     gradient_checkpointing: bool = Field(False, description="Recompute activations in backward, to save memory.")
+    tuning_cases: int = Field(
+        500, ge=0, description="Validation cases that the weights of all signals are fitted on; 0: no fitting."
+    )
     save_minutes: float = Field(5.0, gt=0, description="Minutes between checkpoints that --resume can start from.")
     seed: int = Field(0, ge=0, description="Seed of everything random in training.")
 

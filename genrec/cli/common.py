@@ -50,3 +50,20 @@ def run_fingerprint(run: Path) -> dict[str, Any]:
     from genrec.artefacts import MANIFEST, fingerprint
 
     return {"run": fingerprint(run / MANIFEST)}
+
+
+def read_or_announce_key(path: Path) -> bytes:
+    """Return a key file's key; a missing file is made, and that is said aloud.
+
+    Raises:
+        ArtefactError: the file is not a key file, or cannot be made.
+    """
+    from genrec.keys import read_or_make_key
+
+    key, made = read_or_make_key(path)
+    if made:
+        typer.echo(
+            f"a new key was written to {path}; keep it apart from the data and keep a copy: "
+            "without it nothing can be read or recognised again"
+        )
+    return key

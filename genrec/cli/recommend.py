@@ -1,7 +1,8 @@
-"""`genrec recommend`: a run folder and users become lines of recommendations."""
+"""`genrec recommend`: a run folder and users become recommendations, as JSON Lines or as Parquet."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -16,12 +17,19 @@ if TYPE_CHECKING:
 
 def recommend(
     run: RunOption,
-    out: Annotated[Path, typer.Option(help="The JSON Lines file to write, one line for each user.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE.jsonl|FOLDER.parquet",
+            help="Where to write: a line for each user, or a folder of Parquet shards.",
+        ),
+    ],
     users: Annotated[
         str,
         typer.Option(
             metavar="all|FILE",
-            help='all, a text file of user ids, or a .jsonl file of newer histories, {"user": ..., "items": [...]}.',
+            help='all; a text file of user ids; or histories, newer ones too: .jsonl of {"user": ..., "items": [...]}, '
+            "or .parquet with the columns user and items.",
         ),
     ] = "all",
     k: Annotated[int, typer.Option("--k", help="Items for each user.", min=1)] = 10,
@@ -34,6 +42,17 @@ def recommend(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue an unfinished job; the output is the same.")
     ] = False,
+    shard: Annotated[
+        str,
+        typer.Option(metavar="I/N", help="Only the I-th of N stretches of the users; N outputs make the whole."),
+    ] = "1/1",
+    workers: Annotated[
+        int, typer.Option(help="Ray workers to share the users among (genrec[ray]); 0 is this process.", min=0)
+    ] = 0,
+    encrypt: Annotated[
+        Path | None,
+        typer.Option(metavar="KEYFILE", help="Encrypt the output (genrec[privacy]); a missing key file is made."),
+    ] = None,
     data: DataOption = None,
     device: DeviceOption = None,
 ) -> None:
@@ -41,48 +60,77 @@ def recommend(
 
     [bold]Example:[/bold] genrec recommend --run runs/films --users all --k 10 --out films.jsonl --explain
     """
+    from genrec.cli.common import read_or_announce_key
+    from genrec.errors import ConfigError
     from genrec.recommender import Recommender, Settings
 
+    if (encrypt is not None) != (out.suffix == ".enc"):
+        raise ConfigError([f"--out is {out}; the name of an encrypted output, and of no other, ends in .enc"])
     settings = Settings(k=k, beams=beams, mode=mode, exclude_seen=not keep_seen, explain=explain)
-    recommender = Recommender.from_pretrained(run, device)
-    summary = recommend_into(recommender, run, data, users, out, settings, resume)
+    recommender = None if workers else Recommender.from_pretrained(run, device)
+    key = None if encrypt is None else read_or_announce_key(encrypt)
+    summary = recommend_into(
+        recommender, run, data, users, out, settings, resume, shard=shard, workers=workers, device=device, key=key
+    )
     note = f", {summary.resumed} of them from the job before" if summary.resumed else ""
     typer.echo(f"{summary.users} users{note}; written to {out}")
     if summary.problems:
-        typer.echo(f"{summary.problems} users needed a rule, see {out}.problems.jsonl")
+        kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(summary.problems.items()))
+        typer.echo(f"rules that users needed: {kinds}; see {out}.problems.jsonl")
 
 
 def recommend_into(
-    recommender: Recommender, run: Path, data: Path | None, users: str, out: Path, settings: Settings, resume: bool
+    recommender: Recommender | None,
+    run: Path,
+    data: Path | None,
+    users: str,
+    out: Path,
+    settings: Settings,
+    resume: bool,
+    *,
+    shard: str = "1/1",
+    workers: int = 0,
+    device: str | None = None,
+    key: bytes | None = None,
 ) -> Summary:
-    """Run the batch job with a progress bar."""
+    """Run the batch job with a progress bar; without a recommender, Ray workers load their own."""
     from genrec.artefacts import MANIFEST, fingerprint, read_manifest
-    from genrec.batch import read_histories, recommend_all
+    from genrec.batch import recommend_all, run_job
     from genrec.cli.common import data_folder_of, run_fingerprint
     from genrec.cli.progress import progress_bar
-    from genrec.interactions import iter_histories
+    from genrec.users import open_users, shard_span
 
-    names = run_fingerprint(run)
-    total = 0
-    if users == "all":
-        folder = data_folder_of(run, data)
-        histories = iter_histories(folder)
-        names["users"] = fingerprint(folder / MANIFEST)
-        total = int(read_manifest(folder, "data", verify=False).get("users", 0))
-    else:
-        file = Path(users)
-        histories = read_histories(
-            file, lambda wanted: (one for one in iter_histories(data_folder_of(run, data)) if one.user in wanted)
-        )
-        if file.is_file():
-            names["users"] = fingerprint(file)
+    read_manifest(run, "run", verify=recommender is None)
+    stream = open_users(users, lambda: data_folder_of(run, data))
+    first, last = shard_span(shard, stream.count)
+    names = {
+        **run_fingerprint(run),
+        "users": fingerprint(data_folder_of(run, data) / MANIFEST if users == "all" else Path(users)),
+        "shard": shard,
+    }
+    started = time.monotonic()
+
     with progress_bar("Recommending") as bar:
+
+        def progress(done: int, resumed: int) -> None:
+            rate = (done - resumed) / max(time.monotonic() - started, 1e-9)
+            bar(done - resumed, last - first - resumed, f"{done:,} of {last - first:,} users, {rate:,.1f} a second")
+
+        if recommender is None:
+            from dataclasses import asdict
+
+            from genrec.distributed import ray_blocks
+
+            blocks = ray_blocks(run, device, settings, stream, (first, last), workers)
+            job = {"settings": asdict(settings), **names}
+            return run_job(blocks, out, job, resume=resume, key=key, progress=progress)
         return recommend_all(
             recommender,
-            histories,
+            lambda done: stream.histories(first + done, last),
             out,
             settings,
             fingerprint=names,
             resume=resume,
-            progress=lambda done: bar(done, max(total, done), f"{done} users"),
+            key=key,
+            progress=progress,
         )

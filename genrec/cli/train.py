@@ -50,7 +50,7 @@ def train_into(
     typer.echo(
         f"recipe: {', '.join(f'{key}={value}' for key, value in recipe.model_dump().items() if value is not None)}"
     )
-    with progress_bar("Training") as bar:
+    with progress_bar("Training") as bar, progress_bar("Fitting the weights of signals") as weighing:
         manifest = train_run(
             prepared,
             recipe,
@@ -61,6 +61,7 @@ def train_into(
             device=device,
             encoder=encoder,
             progress=lambda share, loss, left: bar(share, 1.0, f"loss {loss:.3f}"),
+            tuning_progress=weighing,
         )
     done = manifest["training"]
     typer.echo(

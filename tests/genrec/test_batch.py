@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import resource
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
-from genrec import batch
-from genrec.batch import read_histories, recommend_all
-from genrec.errors import ArtefactError, DataError
+from genrec import outputs
+from genrec.artefacts import read_manifest
+from genrec.batch import recommend_all
+from genrec.errors import ArtefactError
 from genrec.recommender import Recommender, Settings
 from genrec.splits import History
 from tests.toyworld import make_catalog, make_histories
@@ -29,21 +29,33 @@ def recommender(toy_run: Path) -> Recommender:
 
 
 @pytest.fixture(autouse=True)
-def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "BLOCK_USERS", 8)
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outputs, "SHARD_USERS", 32)
 
 
-def job(recommender: Recommender, out: Path, histories: Any = USERS, **options: Any) -> Any:
-    return recommend_all(recommender, histories, out, SETTINGS, fingerprint={"run": "a"}, **options)
+def job(recommender: Recommender, out: Path, users: Any = USERS, settings: Settings = SETTINGS, **options: Any) -> Any:
+    options = {"fingerprint": {"run": "a"}, **options}
+    return recommend_all(recommender, lambda start: iter(users[start:]), out, settings, block_users=8, **options)
 
 
 @pytest.fixture(scope="module")
 def whole(recommender: Recommender, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     out = tmp_path_factory.mktemp("whole") / "out.jsonl"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batch, "BLOCK_USERS", 8)
-        job(recommender, out)
+    job(recommender, out)
     return out.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def shards(recommender: Recommender, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    out = tmp_path_factory.mktemp("shards") / "out.parquet"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(outputs, "SHARD_USERS", 32)
+        job(recommender, out)
+    return contents(out)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 class StopError(Exception):
@@ -51,7 +63,7 @@ class StopError(Exception):
 
 
 def broken_off(recommender: Recommender, out: Path, after: int) -> None:
-    def progress(done: int) -> None:
+    def progress(done: int, resumed: int) -> None:
         if done >= after:
             raise StopError
 
@@ -75,7 +87,7 @@ def test_a_resumed_job_is_byte_identical(recommender: Recommender, tmp_path: Pat
     summary = job(recommender, out, resume=True)
     assert (summary.users, summary.resumed) == (70, 24)
     assert out.read_bytes() == whole
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.jsonl", "out.jsonl.job.json"]
 
 
 def test_a_finished_job_is_left_alone(recommender: Recommender, tmp_path: Path, whole: bytes) -> None:
@@ -89,18 +101,21 @@ def test_a_finished_job_is_left_alone(recommender: Recommender, tmp_path: Path, 
 def test_a_changed_setting_is_refused(recommender: Recommender, tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     broken_off(recommender, out, after=16)
-    with pytest.raises(ArtefactError, match="another settings"):
-        recommend_all(recommender, USERS, out, Settings(k=5), fingerprint={"run": "a"}, resume=True)
-    with pytest.raises(ArtefactError, match="another run"):
-        recommend_all(recommender, USERS, out, SETTINGS, fingerprint={"run": "b"}, resume=True)
-    with pytest.raises(ArtefactError, match="add --resume to continue"):
-        job(recommender, out)
+    for finished in (False, True):
+        with pytest.raises(ArtefactError, match="another settings"):
+            job(recommender, out, settings=Settings(k=5), resume=True)
+        with pytest.raises(ArtefactError, match="another run"):
+            job(recommender, out, fingerprint={"run": "b"}, resume=True)
+        with pytest.raises(ArtefactError, match="add --resume to continue"):
+            job(recommender, out)
+        if not finished:
+            job(recommender, out, resume=True)
 
 
 def test_two_jobs_cannot_write_one_output(recommender: Recommender, tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
 
-    def second(done: int) -> None:
+    def second(done: int, resumed: int) -> None:
         with pytest.raises(ArtefactError, match="another job is writing"):
             job(recommender, out, resume=True)
 
@@ -111,64 +126,116 @@ def test_bad_users_do_not_stop_the_job(recommender: Recommender, tmp_path: Path)
     out = tmp_path / "out.jsonl"
     ids = make_catalog().ids
     users = [History("a", (ids[0], "gone")), History("b", ()), History("c", ("gone",)), History("d", ids[:2] * 60)]
-    assert job(recommender, out, users).problems == 3
+    users = [*USERS[:10], *users]
+    assert job(recommender, out, users).problems == {"unknown-items": 2, "empty": 2, "long": 1}
     rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
-    assert [len(row["recommendations"]) for row in rows] == [4, 4, 4, 4]
+    assert [len(row["recommendations"]) for row in rows] == [4] * 14
     notes = [json.loads(line) for line in (tmp_path / "out.jsonl.problems.jsonl").read_text().splitlines()]
-    assert [note["user"] for note in notes] == ["a", "b", "c"]
-    assert "1 of 2 items are not in the catalogue" in notes[0]["problem"]
+    assert [(note["row"], note["user"], note["kind"]) for note in notes] == [
+        (10, "a", "unknown-items"), (11, "b", "empty"), (12, "c", "unknown-items"), (12, "c", "empty"),
+        (13, "d", "long"),
+    ]  # fmt: skip
+    assert notes[0]["problem"] == "1 of 2 items are not in the catalogue and were left out"
+    assert "of 120 items" in notes[4]["problem"]
 
 
-def test_a_full_disk_is_told_and_survived(recommender: Recommender, tmp_path: Path, whole: bytes) -> None:
+def test_a_title_that_no_prompt_holds_costs_its_user_only_the_prompt(toy_run: Path, tmp_path: Path) -> None:
+    recommender = Recommender.from_pretrained(toy_run, precision="fp32")
+    recommender.encoder.max_tokens = 1
+    assert job(recommender, tmp_path / "out.jsonl", USERS[:9]).problems == {"long-title": 9}
+
+
+def test_the_side_file_of_a_resumed_job_names_each_user_once(recommender: Recommender, tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
+    users = [History(user.user, (*user.items, "gone")) for user in USERS]
+
+    def progress(done: int, resumed: int) -> None:
+        if done >= 24:
+            raise StopError
+
+    with pytest.raises(StopError):
+        job(recommender, out, users, progress=progress)
+    side = tmp_path / "out.jsonl.problems.jsonl"
+    side.write_bytes(side.read_bytes() + b'{"row": 24, "user": "u0024", "kind": "unknown-items", "problem": "x"}\n{"ro')
+    assert job(recommender, out, users, resume=True).problems == {"unknown-items": 70}
+    assert [json.loads(line)["row"] for line in side.read_text(encoding="utf-8").splitlines()] == list(range(70))
+    assert job(recommender, out, users, resume=True).problems == {"unknown-items": 70}
+
+
+def test_parquet_shards_hold_what_the_lines_hold(whole: bytes, shards: dict[str, bytes], tmp_path: Path) -> None:
+    assert sorted(shards) == ["genrec.json", "part-00000.parquet", "part-00001.parquet", "part-00002.parquet"]
+    for name, content in shards.items():
+        (tmp_path / name).write_bytes(content)
+    assert read_manifest(tmp_path, outputs.KIND)["encrypted"] is False
+    table = pl.read_parquet(tmp_path / "*.parquet")
+    assert table.schema == outputs.SCHEMA
+    rows = [json.loads(line) for line in whole.decode().splitlines()]
+    for row in rows:
+        for entry in row["recommendations"]:
+            entry["explanation"] = None
+    assert table.to_dicts() == rows
+    assert [pl.read_parquet(tmp_path / name).height for name in sorted(shards)[1:]] == [32, 32, 6]
+
+
+def test_the_schema_is_that_of_a_recommendation(recommender: Recommender) -> None:
+    """A field that is added to the lines must be added to the shards, where it would be lost in silence."""
+    (found,) = recommender.recommend_many(USERS[:1], Settings(k=1, explain=True))
+    (fields,) = (kind.inner for kind in outputs.SCHEMA.values() if isinstance(kind, pl.List))
+    assert isinstance(fields, pl.Struct)
+    assert [field.name for field in fields.fields] == list(found[0].to_json())
+    assert pl.DataFrame(found[0].to_json(), strict=True).row(0) is not None
+
+
+@pytest.mark.parametrize("after", [8, 32, 40, 64, 70])
+def test_resumed_shards_are_byte_identical(
+    recommender: Recommender, tmp_path: Path, shards: dict[str, bytes], after: int
+) -> None:
+    out = tmp_path / "out.parquet"
+    broken_off(recommender, out, after=after)
+    part = tmp_path / "out.parquet.part"
+    journal = part / f".part-{after // 32:05}.jsonl"
+    journal.write_bytes((journal.read_bytes() if journal.exists() else b"") + b'{"user": "u00')
+    (part / f".part-{after // 32:05}.parquet.tmp").write_bytes(b"PAR1")
+    (part / ".part-00000.jsonl.old").write_bytes(b"stale")
+    summary = job(recommender, out, resume=True)
+    assert (summary.users, summary.resumed) == (70, after - after % 8)
+    assert contents(out) == shards
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.parquet", "out.parquet.job.json"]
+
+
+def test_a_block_of_nothing_but_length_is_written_again(recommender: Recommender, tmp_path: Path, whole: bytes) -> None:
+    """After a power cut the last block can have its length and not its bytes."""
+    out = tmp_path / "out.jsonl"
+    broken_off(recommender, out, after=24)
+    part = tmp_path / "out.jsonl.part"
+    written = bytearray(part.read_bytes())
+    written[-200:-100] = bytes(100)
+    part.write_bytes(written)
+    assert job(recommender, out, resume=True).resumed == 16
+    assert out.read_bytes() == whole
+
+
+def test_no_users_give_an_empty_output(recommender: Recommender, tmp_path: Path) -> None:
+    job(recommender, tmp_path / "a.jsonl", ())
+    job(recommender, tmp_path / "a.parquet", ())
+    assert (tmp_path / "a.jsonl").read_bytes() == b""
+    assert pl.read_parquet(tmp_path / "a.parquet" / "*.parquet").schema == outputs.SCHEMA
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
+def test_a_full_disk_is_told_and_survived(
+    recommender: Recommender, tmp_path: Path, whole: bytes, shards: dict[str, bytes], name: str
+) -> None:
+    out = tmp_path / name
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) // 2, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) // (2 if out.suffix == ".jsonl" else 4), before[1]))
     try:
         with pytest.raises(ArtefactError, match=r"cannot write .*free some space.*--resume"):
             job(recommender, out)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
-    job(recommender, out, resume=True)
-    assert out.read_bytes() == whole
-
-
-def test_a_killed_process_loses_nothing(toy_run: Path, tmp_path: Path, whole: bytes) -> None:
-    """SIGKILL in mid-job, from outside, then resume in another process."""
-    out = tmp_path / "out.jsonl"
-    code = (
-        "import os, sys, signal; from pathlib import Path; from genrec import batch, Recommender\n"
-        "from tests.genrec.test_batch import SETTINGS, USERS\n"
-        "batch.BLOCK_USERS = 8\n"
-        "kill = int(sys.argv[2])\n"
-        "def progress(done):\n    if 0 < kill <= done: os.kill(os.getpid(), signal.SIGKILL)\n"
-        f"recommender = Recommender.from_pretrained({str(toy_run)!r}, precision='fp32')\n"
-        "batch.recommend_all(recommender, USERS, Path(sys.argv[1]), SETTINGS, fingerprint={'run': 'a'}, "
-        "resume=True, progress=progress)\n"
-    )
-    killed = subprocess.run([sys.executable, "-c", code, str(out), "32"], check=False, cwd=Path(__file__).parents[2])
-    assert killed.returncode == -signal.SIGKILL
-    subprocess.run([sys.executable, "-c", code, str(out), "0"], check=True, cwd=Path(__file__).parents[2])
-    assert out.read_bytes() == whole
-
-
-def test_users_from_a_file(tmp_path: Path) -> None:
-    known = {history.user: history for history in USERS}
-    ids = tmp_path / "users.txt"
-    ids.write_text("u0003\n\nu0001\n", encoding="utf-8")
-    found = list(read_histories(ids, lambda wanted: (known[user] for user in sorted(wanted) if user in known)))
-    assert [history.user for history in found] == ["u0003", "u0001"]
-    ids.write_text("u0003\nnobody\n", encoding="utf-8")
-    with pytest.raises(DataError, match="line 2: this user is not in the data"):
-        list(read_histories(ids, lambda wanted: (known[user] for user in sorted(wanted) if user in known)))
-    fresh = tmp_path / "fresh.jsonl"
-    fresh.write_text('{"user": 7, "items": ["red1", "red2"]}\n', encoding="utf-8")
-    assert list(read_histories(fresh, lambda _: iter(()))) == [History("7", ("red1", "red2"))]
-    for line in ("[1]", '{"user": 1}', '{"user": 1, "items": "red1"}', "nonsense"):
-        fresh.write_text(line + "\n", encoding="utf-8")
-        with pytest.raises(DataError, match=r"fresh\.jsonl line 1.*expected"):
-            list(read_histories(fresh, lambda _: iter(())))
-    fresh.write_text("", encoding="utf-8")
-    with pytest.raises(DataError, match="is empty"):
-        list(read_histories(fresh, lambda _: iter(())))
+    assert not out.exists()
+    assert job(recommender, out, resume=True).resumed > 0
+    assert (contents(out) == shards) if out.is_dir() else (out.read_bytes() == whole)

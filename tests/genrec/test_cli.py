@@ -124,7 +124,9 @@ def test_parquet_with_the_users_own_columns_and_attributes(
     assert data.catalog.ids == make_catalog().ids
 
 
-def test_mistakes_with_recipes_models_and_folders(genrec: Any, toy_data: Path, toy_run: Path, tmp_path: Path) -> None:
+def test_mistakes_with_recipes_models_and_folders(
+    starter_tokenizer: Any, genrec: Any, toy_data: Path, toy_run: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "run"
     train = ("train", "--data", toy_data, "--out", out)
     fails(

@@ -1,0 +1,115 @@
+"""A batch job on many processes or machines, with Ray Data.
+
+Every worker is an actor with a recommender of its own; it is told a stretch of the stream, reads those users itself,
+and sends back their lines. The lines come back in the order of the stream and are written by the one process that
+started the job, so the output, and its resuming, are those of a job in one process.
+
+The run folder and the users' files must be readable under the same path on every machine. The easy mistake is Ray
+Data's default order, which is that of finishing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from genrec.errors import MissingExtra
+from genrec.recommender import Settings
+from genrec.users import Users
+from genrec.worker import BLOCK_USERS, Block, Note
+
+RAY_BLOCKS = 2000
+"""Most parts that Ray is given to schedule."""
+
+
+class Actor:
+    """A worker in a process of its own.
+
+    Args:
+        run: the run folder.
+        device: where the model runs.
+        settings: how to recommend.
+        users: who for.
+    """
+
+    def __init__(self, run: Path, device: str | None, settings: Settings, users: Users) -> None:
+        from genrec.recommender import Recommender
+        from genrec.worker import Worker
+
+        self._work = Worker(Recommender.from_pretrained(run, device), settings)
+        self._users = users
+
+    def __call__(self, stretches: dict[str, Any]) -> dict[str, list[Any]]:
+        """Make the blocks of some stretches of the stream."""
+        spans = zip(stretches["start"].tolist(), stretches["stop"].tolist(), strict=True)
+        blocks = [self._work(list(self._users.histories(start, stop))) for start, stop in spans]
+        return {
+            "rows": [block.rows for block in blocks],
+            "users": [block.users for block in blocks],
+            "notes": [json.dumps([asdict(note) for note in block.notes]) for block in blocks],
+        }
+
+
+def ray_blocks(
+    run: Path,
+    device: str | None,
+    settings: Settings,
+    users: Users,
+    span: tuple[int, int],
+    workers: int,
+    block_users: int = BLOCK_USERS,
+) -> Callable[[int], Iterator[Block]]:
+    """Return what makes the blocks of a job from a place on, for `genrec.batch.run_job`.
+
+    Args:
+        run: the run folder, under the same path on every machine.
+        device: where the model runs; each worker is given a GPU of its own unless it is `cpu`.
+        settings: how to recommend.
+        users: who for.
+        span: the places of the job's first user and of the one after its last.
+        workers: how many actors.
+        block_users: users in a block.
+
+    Raises:
+        MissingExtra: Ray is not installed.
+    """
+    try:
+        import ray
+        import ray.data
+    except ImportError:
+        raise MissingExtra("ray", "--workers") from None
+
+    def blocks(done: int) -> Iterator[Block]:
+        if not ray.is_initialized():
+            ray.init(include_dashboard=False, log_to_driver=True, logging_level="WARNING")
+        context = ray.data.DataContext.get_current()
+        context.execution_options.preserve_order = True
+        context.enable_progress_bars = False
+        first, last = span
+        starts = range(first + done, last, block_users)
+        if not starts:
+            return
+        stretches = ray.data.range(len(starts), override_num_blocks=min(len(starts), RAY_BLOCKS)).map(
+            lambda row: {"start": starts[row["id"]], "stop": min(starts[row["id"]] + block_users, last)}
+        )
+        finished = stretches.map_batches(
+            Actor,
+            fn_constructor_args=(run.resolve(), device, settings, users),
+            batch_size=1,
+            concurrency=workers,
+            num_gpus=_gpus(device),
+        )
+        for row in finished.iter_rows():
+            notes = tuple(Note(**note) for note in json.loads(row["notes"]))
+            yield Block(row["rows"], row["users"], notes)
+
+    return blocks
+
+
+def _gpus(device: str | None) -> int:
+    import ray
+
+    return 0 if device == "cpu" or not ray.cluster_resources().get("GPU") else 1

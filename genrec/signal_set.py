@@ -1,0 +1,95 @@
+"""The signals that a run holds: fitted on training histories, saved as arrays beside the adapter, loaded by name.
+
+A signal of one's own joins them with `recommender.signals[name] = signal` and a new `tune_fusion`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genrec.catalog import Catalog
+from genrec.errors import ArtefactError
+from genrec.latent import Latent
+from genrec.signal_arrays import FloatArray
+from genrec.signals import Content, CoOccurrence, ItemKNN, Popularity, Signal
+from genrec.splits import History
+
+NEWEST_DECAY = 0.5
+"""Decay of `sequence`, which looks at the last few items where `collaborative` looks at a dozen."""
+
+_SAVED: dict[str, Any] = {
+    "collaborative": CoOccurrence,
+    "neighbours": ItemKNN,
+    "latent": Latent,
+    "popularity": Popularity,
+}
+"""Those that are counted; the others follow from them and from the item index."""
+
+
+def fit_signals(catalog: Catalog, histories: Sequence[History], vectors: FloatArray) -> dict[str, Signal]:
+    """Fit every signal of a run.
+
+    Args:
+        catalog: the items.
+        histories: training histories.
+        vectors: item vectors of length 1, of shape (items, dimensions).
+    """
+    return complete(
+        {
+            "collaborative": CoOccurrence.fit(catalog, histories, window=20),
+            "neighbours": ItemKNN.fit(catalog, histories, neighbours=500, shrink=3.0, decay=0.8),
+            "latent": Latent.fit(catalog, histories),
+            "popularity": Popularity.fit(catalog, histories),
+        },
+        catalog,
+        vectors,
+    )
+
+
+def complete(counted: dict[str, Any], catalog: Catalog, vectors: FloatArray) -> dict[str, Signal]:
+    """Return all signals in their order, given those that are counted."""
+    return {
+        "similarity": Content(catalog, vectors),
+        "sequence": replace(counted["collaborative"], decay=NEWEST_DECAY),
+        **counted,
+    }
+
+
+def save_signals(path: Path, signals: dict[str, Signal]) -> None:
+    """Write the counted signals' arrays into one safetensors file."""
+    from safetensors.numpy import save_file
+
+    arrays = {
+        f"{name}/{key}": np.ascontiguousarray(array)
+        for name in _SAVED
+        for key, array in signals[name].to_arrays().items()  # type: ignore[attr-defined]
+    }
+    save_file(arrays, path)
+
+
+def load_signals(path: Path, catalog: Catalog, vectors: FloatArray) -> dict[str, Signal]:
+    """Read what `save_signals` wrote, for the same catalogue or one with items appended.
+
+    Raises:
+        ArtefactError: the file is missing or damaged, or knows more items than the catalogue.
+    """
+    from safetensors.numpy import load_file
+
+    try:
+        arrays: dict[str, NDArray[Any]] = dict(load_file(path))
+        counted = {name: kind.from_arrays(catalog, _part(arrays, name)) for name, kind in _SAVED.items()}
+    except ArtefactError:
+        raise
+    except Exception as error:  # safetensors raises several kinds, some of them its own
+        raise ArtefactError(f"{path} cannot be read ({error}); make the run again") from error
+    return complete(counted, catalog, vectors)
+
+
+def _part(arrays: dict[str, NDArray[Any]], name: str) -> dict[str, NDArray[Any]]:
+    return {key.removeprefix(f"{name}/"): array for key, array in arrays.items() if key.startswith(f"{name}/")}

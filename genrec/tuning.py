@@ -1,0 +1,96 @@
+"""Fitting a fusion on validation cases, once, for every list length.
+
+First the weights of the signals without the language model, on many cases, since they cost little; these weights choose
+the candidates. Then the weights of all signals on the candidates of fewer cases, since the model must score each.
+
+The easy mistake is to tune on the cases that are reported; only validation cases may come here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genrec.baselines import sample_cases
+from genrec.catalog import Catalog
+from genrec.ranking import Fusion, fit_weights
+from genrec.recommender import Candidates, Recommender, Settings
+from genrec.splits import Case
+
+logger = logging.getLogger(__name__)
+
+CASES_ALONE = 4000
+"""Most validation cases for the weights without the language model."""
+
+CANDIDATES_ALONE = 200
+"""Candidates of each such case: more than are ranked later, so that weights see what they must keep out."""
+
+BLOCK = 256
+"""Cases whose candidates are made at once."""
+
+
+def tune_fusion(
+    recommender: Recommender,
+    cases: Sequence[Case],
+    with_model: int,
+    seed: int = 0,
+    settings: Settings | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Fusion:
+    """Fit the weights of a recommender's signals; the recommender's own fusion is set to them.
+
+    A case whose item is not among its candidates says nothing about how to order them and is left out.
+
+    Args:
+        recommender: the run; its training must not have seen the cases' items.
+        cases: validation cases.
+        with_model: on how many of them, drawn by the seed, the language model is asked.
+        seed: of the draw.
+        settings: how the candidates are made; the defaults of `Settings` where left out.
+        progress: told how many of these are done.
+
+    Raises:
+        DataError: no case's item is among its candidates.
+    """
+    chosen = settings or Settings()
+    many = sample_cases(cases, CASES_ALONE, seed)
+    found = []
+    for start in range(0, len(many), BLOCK):
+        block = [case.history for case in many[start : start + BLOCK]]
+        found += recommender.candidates(block, chosen, CANDIDATES_ALONE, ask_model=False)
+    features, places = _judged(found, many, recommender.catalog)
+    alone = fit_weights(features, places)
+    names = tuple(recommender.signals)
+    # The candidates of the second step are those that the first step's weights put up, as they will be in use.
+    recommender.fusion = Fusion(names, alone, 0.0, alone, len(features))
+    few = sample_cases(cases, with_model, seed)
+    asked: list[Candidates] = []
+    for start in range(0, len(few), BLOCK):
+        asked += recommender.candidates([case.history for case in few[start : start + BLOCK]], chosen)
+        if progress is not None:
+            progress(len(asked), len(few))
+    features, places = _judged(asked, few, recommender.catalog)
+    *together, model = fit_weights(features, places)
+    fusion = Fusion(names, tuple(together), model, alone, len(features))
+    recommender.fusion = fusion
+    logger.info("fusion fitted on %d of %d validation cases: %s", len(features), len(few), fusion.describe())
+    return fusion
+
+
+def _judged(
+    found: Sequence[Candidates], cases: Sequence[Case], catalog: Catalog
+) -> tuple[list[NDArray[np.floating]], list[int]]:
+    """Return features, with the model's log-likelihood last where there is one, and which candidate was taken."""
+    features: list[NDArray[np.floating]] = []
+    places: list[int] = []
+    for own, case in zip(found, cases, strict=True):
+        (place,) = np.nonzero(own.rows == catalog.row(case.target))
+        if not len(place) or not case.history.items:
+            continue
+        parts = own.features if own.likelihoods is None else np.column_stack((own.features, own.likelihoods))
+        features.append(parts)
+        places.append(int(place[0]))
+    return features, places
