@@ -156,22 +156,33 @@ class _Trainer(Trainer):  # type: ignore[misc]
     def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        labels = inputs["labels"]
-        if self.family == "seq2seq":
-            shifted = _shift_right(labels, model.config.decoder_start_token_id)
-            logits = model(
-                input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], decoder_input_ids=shifted
-            ).logits
-        else:
-            logits = model(input_ids=inputs["input_ids"]).logits[:, :-1]
-            labels = labels[:, 1:]
-        kept = labels != IGNORED
-        wanted = labels[kept]
-        if self.tokens is not None:
-            wanted = torch.searchsorted(self.tokens.to(wanted.device), wanted)
-        total = F.cross_entropy(logits[kept].float(), wanted, reduction="sum")
-        count = len(wanted) if num_items_in_batch is None else num_items_in_batch
-        return total / count
+        total, supervised = summed_loss(model, self.family, inputs, self.tokens)
+        return total / (supervised if num_items_in_batch is None else num_items_in_batch)
+
+
+def summed_loss(model: Any, family: Family, inputs: dict[str, Tensor], tokens: Tensor | None) -> tuple[Tensor, int]:
+    """Return the cross-entropy summed over supervised tokens, in nats, and how many they are.
+
+    Args:
+        model: of the family.
+        family: causal, whose labels stand beside their inputs; or seq2seq, whose labels are the decoder's targets.
+        inputs: `input_ids`, `attention_mask` and `labels`, each of shape (examples, length).
+        tokens: the tokens that the model's head is restricted to, sorted; None: it is whole.
+    """
+    labels = inputs["labels"]
+    if family == "seq2seq":
+        shifted = _shift_right(labels, model.config.decoder_start_token_id)
+        logits = model(
+            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], decoder_input_ids=shifted
+        ).logits
+    else:
+        logits = model(input_ids=inputs["input_ids"]).logits[:, :-1]
+        labels = labels[:, 1:]
+    kept = labels != IGNORED
+    wanted = labels[kept]
+    if tokens is not None:
+        wanted = torch.searchsorted(tokens.to(wanted.device), wanted)
+    return F.cross_entropy(logits[kept].float(), wanted, reduction="sum"), len(wanted)
 
 
 class _Clock(TrainerCallback):  # type: ignore[misc]

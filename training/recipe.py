@@ -10,10 +10,12 @@ import difflib
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+Settings = TypeVar("Settings", bound=BaseModel)
 
 
 class RecipeError(ValueError):
@@ -84,6 +86,13 @@ def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
         RecipeError: the recipe or a change is wrong; all problems at once.
     """
     values = _parse(_recipe_text(name), name)
+    changed, problems = read_changes(changes)
+    return make_recipe({**values, **changed}, problems)
+
+
+def read_changes(changes: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Read `key=value` texts; return the values by key, and what is wrong with the texts."""
+    values: dict[str, Any] = {}
     problems = []
     for change in changes:
         key, equals, value = change.partition("=")
@@ -91,7 +100,7 @@ def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
             problems.append(f"--set {change}: expected key=value")
             continue
         values[key.strip()] = yaml.safe_load(value)
-    return make_recipe(values, problems)
+    return values, problems
 
 
 def make_recipe(values: Mapping[str, Any], problems: Sequence[str] = ()) -> Recipe:
@@ -100,17 +109,28 @@ def make_recipe(values: Mapping[str, Any], problems: Sequence[str] = ()) -> Reci
     Raises:
         RecipeError: values are unknown, wrong or contradictory, or problems were found before.
     """
-    found = list(problems)
-    recipe = None
-    try:
-        recipe = Recipe.model_validate(dict(values))
-    except ValidationError as error:
-        found += [_explain(item) for item in error.errors()]
     known = {key: value for key, value in values.items() if key in Recipe.model_fields}
-    found += _contradictions(known)
-    if found or recipe is None:
+    return validated(Recipe, values, problems, _contradictions(known))
+
+
+def validated(
+    kind: type[Settings], values: Mapping[str, Any], problems: Sequence[str] = (), contradictions: Sequence[str] = ()
+) -> Settings:
+    """Build typed settings from plain values.
+
+    Raises:
+        RecipeError: values are unknown or wrong, or there are problems or contradictions; all at once.
+    """
+    found = list(problems)
+    settings = None
+    try:
+        settings = kind.model_validate(dict(values))
+    except ValidationError as error:
+        found += [_explain(item, kind) for item in error.errors()]
+    found += contradictions
+    if found or settings is None:
         raise RecipeError(found)
-    return recipe
+    return settings
 
 
 def builtin_recipes() -> list[str]:
@@ -132,10 +152,10 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def _explain(error: Any) -> str:
+def _explain(error: Any, kind: type[BaseModel]) -> str:
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(key, Recipe.model_fields, 1)
+        close = difflib.get_close_matches(key, kind.model_fields, 1)
         return f"unknown key {key!r}" + (f", did you mean {close[0]!r}?" if close else "")
     return f"{key} is {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
 

@@ -18,6 +18,7 @@ from genrec.cli.demo import demo
 from genrec.cli.doctor import doctor
 from genrec.cli.evaluate import evaluate
 from genrec.cli.prepare import prepare
+from genrec.cli.pretrain import pretrain
 from genrec.cli.recommend import recommend
 from genrec.cli.show import show
 from genrec.cli.train import train
@@ -57,7 +58,7 @@ def _quiet_libraries() -> None:
         logging.getLogger(library).setLevel(logging.ERROR)
 
 
-for verb in (demo, prepare, train, recommend, evaluate, show, doctor):
+for verb in (demo, prepare, pretrain, train, recommend, evaluate, show, doctor):
     app.command()(verb)
 
 

@@ -1,0 +1,287 @@
+"""Pretraining: a tokenizer and a small language model from nothing, for a recommender without any download.
+
+The tokenizer is byte-level BPE that may merge across spaces, trained on titles as often as they are taken: a title that
+is taken often becomes one token, a rare one is spelt in pieces that it shares with others, and histories become short.
+
+The model reads histories and writes titles, as fine-tuning will have it: a decoder-only model reads the whole history
+and every title is a target; an encoder reads a history up to a cut, and its decoder writes the titles after the cut one
+after another, so that one reading serves many targets. Where histories are cut is drawn anew in every pass.
+
+The easy mistake is to train until the loss no longer falls: a few hundred histories are known by heart long before.
+The weights with the lowest loss on validation cases are the ones that are kept.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from prompts.encoding import Example, Family, PromptEncoder
+from prompts.template import Template
+from training.finetune import Batches, summed_loss
+
+logger = logging.getLogger(__name__)
+
+PAD, START, END = "<pad>", "<s>", "</s>"
+
+Labels = Sequence[str]
+Question = tuple[Labels, str]
+"""A history's labels and the label that came next."""
+
+
+class PretrainRecipe(BaseModel):
+    """How a base is made from nothing."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    family: Literal["causal", "seq2seq"] = Field("causal", description="Decoder only (GPT-2) or encoder-decoder (T5).")
+    vocabulary: int = Field(8000, ge=300, description="Most tokens; more make titles shorter and the model larger.")
+    width: int = Field(128, ge=8, multiple_of=8, description="Length of hidden states.")
+    layers: int = Field(2, ge=1, description="Blocks; of the encoder and of the decoder, each.")
+    heads: int = Field(4, ge=1, description="Attention heads; they divide the width.")
+    dropout: float = Field(0.3, ge=0, lt=1, description="Share of hidden values dropped in training.")
+    max_tokens: int = Field(256, ge=16, description="Longest prompt and longest window, in tokens.")
+    answers: int = Field(8, ge=1, description="Titles that an encoder's one reading is trained to be followed by.")
+    epochs: int = Field(40, ge=1, description="Most passes over the histories.")
+    patience: int = Field(3, ge=1, description="Passes without a lower validation loss before training stops.")
+    max_minutes: float | None = Field(None, gt=0, description="Stop after this many minutes.")
+    learning_rate: float = Field(2e-3, gt=0, description="Peak learning rate; it falls linearly to a tenth.")
+    warmup: int = Field(100, ge=1, description="Steps in which the learning rate rises.")
+    weight_decay: float = Field(0.1, ge=0, description="AdamW's weight decay.")
+    batch_tokens: int = Field(4096, ge=16, description="Tokens per step, padding included.")
+    seed: int = Field(0, ge=0, description="Seed of everything random.")
+
+    def to_yaml(self) -> str:
+        """Return the whole recipe, defaults included, as YAML text."""
+        return str(yaml.safe_dump(self.model_dump(), sort_keys=False))
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One pass over the histories.
+
+    Attributes:
+        number: from 1.
+        train: mean loss per supervised token, in nats.
+        valid: mean loss per validation answer, in nats.
+        seconds: since the beginning.
+    """
+
+    number: int
+    train: float
+    valid: float
+    seconds: float
+
+
+Progress = Callable[[float, Pass | None], None]
+"""Called with the share of the passes (or of the minutes) done, and the newest finished pass."""
+
+
+def make_base(
+    histories: Sequence[Labels],
+    catalogue: Labels,
+    valid: Sequence[Question],
+    template: Template,
+    recipe: PretrainRecipe,
+    folder: Path,
+    progress: Progress | None = None,
+) -> tuple[Pass, ...]:
+    """Make a base: a folder with a tokenizer, a configuration and weights (safetensors).
+
+    Args:
+        histories: labels that each training user took, oldest first.
+        catalogue: every item's label; those that nobody took can be spelt, too.
+        valid: what decides when to stop; where empty, training goes through all passes.
+        template: the prompt; one-target for seq2seq.
+        recipe: how.
+        folder: where the base goes; its weights are the best ones so far from the first pass on.
+        progress: told about each step.
+
+    Returns:
+        The passes, in order.
+
+    Raises:
+        ValueError: no history has two items.
+    """
+    usable = [history for history in histories if len(history) > 1]
+    if not usable:
+        raise ValueError("no training history has two items, so there is nothing to learn; give a longer log")
+    torch.manual_seed(recipe.seed)
+    tokenizer = train_tokenizer(usable, catalogue, template, recipe.vocabulary)
+    encoder = PromptEncoder(template, tokenizer, recipe.family, recipe.max_tokens)
+    encoder.remember(catalogue)
+    longest = max(map(len, encoder.answers(catalogue)))
+    model = make_model(recipe, tokenizer, recipe.max_tokens + longest)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save_pretrained(folder)
+    questions = Batches([encoder.one_target(*question) for question in valid], recipe.batch_tokens, recipe.seed)
+    passes = _train(model, encoder, usable, questions, recipe, folder, progress)
+    logger.info("kept the weights of pass %d of %d", min(passes, key=lambda one: one.valid).number, len(passes))
+    return tuple(passes)
+
+
+def train_tokenizer(histories: Sequence[Labels], catalogue: Labels, template: Template, size: int) -> Any:
+    """Train a byte-level BPE tokenizer on titles as often as they are taken, and once each beyond that.
+
+    Merges may cross spaces, so a whole title can be one token. Source: Gage, "A new algorithm for data compression",
+    1994; Liu et al., "SuperBPE: Space travel for language models", 2025 (merges across spaces).
+
+    Args:
+        histories: labels that users took.
+        catalogue: every label.
+        template: its pieces and its way of writing an item.
+        size: most tokens.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=[PAD, START, END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+
+    def texts() -> Iterator[str]:
+        for piece in (template.opening, template.separator, template.cue):
+            yield from [piece] * len(histories)
+        for labels in (catalogue, *histories):
+            yield from map(template.item_text, labels)
+
+    tokenizer.train_from_iterator(texts(), trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        bos_token=START,
+        eos_token=END,
+        model_input_names=["input_ids", "attention_mask"],
+    )
+
+
+def make_model(recipe: PretrainRecipe, tokenizer: Any, context: int) -> Any:
+    """Return a model with random weights: GPT-2, or T5 with gated feed-forward layers.
+
+    Args:
+        recipe: its size.
+        tokenizer: its tokens.
+        context: the most tokens that a decoder-only model can read.
+    """
+    from transformers import GPT2Config, GPT2LMHeadModel, T5Config, T5ForConditionalGeneration
+
+    pad, start, end = tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id
+    if recipe.family == "seq2seq":
+        return T5ForConditionalGeneration(
+            T5Config(
+                vocab_size=len(tokenizer), d_model=recipe.width, d_kv=recipe.width // recipe.heads,
+                d_ff=4 * recipe.width, num_layers=recipe.layers, num_heads=recipe.heads, dropout_rate=recipe.dropout,
+                feed_forward_proj="gated-gelu", pad_token_id=pad, eos_token_id=end, decoder_start_token_id=pad,
+            )
+        )  # fmt: skip
+    return GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=len(tokenizer), n_embd=recipe.width, n_layer=recipe.layers, n_head=recipe.heads,
+            n_positions=context, resid_pdrop=recipe.dropout, embd_pdrop=recipe.dropout, attn_pdrop=recipe.dropout,
+            pad_token_id=pad, bos_token_id=start, eos_token_id=end,
+        )
+    )  # fmt: skip
+
+
+def dense_examples(encoder: PromptEncoder, labels: Labels, count: int, draw: random.Random) -> list[Example]:
+    """Return examples in which every label but the first is a target once.
+
+    Args:
+        encoder: of either family; a decoder-only model's windows are dense by themselves.
+        labels: one history.
+        count: most targets behind one reading of an encoder.
+        draw: decides where the history is cut.
+    """
+    if encoder.family == "causal":
+        return encoder.examples(labels)
+    cuts = [1, *range(1 + draw.randint(1, count), len(labels), count)]
+    examples = []
+    for cut, after in zip(cuts, [*cuts[1:], len(labels)], strict=True):
+        targets = [token for label in labels[cut:after] for token in encoder.answer(label)]
+        if targets:
+            examples.append(Example(encoder.prompt(labels[:cut]).input_ids, tuple(targets)))
+    return examples
+
+
+def _train(
+    model: Any,
+    encoder: PromptEncoder,
+    histories: Sequence[Labels],
+    questions: Batches,
+    recipe: PretrainRecipe,
+    folder: Path,
+    progress: Progress | None,
+) -> list[Pass]:
+    optimiser = torch.optim.AdamW(_groups(model, recipe.weight_decay), lr=recipe.learning_rate, betas=(0.9, 0.98))
+    draw = random.Random(recipe.seed)  # noqa: S311 - not cryptography
+    passes: list[Pass] = []
+    best, step, started = math.inf, 0, time.monotonic()
+    for number in range(1, recipe.epochs + 1):
+        examples = [
+            example for history in histories for example in dense_examples(encoder, history, recipe.answers, draw)
+        ]
+        batches = Batches(examples, recipe.batch_tokens, draw.randrange(1 << 30))
+        order = draw.sample(range(len(batches)), len(batches))
+        model.train()
+        total, tokens, share = 0.0, 0, 0.0
+        for place, batch in enumerate(order):
+            share = (number - 1 + (place + 1) / len(order)) / recipe.epochs
+            if recipe.max_minutes is not None:
+                share = max(share, (time.monotonic() - started) / (60 * recipe.max_minutes))
+            rate = recipe.learning_rate * min(1.0, (step + 1) / recipe.warmup) * max(0.1, 1 - 0.9 * share)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            loss, count = summed_loss(model, encoder.family, batches[batch], None)
+            (loss / count).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+            total, tokens, step = total + float(loss), tokens + count, step + 1
+            if progress is not None:
+                progress(min(share, 1.0), passes[-1] if passes else None)
+            if share >= 1.0:
+                break
+        valid = _judge(model, encoder.family, questions)
+        passes.append(Pass(number, total / max(tokens, 1), valid, time.monotonic() - started))
+        logger.info("pass %d: loss %.3f a token, validation %.3f an answer", number, total / max(tokens, 1), valid)
+        if valid < best or not len(questions):
+            best = valid
+            model.save_pretrained(folder)
+        since = number - min(passes, key=lambda one: one.valid).number
+        if share >= 1.0 or (len(questions) and since >= recipe.patience):
+            break
+    return passes
+
+
+@torch.inference_mode()
+def _judge(model: Any, family: Family, questions: Batches) -> float:
+    """Return the mean loss of an answer, in nats; 0 where there are no questions."""
+    model.eval()
+    total = sum(float(summed_loss(model, family, questions[place], None)[0]) for place in range(len(questions)))
+    return total / max(1, sum(map(len, questions.groups)))
+
+
+def _groups(model: Any, weight_decay: float) -> list[dict[str, Any]]:
+    """Return the parameters in two groups: matrices are pulled towards zero, biases and norms are not."""
+    matrices: list[Tensor] = []
+    others: list[Tensor] = []
+    for parameter in model.parameters():
+        (matrices if parameter.dim() > 1 else others).append(parameter)
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
