@@ -10,6 +10,7 @@ items are encoded without special tokens; only template pieces may hold them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -281,12 +282,53 @@ def render_chat(tokenizer: Any, content: str) -> str:
 
 
 def encode_text(template: TextTemplate, tokenizer: Any, values: dict[str, str]) -> tuple[int, ...]:
-    """Return the tokens of a text template's rendering, ready for free generation."""
-    text = template.render(values)
+    """Return the tokens of a text template's rendering, ready for free generation.
+
+    Values are encoded apart from the template's own text and without special tokens, so a title can neither end a
+    turn nor begin one.
+
+    Raises:
+        PromptError: the values do not match the template's variables.
+    """
+    # A mark stands for each value while template and chat template are rendered around it.
+    text = template.render({name: f"\u241e{name}\u241e" for name in values})
+    starts, ends = special_habits(tokenizer)
     if template.chat and getattr(tokenizer, "chat_template", None):
-        text = render_chat(tokenizer, text)
-        return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
-    return tuple(tokenizer(text)["input_ids"])
+        text, starts, ends = render_chat(tokenizer, text), (), ()
+    ids = list(starts)
+    for place, piece in enumerate(re.split("\u241e(\\w+)\u241e", text)):
+        own = values[piece] if place % 2 else piece
+        ids += tokenizer(own, add_special_tokens=False, split_special_tokens=bool(place % 2))["input_ids"]
+    return (*ids, *ends)
+
+
+def encode_quoting(tokenizer: Any, text: str) -> tuple[int, ...]:
+    """Return a text's tokens, every quoted name apart, so that a name has the same tokens in whatever text it stands.
+
+    Args:
+        tokenizer: any tokenizer of transformers.
+        text: names stand between “ and ”; the closing mark belongs to the name, the opening one does not.
+    """
+    pieces = [piece for piece in re.split("(?<=“)|(?<=”)", text) if piece]
+    encoded = (tokenizer(one, add_special_tokens=False, split_special_tokens=True)["input_ids"] for one in pieces)
+    return tuple(token for ids in encoded for token in ids)
+
+
+def text_example(
+    template: TextTemplate, tokenizer: Any, values: dict[str, str], answer: str, family: Family
+) -> Example:
+    """Return the example of one free text: all of the answer, and its end, is supervised.
+
+    Raises:
+        PromptError: the values do not match the template's variables, or the tokenizer has no end of a text.
+    """
+    if tokenizer.eos_token_id is None:
+        raise PromptError("this tokenizer has no end-of-sequence token; no free text can be learnt with it")
+    question = encode_text(template, tokenizer, values)
+    target = (*encode_quoting(tokenizer, answer), int(tokenizer.eos_token_id))
+    if family == "seq2seq":
+        return Example(question, target)
+    return Example(question + target, (IGNORED,) * len(question) + target)
 
 
 def special_habits(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:

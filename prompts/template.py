@@ -105,6 +105,10 @@ class TextTemplate:
         """
         return fill(self.text, values)
 
+    def to_toml(self) -> str:
+        """Return the template as TOML text; `TextTemplate.from_toml` is its inverse."""
+        return _to_toml(asdict(self))
+
     @classmethod
     def from_toml(cls, text: str) -> TextTemplate:
         """Read a text template from TOML text.
