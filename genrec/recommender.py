@@ -23,12 +23,14 @@ from genrec.catalog import Catalog, Item, normalise_label
 from genrec.decoding import Decoder, Found, Prompts, batches_by_length
 from genrec.errors import DataError
 from genrec.explanation import evidence_sentence, nearest_evidence
+from genrec.filters import Filters
 from genrec.free_generation import FreeGenerator
 from genrec.metrics import NO_ITEM, IntArray, tie_order, top_rows
 from genrec.ranking import Fusion, fuse_reciprocal_ranks, log_shares
 from genrec.recommendation import How, Recommendation
+from genrec.reranking import ItemFacts, Reranking, rerank
 from genrec.signal_arrays import FloatArray
-from genrec.signals import Content, CoOccurrence, Signal
+from genrec.signals import Content, CoOccurrence, Popularity, Signal
 from genrec.splits import History
 from prompts.encoding import Prompt, PromptEncoder
 from retrieval.grounding import Grounder
@@ -55,6 +57,8 @@ class Settings:
         exclude_seen: whether items of the history are left out.
         explain: whether each recommendation gets its sentence.
         batch_size: how many users at most are decoded side by side; it changes the speed, not the result.
+        filters: conditions that every recommended item meets; where fewer than k items do, fewer come back.
+        reranking: what is asked of a list beyond its scores; scores then need not fall from place to place.
     """
 
     k: int = 10
@@ -63,6 +67,8 @@ class Settings:
     exclude_seen: bool = True
     explain: bool = False
     batch_size: int = 32
+    filters: Filters = field(default_factory=Filters)
+    reranking: Reranking = field(default_factory=Reranking)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +139,8 @@ class Recommender:
     _grounder: Grounder | None = None
     _titles: dict[str, str] | None = None
     _order: IntArray | None = None
+    _facts: ItemFacts | None = None
+    _closed: tuple[Filters, IntArray] | None = None
 
     @classmethod
     def from_pretrained(cls, run: str | Path, device: str | None = None, precision: str = "auto") -> Recommender:
@@ -161,6 +169,7 @@ class Recommender:
 
         Raises:
             DataError: something in the history is not in the catalogue.
+            ConfigError: the filters name what no item has, or no item passes them.
         """
         chosen = Settings(**{"k": k, "explain": True, **settings})
         return self.recommend_many([History("", tuple(map(self.find, history)))], chosen)[0]
@@ -195,10 +204,12 @@ class Recommender:
 
         Raises:
             DataError: a history holds an item that is not in the catalogue.
+            ConfigError: the filters name what no item has, or no item passes them.
         """
         rows = [self.catalog.rows(history.items) for history in histories]
-        seen = [np.unique(np.array(user if settings.exclude_seen else [], np.int64)) for user in rows]
-        most = max(count, 2 * settings.k)
+        closed = self._filtered_out(settings.filters)
+        seen = [np.union1d(closed, np.array(user if settings.exclude_seen else [], np.int64)) for user in rows]
+        most = max(count, 2 * settings.k, settings.reranking.candidates(settings.k))
         pools: dict[int, Candidates] = {}
         for places, prompts in self._batches(rows, settings, ask_model):
             texts = [_NOTHING_WRITTEN] * len(places)
@@ -326,6 +337,21 @@ class Recommender:
             self._order = tie_order(len(self.catalog), 0)
         return self._order
 
+    def _filtered_out(self, filters: Filters) -> IntArray:
+        """Return the rows of items that the filters keep from everybody; looked up once for one job."""
+        if self._closed is None or self._closed[0] != filters:
+            self._closed = (filters, np.flatnonzero(~filters.passing(self.catalog)))
+        return self._closed[1]
+
+    @property
+    def facts(self) -> ItemFacts:
+        """What re-ranking knows of the items."""
+        if self._facts is None:
+            popularity = self.signals["popularity"]
+            assert isinstance(popularity, Popularity)  # noqa: S101 - for the type checker
+            self._facts = ItemFacts.of(self.catalog, self.content.embeddings, popularity.scores)
+        return self._facts
+
     @property
     def grounder(self) -> Grounder:
         """The grounder of free texts; its encoder is loaded at the first use."""
@@ -359,7 +385,10 @@ class Recommender:
         elif own.likelihoods is not None:
             fused = dict(fuse_reciprocal_ranks([own.found.rows.tolist(), own.rows[by_signals].tolist()]))
             scores = np.array([fused[row] for row in own.rows.tolist()], np.float32)
-        places = np.lexsort((self.order[own.rows], -scores))[: settings.k]
+        places = np.lexsort((self.order[own.rows], -scores))[: settings.reranking.candidates(settings.k)]
+        if settings.reranking.asked:
+            taken = self.catalog.rows(history.items)
+            places = places[rerank(own.rows[places], scores[places], settings.k, settings.reranking, self.facts, taken)]
         recommendations = []
         for rank, place in enumerate(places.tolist(), start=1):
             row = int(own.rows[place])
