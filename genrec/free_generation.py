@@ -6,11 +6,13 @@ themselves, so it is set each time; prompts of a batch are padded on the left, o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from genrec.recommendation import Generation
 
@@ -54,15 +56,7 @@ class FreeGenerator:
         """
         if method != "beams":
             torch.manual_seed(seed)
-        device = next(self.model.parameters()).device
-        width = max(map(len, prompts))
-        seq2seq = self.model.config.is_encoder_decoder
-        ids = torch.zeros((len(prompts), width), dtype=torch.long, device=device)
-        mask = torch.zeros_like(ids)
-        for row, prompt in enumerate(prompts):
-            place = slice(0, len(prompt)) if seq2seq else slice(width - len(prompt), width)
-            ids[row, place] = torch.tensor(prompt, device=device)
-            mask[row, place] = 1
+        ids, mask = self._padded(prompts)
         output = self._generate(
             input_ids=ids,
             attention_mask=mask,
@@ -77,8 +71,7 @@ class FreeGenerator:
             return_dict_in_generate=True,
             output_scores=True,
         )
-        start = 1 if seq2seq else width
-        tokens = output.sequences[:, start:]
+        tokens = output.sequences[:, self._start(ids) :]
         if method != "sampling":
             scores = output.sequences_scores
         else:
@@ -88,6 +81,57 @@ class FreeGenerator:
         generations = [Generation(text, float(score)) for text, score in zip(texts, scores, strict=True)]
         grouped = [generations[start : start + count] for start in range(0, len(generations), count)]
         return [sorted(group, key=lambda generation: -generation.score) for group in grouped]
+
+    @torch.inference_mode()
+    def write(
+        self,
+        prompts: Sequence[Sequence[int]],
+        stops: Sequence[int],
+        max_new_tokens: int,
+        constrain: Callable[[int], Any],
+    ) -> list[list[int]]:
+        """Write one text for each prompt, token by token the likeliest under a constraint.
+
+        Args:
+            prompts: token ids.
+            stops: the tokens that end a text.
+            max_new_tokens: longest text.
+            constrain: makes `transformers`' logits processor, given where in each row the new tokens begin.
+
+        Returns:
+            The new tokens of each text, up to the one that ends it.
+        """
+        ids, mask = self._padded(prompts)
+        start = self._start(ids)
+        output = self._generate(
+            input_ids=ids,
+            attention_mask=mask,
+            num_beams=1,
+            do_sample=False,
+            max_new_tokens=max_new_tokens,
+            eos_token_id=list(stops),
+            pad_token_id=stops[0],
+            logits_processor=[constrain(start)],
+        )
+        rows = output[:, start:].tolist()
+        return [list(itertools.takewhile(lambda token: token not in stops, row)) for row in rows]
+
+    def _padded(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Return the ids and the mask of a batch of prompts, on the model's device."""
+        device = next(self.model.parameters()).device
+        width = max(map(len, prompts))
+        ids = torch.zeros((len(prompts), width), dtype=torch.long, device=device)
+        mask = torch.zeros_like(ids)
+        for row, prompt in enumerate(prompts):
+            seq2seq = self.model.config.is_encoder_decoder
+            place = slice(0, len(prompt)) if seq2seq else slice(width - len(prompt), width)
+            ids[row, place] = torch.tensor(prompt, device=device)
+            mask[row, place] = 1
+        return ids, mask
+
+    def _start(self, ids: Tensor) -> int:
+        """Return where in the output the new tokens begin."""
+        return 1 if self.model.config.is_encoder_decoder else ids.shape[1]
 
     def _generate(self, **options: Any) -> Any:
         """Call the model's `generate` with its head over the whole vocabulary, and put back the head that was there."""

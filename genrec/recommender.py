@@ -11,7 +11,7 @@ The easy mistake is to trust batches: prompts of one batch are of similar length
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,9 @@ from genrec.attribution import Influence, Method, influences
 from genrec.catalog import Catalog, Item, normalise_label
 from genrec.decoding import Decoder, Found, Prompts, batches_by_length
 from genrec.errors import DataError
-from genrec.explanation import evidence_sentence, nearest_evidence
+from genrec.explainer import Explainer
+from genrec.explanation import Explain, Language, Wording
+from genrec.explanation_words import Explanation, load_templates
 from genrec.filters import Filters
 from genrec.free_generation import FreeGenerator
 from genrec.metrics import NO_ITEM, IntArray, tie_order, top_rows
@@ -33,14 +35,12 @@ from genrec.signal_arrays import FloatArray
 from genrec.signals import Content, CoOccurrence, Popularity, Signal
 from genrec.splits import History
 from prompts.encoding import Prompt, PromptEncoder
+from prompts.template import TextTemplate
 from retrieval.grounding import Grounder
 from retrieval.index import ItemIndex
 
 Mode = Literal["constrained", "free"]
 Taken = str | Item
-
-EXPLAINED_HISTORY = 50
-"""How many of the newest history items are looked at for evidence."""
 
 CANDIDATES = 50
 """How many items the signals other than the model put up for each user; at least twice as many as asked for."""
@@ -55,7 +55,8 @@ class Settings:
         beams: how many beams the language model holds; at least k are used.
         mode: `constrained` searches the catalogue's trie; `free` writes any text and grounds it.
         exclude_seen: whether items of the history are left out.
-        explain: whether each recommendation gets its sentence.
+        explain: whether each recommendation is explained, and how; see `genrec.explanation.Explain`.
+        wording: how explanations are worded.
         batch_size: how many users at most are decoded side by side; it changes the speed, not the result.
         filters: conditions that every recommended item meets; where fewer than k items do, fewer come back.
         reranking: what is asked of a list beyond its scores; scores then need not fall from place to place.
@@ -65,7 +66,8 @@ class Settings:
     beams: int = 20
     mode: Mode = "constrained"
     exclude_seen: bool = True
-    explain: bool = False
+    explain: Explain = "none"
+    wording: Wording = field(default_factory=Wording)
     batch_size: int = 32
     filters: Filters = field(default_factory=Filters)
     reranking: Reranking = field(default_factory=Reranking)
@@ -100,11 +102,13 @@ class Ranked:
         recommendations: the fused ones.
         model_alone: the language model's own.
         without_model: those of the other signals.
+        explanations: what each recommendation's explanation cites and who worded it; empty unless asked for.
     """
 
     recommendations: list[Recommendation]
     model_alone: list[str]
     without_model: list[str]
+    explanations: list[Explanation] = field(default_factory=list)
 
 
 _NOTHING = Found(np.zeros(0, np.int64), np.zeros(0, np.float32))
@@ -125,6 +129,7 @@ class Recommender:
         load_grounder: makes the grounder when free generation first asks for it.
         fusion: the fitted weights; None where none were fitted, then lists are fused by reciprocal ranks.
         details: what the run's manifest says of it.
+        templates: what the model is asked with for explanations, by language.
     """
 
     catalog: Catalog
@@ -136,9 +141,11 @@ class Recommender:
     load_grounder: Callable[[], Grounder]
     fusion: Fusion | None = None
     details: dict[str, Any] = field(default_factory=dict)
+    templates: dict[Language, TextTemplate] = field(default_factory=load_templates)
     _grounder: Grounder | None = None
     _titles: dict[str, str] | None = None
     _order: IntArray | None = None
+    _explainer: Explainer | None = None
     _facts: ItemFacts | None = None
     _closed: tuple[Filters, IntArray] | None = None
 
@@ -165,13 +172,13 @@ class Recommender:
         Args:
             history: items, item ids or titles, oldest first; may be empty.
             k: how many.
-            settings: any field of `Settings`; explanations are given unless switched off.
+            settings: any field of `Settings`; explained by a sentence unless told otherwise.
 
         Raises:
             DataError: something in the history is not in the catalogue.
             ConfigError: the filters name what no item has, or no item passes them.
         """
-        chosen = Settings(**{"k": k, "explain": True, **settings})
+        chosen = Settings(**{"k": k, "explain": "sentence", **settings})
         return self.recommend_many([History("", tuple(map(self.find, history)))], chosen)[0]
 
     def recommend_many(self, histories: Sequence[History], settings: Settings) -> list[list[Recommendation]]:
@@ -189,7 +196,10 @@ class Recommender:
             DataError: a history holds an item that is not in the catalogue.
         """
         candidates = self.candidates(histories, settings)
-        return [self._rank(history, own, settings) for history, own in zip(histories, candidates, strict=True)]
+        ranked = [self._rank(history, own, settings) for history, own in zip(histories, candidates, strict=True)]
+        items = [[entry.item for entry in answer.recommendations] for answer in ranked]
+        explained = self.explainer.explain(histories, items, settings.explain, settings.wording, settings.batch_size)
+        return [_with_explanations(answer, own) for answer, own in zip(ranked, explained, strict=True)]
 
     def candidates(
         self, histories: Sequence[History], settings: Settings, count: int = CANDIDATES, ask_model: bool = True
@@ -360,6 +370,21 @@ class Recommender:
         return self._grounder
 
     @property
+    def explainer(self) -> Explainer:
+        """What explains recommendations."""
+        if self._explainer is None:
+            self._explainer = Explainer(
+                self.catalog,
+                self.encoder,
+                self.decoder,
+                self.generator,
+                self.co_occurrence,
+                self.content,
+                self.templates,
+            )
+        return self._explainer
+
+    @property
     def content(self) -> Content:
         """The similarity of items to a history."""
         signal = self.signals["similarity"]
@@ -395,9 +420,8 @@ class Recommender:
             how, text = own.texts.get(row, ("collaborative" if history.items else "popularity", ""))
             likelihood = None if own.likelihoods is None else float(own.likelihoods[place])
             signals = {"lm": likelihood, **dict(zip(self.signals, own.values[place].tolist(), strict=True))}
-            reason = self._explain(self.catalog.rows(history.items), row) if settings.explain else ""
             item = self.catalog.items[row]
-            recommendations.append(Recommendation(rank, item, float(scores[place]), signals, how, text, reason))
+            recommendations.append(Recommendation(rank, item, float(scores[place]), signals, how, text))
         ids = self.catalog.ids
         return Ranked(
             recommendations,
@@ -405,12 +429,13 @@ class Recommender:
             [ids[row] for row in own.rows[by_signals[: settings.k]]],
         )
 
-    def _explain(self, history_rows: Sequence[int], row: int) -> str:
-        recent = list(history_rows)[-EXPLAINED_HISTORY:]
-        if not recent:
-            return evidence_sentence(self.catalog.items[row], [], False)
-        together = np.asarray(self.co_occurrence.pairs[recent][:, [row]].toarray())[:, 0]
-        alike = self.content.embeddings[recent] @ self.content.embeddings[row]
-        places = nearest_evidence(recent, together, alike)
-        evidence = [self.catalog.items[recent[place]] for place in places]
-        return evidence_sentence(self.catalog.items[row], evidence, bool(all(together[place] > 0 for place in places)))
+
+def _with_explanations(answer: Ranked, explanations: list[Explanation]) -> Ranked:
+    """Return an answer whose recommendations carry their explanations, where there are any."""
+    if not explanations:
+        return answer
+    told = [
+        replace(entry, explanation=explanation.text)
+        for entry, explanation in zip(answer.recommendations, explanations, strict=True)
+    ]
+    return replace(answer, recommendations=told, explanations=explanations)

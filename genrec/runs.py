@@ -31,6 +31,7 @@ from genrec.basemodels import resolve_base
 from genrec.catalog import Catalog, Item
 from genrec.decoding import Decoder
 from genrec.errors import ArtefactError, ConfigError, DataError, ModelError
+from genrec.explanation_words import load_templates
 from genrec.free_generation import FreeGenerator
 from genrec.interactions import PreparedData
 from genrec.ranking import Fusion
@@ -197,6 +198,7 @@ def _assemble(run: Path, details: dict[str, Any], device: str | None, precision:
         ),
         fusion=Fusion.from_json(read_json(weights)) if weights.exists() else None,
         details=details,
+        templates=load_templates(run),
     )
 
 

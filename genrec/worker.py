@@ -6,6 +6,7 @@ A history that cannot be used as it is gets a stated rule, and a note with the r
     long            the prompt holds the newest items that fit
     long-title      not even the newest item fits: as an empty history
     empty           a history that is or becomes empty (the user may not be in the data at all) gets popular items
+    explanation     a text of the model's that failed its check was replaced by the sentence made from its evidence
 
 Where memory is short, fewer users are decoded side by side, from then on; the results are the same. The easy mistake
 is to retry inside the `except` block: the error still holds the tensors that there was no room for.
@@ -23,7 +24,7 @@ import torch
 
 from genrec.errors import ModelError
 from genrec.recommendation import Recommendation
-from genrec.recommender import Recommender, Settings
+from genrec.recommender import Ranked, Recommender, Settings
 from genrec.splits import History
 from prompts.template import PromptError
 
@@ -82,14 +83,20 @@ class Worker:
             kept, problems = self._usable(history)
             usable.append(kept)
             notes += [Note(row, history.user, kind, problem) for kind, problem in problems]
-        lists = self._recommend(usable)
-        rows = b"".join(to_line(history.user, found) for history, found in zip(histories, lists, strict=True))
+        answers = self._recommend(usable)
+        for row, (history, answer) in enumerate(zip(usable, answers, strict=True)):
+            if failed := sum(bool(explanation.problems) for explanation in answer.explanations):
+                problem = f"{failed} of {len(answer.explanations)} texts failed their check; the sentence given"
+                notes.append(Note(row, history.user, "explanation", problem))
+        rows = b"".join(
+            to_line(history.user, answer.recommendations) for history, answer in zip(histories, answers, strict=True)
+        )
         return Block(rows, len(histories), tuple(notes))
 
-    def _recommend(self, histories: Sequence[History]) -> list[list[Recommendation]]:
+    def _recommend(self, histories: Sequence[History]) -> list[Ranked]:
         while True:
             try:
-                return self._recommender.recommend_many(histories, self._settings)
+                return self._recommender.recommend_with_parts(histories, self._settings)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise

@@ -40,7 +40,7 @@ def demo(
         train_into(data, load_recipe("demo", [f"max_minutes={minutes}"]), out, resume=out.exists())
     recommender = Recommender.from_pretrained(out)
     target = out / "recommendations.jsonl"
-    settings = Settings(k=10, beams=BEAMS, explain=True)
+    settings = Settings(k=10, beams=BEAMS, explain="sentence")
     summary = recommend_into(recommender, out, data, "all", target, settings, resume=True)
     typer.echo(f"{summary.users} users in {target}\n")
     _show_users(recommender, target, {history.user: history.items for history in prepared.histories})

@@ -39,6 +39,17 @@ def recommend(
     ] = "constrained",
     keep_seen: Annotated[bool, typer.Option("--keep-seen", help="Also recommend what the user took before.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Write the reason beside each recommendation.")] = False,
+    explain_with: Annotated[
+        Literal["sentence", "measured", "words"] | None,
+        typer.Option(
+            help="sentence: what stands near the item. measured: what moved the language model (slower). "
+            "words: that in the model's own words, checked (slowest).",
+            show_default="sentence, with --explain",
+        ),
+    ] = None,
+    language: Annotated[Literal["en", "zh"], typer.Option(help="Language of explanations.")] = "en",
+    tone: Annotated[Literal["plain", "warm"], typer.Option(help="Tone of explanations.")] = "plain",
+    length: Annotated[Literal["short", "long"], typer.Option(help="Length of explanations.")] = "short",
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue an unfinished job; the output is the same.")
     ] = False,
@@ -62,11 +73,19 @@ def recommend(
     """
     from genrec.cli.common import read_or_announce_key
     from genrec.errors import ConfigError
+    from genrec.explanation import Wording
     from genrec.recommender import Recommender, Settings
 
     if (encrypt is not None) != (out.suffix == ".enc"):
         raise ConfigError([f"--out is {out}; the name of an encrypted output, and of no other, ends in .enc"])
-    settings = Settings(k=k, beams=beams, mode=mode, exclude_seen=not keep_seen, explain=explain)
+    settings = Settings(
+        k=k,
+        beams=beams,
+        mode=mode,
+        exclude_seen=not keep_seen,
+        explain=explain_with or ("sentence" if explain else "none"),
+        wording=Wording(language, tone, length),
+    )
     recommender = None if workers else Recommender.from_pretrained(run, device)
     key = None if encrypt is None else read_or_announce_key(encrypt)
     summary = recommend_into(

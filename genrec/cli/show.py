@@ -59,7 +59,7 @@ def show(
     modes = ("constrained", "free") if free else ("constrained",)
     for mode in modes:
         console.rule(f"What comes out ({mode})")
-        settings = Settings(k=10, beams=beams, mode=mode, explain=True)  # type: ignore[arg-type]
+        settings = Settings(k=10, beams=beams, mode=mode, explain="sentence")  # type: ignore[arg-type]
         for entry in recommender.recommend_many([history], settings)[0]:
             signals = "  ".join(f"{name} {value:.3f}" for name, value in entry.signals.items() if value is not None)
             console.print(f"{entry.rank:2d}. {escape(entry.item.title)}  [dim]{entry.how}  {signals}[/dim]")

@@ -179,7 +179,7 @@ def test_parquet_shards_hold_what_the_lines_hold(whole: bytes, shards: dict[str,
 
 def test_the_schema_is_that_of_a_recommendation(recommender: Recommender) -> None:
     """A field that is added to the lines must be added to the shards, where it would be lost in silence."""
-    (found,) = recommender.recommend_many(USERS[:1], Settings(k=1, explain=True))
+    (found,) = recommender.recommend_many(USERS[:1], Settings(k=1, explain="sentence"))
     (fields,) = (kind.inner for kind in outputs.SCHEMA.values() if isinstance(kind, pl.List))
     assert isinstance(fields, pl.Struct)
     assert [field.name for field in fields.fields] == list(found[0].to_json())

@@ -89,7 +89,7 @@ def test_save_load_recommend_is_the_same(recommender: Recommender, toy_run: Path
 
 
 def test_recommendations_survive_json(recommender: Recommender) -> None:
-    (found,) = recommender.recommend_many([make_histories(1)[0]], Settings(k=3, explain=True))
+    (found,) = recommender.recommend_many([make_histories(1)[0]], Settings(k=3, explain="sentence"))
     for entry in found:
         again = Recommendation.from_json(json.loads(json.dumps(entry.to_json())), entry.item)
         assert again.to_json() == entry.to_json()
