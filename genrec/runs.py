@@ -45,7 +45,8 @@ from retrieval.encoders import load_encoder
 from retrieval.grounding import Grounder
 from retrieval.index import ItemIndex
 from retrieval.trie import TokenTrie
-from training import backbone
+from training import backbone, processes
+from training.continued import ItemText, catalogue_examples
 from training.finetune import Progress, finetune
 from training.recipe import Recipe
 
@@ -86,14 +87,16 @@ def train_run(
         tuning_progress: told on how many validation cases of how many the model has been asked.
 
     Returns:
-        The run's manifest.
+        The run's manifest. Where several processes train together (`accelerate launch`), the first one writes the
+        run, and the others return an empty manifest as soon as the model is trained.
 
     Raises:
         ArtefactError: the folder holds something that must not be overwritten, or another run's beginning.
         ConfigError: recipe and model do not fit together.
     """
     begun = {"recipe": recipe.model_dump(), "data": data_fingerprint}
-    _check_folder(out, begun, resume)
+    if processes.is_first():
+        _check_folder(out, begun, resume)
     template = load_template(recipe.template)
     where = backbone.choose_device(device)
     dtype = backbone.choose_precision(recipe.precision, where)
@@ -105,7 +108,8 @@ def train_run(
     split = data.split()
     # Nothing is written before all that can be wrong with the request has been looked at.
     examples = make_examples(prompt_encoder, data.catalog, split.train, recipe)
-    _begin(out, begun, recipe)
+    if processes.is_first():
+        _begin(out, begun, recipe)
     logger.info("%d training examples from %d histories, in %s on %s", len(examples), len(split.train), dtype, where)
     adapted, outcome = finetune(
         model,
@@ -114,9 +118,13 @@ def train_run(
         recipe,
         out,
         catalogue_tokens=trie.vocabulary.tolist(),
+        catalogue_texts=reading_matter(prompt_encoder, data.catalog, recipe),
         resume=resume,
         progress=progress,
     )
+    processes.part()
+    if not processes.is_first():
+        return {}
     backbone.save_adapter(adapted, out / "adapter", recipe.base)
     del adapted, model
     write_text(out / "template.toml", template.to_toml())
@@ -216,6 +224,18 @@ def make_examples(
     if not examples:
         raise DataError("no training history has two items, so there is nothing to learn; give a longer log")
     return examples
+
+
+def reading_matter(encoder: PromptEncoder, catalog: Catalog, recipe: Recipe) -> list[Example]:
+    """Return the catalogue's own texts, where the recipe wants them read: titles, categories and attributes."""
+    if not recipe.catalogue_epochs:
+        return []
+    texts = []
+    for item in catalog:
+        known = {"categories": ", ".join(item.categories), **item.attributes}
+        details = tuple(f"{name.capitalize()}: {value}" for name, value in known.items() if value)
+        texts.append(ItemText(item.label, details))
+    return catalogue_examples(encoder, texts, recipe.seed)
 
 
 def read_items(path: Path) -> Catalog:

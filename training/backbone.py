@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from prompts.encoding import Family
+from training import processes
 from training.recipe import Recipe
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ def choose_device(device: str | None = None) -> str:
     if asked := device or os.environ.get("GENREC_DEVICE"):
         return asked
     if torch.cuda.is_available():
-        return "cuda"
+        return f"cuda:{processes.place_here()}" if processes.count() > 1 else "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
@@ -180,6 +181,22 @@ def restrict_head(model: Any, tokens: Tensor) -> None:
     model.set_output_embeddings(smaller)
     if getattr(model, "final_logits_bias", None) is not None:  # BART adds a bias of its own after the head
         model.final_logits_bias = model.final_logits_bias[:, index]
+
+
+def with_own_head(model: Any, head: Any) -> Any:
+    """Return a second model that shares every weight, and has a head of its own: that given.
+
+    Raises:
+        BackboneError: the model was cut to some tokens in more places than its head.
+    """
+    if getattr(model, "final_logits_bias", None) is not None:
+        raise BackboneError(
+            f"{type(model).__name__} has a bias beside its head that is cut already; load it again instead"
+        )
+    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    second = copy.deepcopy(model, shared)
+    second.set_output_embeddings(head)
+    return second
 
 
 def _linear_names(model: Any) -> list[str]:

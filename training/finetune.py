@@ -20,10 +20,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.integrations import is_tensorboard_available
 
 from prompts.encoding import IGNORED, Example, Family
+from training import processes
 from training.backbone import add_adapter, restrict_head
-from training.recipe import Recipe
+from training.recipe import Recipe, RecipeError
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +85,7 @@ def finetune(
     folder: Path,
     *,
     catalogue_tokens: Sequence[int],
+    catalogue_texts: Sequence[Example] = (),
     resume: bool = False,
     progress: Progress | None = None,
 ) -> tuple[Any, Outcome]:
@@ -95,24 +98,72 @@ def finetune(
         recipe: how.
         folder: where checkpoints and the loss log go.
         catalogue_tokens: every token that an item's label or terminator uses, sorted.
+        catalogue_texts: what the adapter reads first, `recipe.catalogue_epochs` times, under the loss over the whole
+            vocabulary; see `training.continued`.
         resume: continue from the newest checkpoint in the folder.
-        progress: told about each logged step.
+        progress: told about each logged step; it starts anew after the catalogue's texts.
 
     Returns:
-        The model with its adapter, and what was done.
+        The model with its adapter, and what was done after the catalogue's texts.
 
     Raises:
         ValueError: there are no examples.
+        RecipeError: the recipe asks for what this base or this installation cannot do.
     """
     if not examples:
         raise ValueError("there are no training examples; every history has fewer than two items")
+    _check(recipe, family)
     tokens = torch.tensor(sorted(catalogue_tokens)) if recipe.loss == "catalogue" else None
-    if tokens is not None:
-        restrict_head(model, tokens)
+    reads = recipe.catalogue_epochs > 0 and bool(catalogue_texts)
+    if tokens is not None and not reads:
+        restrict_head(model, tokens)  # before the adapter: 4-bit training keeps an fp32 copy of the head
     adapted = add_adapter(model, recipe)
     adapted.config.use_cache = False
+    if reads:
+        _read_catalogue(adapted, family, catalogue_texts, recipe, folder, resume, progress)
+        if tokens is not None:
+            restrict_head(adapted.get_base_model(), tokens)
+    return adapted, _fit(adapted, family, examples, recipe, folder, tokens, resume, progress)
+
+
+def _read_catalogue(
+    adapted: Any,
+    family: Family,
+    texts: Sequence[Example],
+    recipe: Recipe,
+    folder: Path,
+    resume: bool,
+    progress: Progress | None,
+) -> None:
+    """Train the adapter on the catalogue's texts; where that was finished before a kill, take up what came of it."""
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+    from safetensors.torch import load_file, save_file
+
+    done = folder / "checkpoints" / "catalogue.safetensors"
+    if resume and done.exists():
+        set_peft_model_state_dict(adapted, load_file(done))
+        return
+    first = recipe.model_copy(update={"epochs": recipe.catalogue_epochs, "max_minutes": None})
+    _fit(adapted, family, texts, first, folder / "checkpoints" / "catalogue", None, resume, progress)
+    if processes.is_first():
+        unfinished = done.with_suffix(".unfinished")
+        save_file(get_peft_model_state_dict(adapted), unfinished)
+        unfinished.rename(done)
+
+
+def _fit(
+    adapted: Any,
+    family: Family,
+    examples: Sequence[Example],
+    recipe: Recipe,
+    folder: Path,
+    tokens: Tensor | None,
+    resume: bool,
+    progress: Progress | None,
+) -> Outcome:
     batches = Batches(examples, recipe.batch_tokens, recipe.seed)
-    device = next(adapted.parameters()).device
+    parameter = next(adapted.get_base_model().parameters())
+    steps = len(batches) * recipe.epochs / recipe.accumulate / processes.count()
     arguments = TrainingArguments(
         output_dir=str(folder / "checkpoints"),
         per_device_train_batch_size=1,
@@ -123,10 +174,10 @@ def finetune(
         warmup_steps=recipe.warmup,
         weight_decay=recipe.weight_decay,
         max_grad_norm=1.0,
-        bf16=next(model.parameters()).dtype == torch.bfloat16 or recipe.quantisation == "4bit",
-        use_cpu=device.type == "cpu",
+        bf16=parameter.dtype == torch.bfloat16 or recipe.quantisation == "4bit",
+        use_cpu=parameter.device.type == "cpu",
         gradient_checkpointing=recipe.gradient_checkpointing,
-        logging_steps=min(5, max(1, int(len(batches) * recipe.epochs / recipe.accumulate) // 100)),
+        logging_steps=min(5, max(1, int(steps) // 100)),
         save_strategy="no",  # the clock decides, see _Clock
         save_total_limit=1,
         report_to=[],
@@ -135,16 +186,35 @@ def finetune(
         dataloader_pin_memory=False,
         remove_unused_columns=False,
     )
-    clock = _Clock(recipe, len(batches), progress, folder / "loss.jsonl", resume)
+    clock = _Clock(recipe, progress, folder / "loss.jsonl", resume, parameter.device)
     trainer = _Trainer(model=adapted, args=arguments, train_dataset=batches, data_collator=_only, callbacks=[clock])
     trainer.remove_callback(PrinterCallback)
+    if recipe.tensorboard and processes.is_first():
+        trainer.add_callback(_tensorboard(folder / "tensorboard"))
     trainer.tokens, trainer.family = tokens, family
     started = time.monotonic()
     trainer.train(resume_from_checkpoint=_newest_checkpoint(folder) if resume else None)
     losses = tuple((entry["step"], entry["loss"]) for entry in trainer.state.log_history if "loss" in entry)
     supervised = sum(example.supervised for group in batches.groups for example in group)
-    share = trainer.state.global_step * recipe.accumulate / len(batches)
-    return adapted, Outcome(losses, trainer.state.global_step, int(supervised * share), time.monotonic() - started)
+    share = trainer.state.global_step * recipe.accumulate * processes.count() / len(batches)
+    return Outcome(losses, trainer.state.global_step, int(supervised * share), time.monotonic() - started)
+
+
+def _check(recipe: Recipe, family: Family) -> None:
+    problems = []
+    if recipe.catalogue_epochs and family == "seq2seq":
+        problems.append("catalogue_epochs needs a decoder-only base, and this one has an encoder; leave it out")
+    if recipe.tensorboard and not is_tensorboard_available():
+        problems.append("tensorboard=true needs an optional library; run: pip install 'genrec[tensorboard]'")
+    if problems:
+        raise RecipeError(problems)
+
+
+def _tensorboard(folder: Path) -> Any:
+    from torch.utils.tensorboard import SummaryWriter
+    from transformers.integrations import TensorBoardCallback
+
+    return TensorBoardCallback(SummaryWriter(str(folder)))  # type: ignore[no-untyped-call]
 
 
 class _Trainer(Trainer):  # type: ignore[misc]
@@ -157,7 +227,10 @@ class _Trainer(Trainer):  # type: ignore[misc]
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         total, supervised = summed_loss(model, self.family, inputs, self.tokens)
-        return total / (supervised if num_items_in_batch is None else num_items_in_batch)
+        if num_items_in_batch is None:
+            return total / supervised
+        # The items are those of all processes, whose gradients are then averaged.
+        return total / num_items_in_batch * self.accelerator.num_processes
 
 
 def summed_loss(model: Any, family: Family, inputs: dict[str, Tensor], tokens: Tensor | None) -> tuple[Tensor, int]:
@@ -171,7 +244,8 @@ def summed_loss(model: Any, family: Family, inputs: dict[str, Tensor], tokens: T
     """
     labels = inputs["labels"]
     if family == "seq2seq":
-        shifted = _shift_right(labels, model.config.decoder_start_token_id)
+        config = getattr(model, "module", model).config  # several processes wrap the model
+        shifted = _shift_right(labels, config.decoder_start_token_id)
         logits = model(
             input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], decoder_input_ids=shifted
         ).logits
@@ -188,11 +262,14 @@ def summed_loss(model: Any, family: Family, inputs: dict[str, Tensor], tokens: T
 class _Clock(TrainerCallback):  # type: ignore[misc]
     """Saves by the clock, stops by the clock, logs losses, and tells how long it will take."""
 
-    def __init__(self, recipe: Recipe, batches: int, progress: Progress | None, log: Path, resume: bool) -> None:
+    def __init__(
+        self, recipe: Recipe, progress: Progress | None, log: Path, resume: bool, device: torch.device
+    ) -> None:
         self.recipe = recipe
         self.progress = progress
         self.log = log
-        if not resume:
+        self.device = device
+        if not resume and processes.is_first():
             log.unlink(missing_ok=True)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -201,16 +278,20 @@ class _Clock(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         now = time.monotonic()
-        if self.recipe.max_minutes is not None and now - self.started > self.recipe.max_minutes * 60:
+        if self.recipe.max_minutes is not None and self._agreed(now - self.started > self.recipe.max_minutes * 60):
             control.should_training_stop = True
-        elif now - self.saved > self.recipe.save_minutes * 60:
+        elif self._agreed(now - self.saved > self.recipe.save_minutes * 60):
             control.should_save = True
             self.saved = now
 
+    def _agreed(self, own: bool) -> bool:
+        return processes.agreed(own, self.device)
+
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        if not logs or "loss" not in logs:
+        if not logs or "loss" not in logs or not state.is_world_process_zero:
             return
         loss = float(logs["loss"])
+        self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("a", encoding="utf-8") as file:
             file.write(
                 json.dumps({"step": state.global_step, "loss": loss, "learning_rate": logs["learning_rate"]}) + "\n"

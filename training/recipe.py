@@ -40,7 +40,10 @@ class Recipe(BaseModel):
     max_tokens: int = Field(512, ge=16, description="Longest prompt and longest training window, in tokens.")
     max_users: int | None = Field(None, ge=1, description="Train on this many users only, drawn by the seed.")
     epochs: float = Field(1.0, gt=0, description="Passes over the training examples.")
-    max_minutes: float | None = Field(None, gt=0, description="Stop training after this many minutes.")
+    max_minutes: float | None = Field(None, gt=0, description="Stop fine-tuning after this many minutes.")
+    catalogue_epochs: float = Field(
+        0.0, ge=0, description="Passes over the catalogue's own texts before fine-tuning (decoder-only bases)."
+    )
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate; it falls linearly to zero.")
     warmup: float = Field(0.03, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay.")
@@ -48,6 +51,12 @@ class Recipe(BaseModel):
     accumulate: int = Field(1, ge=1, description="Steps whose gradients are summed before the weights move.")
     loss: Literal["catalogue", "vocabulary"] = Field(
         "catalogue", description="Normalise over the catalogue's tokens, or over the whole vocabulary (free text)."
+    )
+    explain: Literal["none", "en", "zh"] = Field(
+        "none", description="Also learn to write explanations, in English or Chinese; needs loss=vocabulary."
+    )
+    reasons: str | None = Field(
+        None, description='Users\' own reasons to learn from: a .jsonl file of {"user", "item", "reason"}.'
     )
     lora_rank: int = Field(16, ge=1, description="Rank of the LoRA matrices.")
     lora_alpha: int | None = Field(None, ge=1, description="LoRA's scale; twice the rank where left out.")
@@ -63,6 +72,7 @@ class Recipe(BaseModel):
         500, ge=0, description="Validation cases that the weights of all signals are fitted on; 0: no fitting."
     )
     save_minutes: float = Field(5.0, gt=0, description="Minutes between checkpoints that --resume can start from.")
+    tensorboard: bool = Field(False, description="Also write the losses for TensorBoard, into the run's folder.")
     seed: int = Field(0, ge=0, description="Seed of everything random in training.")
 
     @property
@@ -143,6 +153,12 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
     problems = []
     if values.get("quantisation") == "4bit" and values.get("precision") == "fp32":
         problems.append("quantisation=4bit computes in bf16, precision=fp32 contradicts it; leave precision out")
+    if values.get("explain", "none") != "none" and values.get("loss", "catalogue") == "catalogue":
+        problems.append(
+            f"explain={values['explain']} writes sentences, loss=catalogue knows titles; set loss=vocabulary"
+        )
+    if values.get("reasons") is not None and values.get("explain", "none") == "none":
+        problems.append("reasons are learnt from only where explain is en or zh; set it, or leave reasons out")
     layers, train_layers = values.get("layers"), values.get("train_layers")
     if isinstance(layers, int) and isinstance(train_layers, int) and train_layers > layers:
         problems.append(f"train_layers={train_layers} is more than layers={layers}; lower train_layers")

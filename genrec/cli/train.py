@@ -28,6 +28,8 @@ def train(
     """Fine-tune a language model on histories, with LoRA.
 
     [bold]Example:[/bold] genrec train --data data/films --recipe cpu --out runs/films --set epochs=2
+
+    On several GPUs: accelerate launch --num_processes 2 -m genrec.cli.main train --data ... (the same options)
     """
     from training.recipe import load_recipe
 
@@ -43,13 +45,13 @@ def train_into(
     from genrec.cli.progress import progress_bar
     from genrec.interactions import load_prepared
     from genrec.runs import train_run
+    from training import processes
     from training.recipe import Recipe
 
     assert isinstance(recipe, Recipe)  # noqa: S101 - narrowed here so that this module stays light to import
     prepared = load_prepared(data)
-    typer.echo(
-        f"recipe: {', '.join(f'{key}={value}' for key, value in recipe.model_dump().items() if value is not None)}"
-    )
+    say = typer.echo if processes.is_first() else _nothing
+    say(f"recipe: {', '.join(f'{key}={value}' for key, value in recipe.model_dump().items() if value is not None)}")
     with progress_bar("Training") as bar, progress_bar("Fitting the weights of signals") as weighing:
         manifest = train_run(
             prepared,
@@ -63,8 +65,14 @@ def train_into(
             progress=lambda share, loss, left: bar(share, 1.0, f"loss {loss:.3f}"),
             tuning_progress=weighing,
         )
+    if not manifest:  # another process writes the run
+        return
     done = manifest["training"]
     typer.echo(
         f"trained {done['steps']} steps on {done['supervised_tokens']:,} supervised tokens in {done['seconds']:.0f} s "
         f"({done['precision']} on {done['device']}), loss {done['final_loss']}; written to {out}"
     )
+
+
+def _nothing(_: str) -> None:
+    """Say nothing: the first of several processes speaks for all."""

@@ -1,0 +1,68 @@
+"""The catalogue as reading matter: what a causal model reads before it is fine-tuned on histories.
+
+Items that nobody has taken yet, and those that few have, are in no history or in few; here their titles, categories
+and descriptions are read like any text, every token a target (continued pretraining, Gururangan et al., "Don't Stop
+Pretraining", 2020). A title comes both before its details and after them: a model that has read only one order does
+not know the other (Berglund et al., "The Reversal Curse", 2023).
+
+The easy mistake is to spell a title here otherwise than in a prompt: the encoder spells both.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from prompts.encoding import Example, PromptEncoder, special_habits
+
+END = "\n"
+"""What ends a title's line and an item's details."""
+
+
+@dataclass(frozen=True, slots=True)
+class ItemText:
+    """What is known of an item.
+
+    Attributes:
+        label: its label, as prompts write it.
+        details: lines such as `Categories: Drama, War`; may be empty.
+    """
+
+    label: str
+    details: tuple[str, ...] = ()
+
+
+def catalogue_examples(encoder: PromptEncoder, items: Sequence[ItemText], seed: int = 0) -> list[Example]:
+    """Return windows of text over a whole catalogue, every token but the first supervised.
+
+    Args:
+        encoder: spells titles; of the causal family.
+        items: what is known of each item.
+        seed: of the order.
+
+    Returns:
+        Windows of at most `encoder.max_tokens` tokens; a title is never cut, long details are.
+    """
+    tokenizer = encoder.tokenizer
+    starts, _ = special_habits(tokenizer)
+    room = encoder.max_tokens - len(starts)
+    end = tuple(tokenizer(END, add_special_tokens=False)["input_ids"]) or encoder.terminator
+    encoder.remember([item.label for item in items])
+    texts = [END.join(item.details) for item in items if item.details]
+    spelt = iter(tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"] if texts else ())
+    passages: list[tuple[int, ...]] = []
+    for item in items:
+        title = (*encoder.item(item.label), *end)
+        if not item.details:
+            passages.append(title)
+            continue
+        details = (*next(spelt)[: max(0, room - len(title) - len(end))], *end)
+        passages += [title + details, details + title]
+    random.Random(seed).shuffle(passages)  # noqa: S311 - not cryptography
+    windows: list[list[int]] = []
+    for passage in passages:
+        if not windows or len(windows[-1]) + len(passage) > encoder.max_tokens:
+            windows.append(list(starts))
+        windows[-1] += passage
+    return [Example(tuple(window), tuple(window)) for window in windows]

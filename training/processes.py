@@ -1,0 +1,46 @@
+"""Several processes of one training, as `accelerate launch` starts them: which one this is, and what they agree on.
+
+Only the first process writes. The easy mistake is to let each decide by its own clock when to stop or to save: the
+others would wait for it forever, so the first process decides for all.
+"""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+
+def count() -> int:
+    """Return how many processes train together; 1 without a launcher."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first() -> bool:
+    """Say whether this is the process that writes."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def place_here() -> int:
+    """Return this process' number among those of its machine."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def agreed(own: bool, device: torch.device) -> bool:
+    """Return what the first process says.
+
+    Args:
+        own: what this process would say.
+        device: where the processes' messages lie.
+    """
+    if not torch.distributed.is_initialized():
+        return own
+    said = torch.tensor([own], dtype=torch.int32, device=device)
+    torch.distributed.broadcast(said, 0)
+    return bool(said.item())
+
+
+def part() -> None:
+    """End what binds the processes together, each going on alone."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
