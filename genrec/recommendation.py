@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from genrec.catalog import Item
 
-How = Literal["exact", "normalised", "nearest", "collaborative", "popularity"]
+How = Literal["exact", "normalised", "nearest", "collaborative", "taste", "popularity"]
 """How an item came to be recommended: the model's text is its label (exact), is so after normalising, is nearest to
-it; or it came from other people's histories, or from popularity alone."""
+it; or it came from other people's histories, from what the user says of their taste, or from popularity alone."""
 
 SIGNALS = ("lm", "similarity", "sequence", "collaborative", "neighbours", "latent", "popularity")
 """The signals beside each recommendation, by name: the language model's log-likelihood, the cosine of titles and

@@ -11,7 +11,7 @@ The easy mistake is to trust batches: prompts of one batch are of similar length
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from genrec.attribution import Influence, Method, influences
 from genrec.catalog import Catalog, Item, normalise_label
+from genrec.cold_start import Stock, TasteReader, check_taste, stock_with_items
 from genrec.decoding import Decoder, Found, Prompts, batches_by_length
 from genrec.errors import DataError
 from genrec.explainer import Explainer
@@ -36,8 +37,10 @@ from genrec.signals import Content, CoOccurrence, Popularity, Signal
 from genrec.splits import History
 from prompts.encoding import Prompt, PromptEncoder
 from prompts.template import TextTemplate
+from retrieval.encoders import Encoder
 from retrieval.grounding import Grounder
 from retrieval.index import ItemIndex
+from training.backbone import with_own_head
 
 Mode = Literal["constrained", "free"]
 Taken = str | Item
@@ -81,6 +84,7 @@ class Candidates:
         rows: int64 [candidates]; item rows.
         values: float32 [candidates, signals]; what each signal says, as it says it.
         features: float32 [candidates, signals]; the same as logarithms of shares.
+        taste: float32 [candidates]; similarities to what the user says of their taste; None where nothing is said.
         likelihoods: float32 [candidates]; the model's log-likelihoods; None where it was not asked.
         found: what the language model found by itself.
         texts: for the items that the model found, how, and the text that it wrote.
@@ -89,6 +93,7 @@ class Candidates:
     rows: IntArray
     values: FloatArray
     features: FloatArray
+    taste: FloatArray | None
     likelihoods: NDArray[np.float32] | None
     found: Found
     texts: dict[int, tuple[How, str]]
@@ -126,7 +131,7 @@ class Recommender:
         generator: the language model writing freely.
         signals: every other kind of evidence, by name, in the order of features.
         index: item vectors.
-        load_grounder: makes the grounder when free generation first asks for it.
+        load_encoder: loads the text encoder of the index when a text first asks for it.
         fusion: the fitted weights; None where none were fitted, then lists are fused by reciprocal ranks.
         details: what the run's manifest says of it.
         templates: what the model is asked with for explanations, by language.
@@ -138,11 +143,13 @@ class Recommender:
     generator: FreeGenerator
     signals: dict[str, Signal]
     index: ItemIndex
-    load_grounder: Callable[[], Grounder]
+    load_encoder: Callable[[], Encoder]
     fusion: Fusion | None = None
     details: dict[str, Any] = field(default_factory=dict)
     templates: dict[Language, TextTemplate] = field(default_factory=load_templates)
+    _text_encoder: Encoder | None = None
     _grounder: Grounder | None = None
+    _taste_reader: TasteReader | None = None
     _titles: dict[str, str] | None = None
     _order: IntArray | None = None
     _explainer: Explainer | None = None
@@ -166,20 +173,54 @@ class Recommender:
 
         return load_recommender(Path(run), device, precision)
 
-    def recommend(self, history: Sequence[Taken], k: int = 10, **settings: Any) -> list[Recommendation]:
-        """Recommend for one history.
+    def recommend(
+        self, history: Sequence[Taken] = (), k: int = 10, taste: str = "", **settings: Any
+    ) -> list[Recommendation]:
+        """Recommend for one history, or for someone new.
 
         Args:
             history: items, item ids or titles, oldest first; may be empty.
             k: how many.
+            taste: what the user says of their taste, such as "quiet science fiction from the seventies"; it is
+                compared with titles and categories and stands in the prompt. See `genrec.cold_start`.
             settings: any field of `Settings`; explained by a sentence unless told otherwise.
 
         Raises:
-            DataError: something in the history is not in the catalogue.
+            DataError: something in the history is not in the catalogue, or the taste is too long.
             ConfigError: the filters name what no item has, or no item passes them.
         """
         chosen = Settings(**{"k": k, "explain": "sentence", **settings})
-        return self.recommend_many([History("", tuple(map(self.find, history)))], chosen)[0]
+        asked = History("", tuple(map(self.find, history)), taste=check_taste(taste) if taste else "")
+        return self.recommend_many([asked], chosen)[0]
+
+    def with_items(self, items: Sequence[Item]) -> Recommender:
+        """Return a recommender that also knows new items; nothing is trained, and this one stays as it is.
+
+        The new items can be recommended at once: the model can write their labels, the index finds them, and the
+        other signals lend them what the nearest known titles have (see `genrec.cold_start`). The model's weights are
+        shared. On disk, `genrec add-items` does the same.
+
+        Args:
+            items: items with an id and a title; categories and attributes where known.
+
+        Raises:
+            DataError: an id is given twice or known already, a title is empty, or a signal is the user's own.
+        """
+        stock = Stock(self.catalog, self.decoder.trie, self.index, self.signals)
+        stock = stock_with_items(stock, items, self.encoder.answers, self.text_encoder.encode)
+        # The old decoder's head is over the old catalogue's tokens; a new title may have others.
+        model = with_own_head(self.decoder.model, self.generator.head)
+        forgotten: dict[str, Any] = {entry.name: None for entry in fields(self) if entry.name.startswith("_")}
+        return replace(
+            self,
+            catalog=stock.catalog,
+            decoder=Decoder(model, stock.trie, self.decoder.normalisation, self.decoder.forced_tokens),
+            generator=replace(self.generator, model=model),
+            signals=stock.signals,
+            index=stock.index,
+            details={**self.details, "added_items": self.details.get("added_items", 0) + len(items)},
+            **{**forgotten, "_text_encoder": self._text_encoder},
+        )
 
     def recommend_many(self, histories: Sequence[History], settings: Settings) -> list[list[Recommendation]]:
         """Recommend for many histories; the same for each as if it came alone.
@@ -221,7 +262,7 @@ class Recommender:
         seen = [np.union1d(closed, np.array(user if settings.exclude_seen else [], np.int64)) for user in rows]
         most = max(count, 2 * settings.k, settings.reranking.candidates(settings.k))
         pools: dict[int, Candidates] = {}
-        for places, prompts in self._batches(rows, settings, ask_model):
+        for places, prompts in self._batches(histories, settings, ask_model):
             texts = [_NOTHING_WRITTEN] * len(places)
             found = [_NOTHING] * len(places)
             read = self.decoder.read(prompts) if prompts else None
@@ -236,8 +277,8 @@ class Recommender:
         return [pools[place] for place in range(len(histories))]
 
     def prompt(self, history: History) -> Prompt:
-        """Return the very prompt that the model is given for a history."""
-        return self.encoder.prompt([self.catalog[item].label for item in history.items])
+        """Return the very prompt that the model is given for a history; a taste stands where the oldest item would."""
+        return self.encoder.prompt([*_said(history), *(self.catalog[item].label for item in history.items)])
 
     def attribute(self, history: Sequence[Taken], item: Taken, method: Method = "leave-one-out") -> list[Influence]:
         """Return how much each of a history's newest items moved the language model towards an item.
@@ -275,15 +316,15 @@ class Recommender:
         raise DataError(f"{name[:80]!r} is neither an id nor a title of the {len(self.catalog)} items of the catalogue")
 
     def _batches(
-        self, rows: Sequence[Sequence[int]], settings: Settings, ask_model: bool
+        self, histories: Sequence[History], settings: Settings, ask_model: bool
     ) -> Iterator[tuple[list[int], list[tuple[int, ...]]]]:
         """Yield places and their prompts, of similar length together; no prompts where the model is not asked."""
-        labels = self.catalog.labels
-        asked = [place for place, user in enumerate(rows) if user and ask_model]
-        prompts = [tuple(self.encoder.prompt([labels[row] for row in rows[place]]).input_ids) for place in asked]
+        known = [ask_model and bool(history.items or history.taste) for history in histories]
+        asked = [place for place, told in enumerate(known) if told]
+        prompts = [tuple(self.prompt(histories[place]).input_ids) for place in asked]
         for batch in batches_by_length([len(prompt) for prompt in prompts], settings.batch_size):
             yield [asked[entry] for entry in batch], [prompts[entry] for entry in batch]
-        others = [place for place, user in enumerate(rows) if not (user and ask_model)]
+        others = [place for place, told in enumerate(known) if not told]
         for start in range(0, len(others), settings.batch_size):
             yield others[start : start + settings.batch_size], []
 
@@ -314,22 +355,35 @@ class Recommender:
 
     def _pool(
         self, histories: Sequence[History], seen: Sequence[IntArray], found: Sequence[Found], most: int
-    ) -> list[tuple[IntArray, FloatArray, FloatArray]]:
-        """Return each history's candidate rows with what the signals say of them, as they say it and as log shares."""
+    ) -> list[tuple[IntArray, FloatArray, FloatArray, FloatArray | None]]:
+        """Return each history's candidate rows, what the signals say of them, that as log shares, and the taste's part.
+
+        Where only a taste is known, all candidates are near it; the model orders them, but adds none.
+        """
+        said = {user: history.taste for user, history in enumerate(histories) if history.taste}
+        alike = self.taste_reader.similarities(list(said.values())) if said else ()
+        tastes = dict(zip(said, alike, strict=True))
         values = np.stack([signal.score(histories) for signal in self.signals.values()], axis=2)
         features = np.stack([log_shares(values[:, :, place]) for place in range(values.shape[2])], axis=2)
         together = features @ np.array(self._weights_alone(), np.float32)
         for user, rows in enumerate(seen):
             if not histories[user].items:
                 # Such a history leaves popularity alone, whose fitted weight beside the others may be negative.
-                together[user] = values[user, :, self._popularity]
+                together[user] = tastes.get(user, values[user, :, self._popularity])
             together[user, rows] = -np.inf
         best = top_rows(together, min(most, len(self.catalog)), self.order)
+        near = {user: np.where(np.isinf(together[user]), -np.inf, own)[None] for user, own in tastes.items()}
         pools = []
         for user, answer in enumerate(found):
-            rows = np.concatenate((best[user][best[user] != NO_ITEM], answer.rows))
+            own, parts = tastes.get(user), [best[user]]
+            if histories[user].items:
+                parts.append(answer.rows)
+                if own is not None:
+                    parts.append(top_rows(near[user], min(most, len(self.catalog)), self.order)[0])
+            rows = np.concatenate(parts)
             rows = rows[np.sort(np.unique(rows, return_index=True)[1])]
-            pools.append((rows, values[user, rows], features[user, rows]))
+            rows = rows[rows != NO_ITEM]
+            pools.append((rows, values[user, rows], features[user, rows], None if own is None else own[rows]))
         return pools
 
     def _weights_alone(self) -> tuple[float, ...]:
@@ -366,8 +420,23 @@ class Recommender:
     def grounder(self) -> Grounder:
         """The grounder of free texts; its encoder is loaded at the first use."""
         if self._grounder is None:
-            self._grounder = self.load_grounder()
+            titles = [item.title for item in self.catalog]
+            self._grounder = Grounder(self.catalog.ids, titles, self.index, self.text_encoder, self.catalog.labels)
         return self._grounder
+
+    @property
+    def text_encoder(self) -> Encoder:
+        """The text encoder that made the index; loaded at the first use."""
+        if self._text_encoder is None:
+            self._text_encoder = self.load_encoder()
+        return self._text_encoder
+
+    @property
+    def taste_reader(self) -> TasteReader:
+        """What compares sentences with items; made at the first use."""
+        if self._taste_reader is None:
+            self._taste_reader = TasteReader.of(self.catalog, self.content.embeddings, self.text_encoder.encode)
+        return self._taste_reader
 
     @property
     def explainer(self) -> Explainer:
@@ -410,6 +479,16 @@ class Recommender:
         elif own.likelihoods is not None:
             fused = dict(fuse_reciprocal_ranks([own.found.rows.tolist(), own.rows[by_signals].tolist()]))
             scores = np.array([fused[row] for row in own.rows.tolist()], np.float32)
+        if own.taste is not None:
+            # No validation case has a taste, so there is no fitted weight for it.
+            known = scores if history.items else own.values[:, self._popularity]
+            if not history.items and own.likelihoods is not None:
+                known = own.likelihoods
+            alone = alone if history.items else own.taste
+            by_signals = np.lexsort((self.order[own.rows], -alone))
+            orders = [np.lexsort((self.order[own.rows], -part)) for part in (own.taste, known)]
+            fused = dict(fuse_reciprocal_ranks([own.rows[order].tolist() for order in orders]))
+            scores = np.array([fused[row] for row in own.rows.tolist()], np.float32)
         places = np.lexsort((self.order[own.rows], -scores))[: settings.reranking.candidates(settings.k)]
         if settings.reranking.asked:
             taken = self.catalog.rows(history.items)
@@ -417,7 +496,7 @@ class Recommender:
         recommendations = []
         for rank, place in enumerate(places.tolist(), start=1):
             row = int(own.rows[place])
-            how, text = own.texts.get(row, ("collaborative" if history.items else "popularity", ""))
+            how, text = own.texts.get(row, (_else(history), ""))
             likelihood = None if own.likelihoods is None else float(own.likelihoods[place])
             signals = {"lm": likelihood, **dict(zip(self.signals, own.values[place].tolist(), strict=True))}
             item = self.catalog.items[row]
@@ -428,6 +507,17 @@ class Recommender:
             [ids[row] for row in own.found.rows[: settings.k]],
             [ids[row] for row in own.rows[by_signals[: settings.k]]],
         )
+
+
+def _said(history: History) -> list[str]:
+    return [history.taste] if history.taste else []
+
+
+def _else(history: History) -> How:
+    """Return how items come about that the model did not find."""
+    if history.items:
+        return "collaborative"
+    return "taste" if history.taste else "popularity"
 
 
 def _with_explanations(answer: Ranked, explanations: list[Explanation]) -> Ranked:

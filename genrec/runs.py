@@ -42,7 +42,6 @@ from genrec.tuning import tune_fusion
 from prompts.encoding import Example, PromptEncoder
 from prompts.template import Template, load_template
 from retrieval.encoders import load_encoder
-from retrieval.grounding import Grounder
 from retrieval.index import ItemIndex
 from retrieval.trie import TokenTrie
 from training import backbone, processes
@@ -128,7 +127,7 @@ def train_run(
     backbone.save_adapter(adapted, out / "adapter", recipe.base)
     del adapted, model
     write_text(out / "template.toml", template.to_toml())
-    _write_items(out / "items.jsonl", data.catalog)
+    write_items(out / "items.jsonl", data.catalog)
     trie.save(out / "trie.safetensors")
     vectors = load_encoder(encoder).encode([item.title for item in data.catalog])
     ItemIndex.build(data.catalog.ids, vectors).save(out / "index")
@@ -201,9 +200,7 @@ def _assemble(run: Path, details: dict[str, Any], device: str | None, precision:
         generator=generator,
         signals=load_signals(run / "signals.safetensors", catalog, index.vectors(catalog.ids)),
         index=index,
-        load_grounder=lambda: Grounder(
-            catalog.ids, [item.title for item in catalog], index, load_encoder(details["encoder"]), catalog.labels
-        ),
+        load_encoder=lambda: load_encoder(details["encoder"]),
         fusion=Fusion.from_json(read_json(weights)) if weights.exists() else None,
         details=details,
         templates=load_templates(run),
@@ -298,6 +295,7 @@ def _check_context(config: Any, encoder: PromptEncoder, catalog: Catalog, recipe
         )
 
 
-def _write_items(path: Path, catalog: Catalog) -> None:
+def write_items(path: Path, catalog: Catalog) -> None:
+    """Write a catalogue, its labels included; `read_items` is the inverse."""
     lines = (json.dumps(item.to_json(), ensure_ascii=False) for item in catalog)
     write_text(path, "".join(f"{line}\n" for line in lines))

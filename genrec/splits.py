@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Literal
 
@@ -27,11 +27,13 @@ class History:
         user: the user's id; it keys outputs and never enters a prompt.
         items: item ids, oldest first.
         times: Unix seconds, one for each item; empty where the source has only an order.
+        taste: what the user says of their taste, in a sentence; empty where nothing is said.
     """
 
     user: str
     items: tuple[str, ...]
     times: tuple[int, ...] = ()
+    taste: str = ""
 
     def __post_init__(self) -> None:
         if self.times and len(self.times) != len(self.items):
@@ -39,7 +41,7 @@ class History:
 
     def until(self, length: int) -> History:
         """Return the history's first `length` events."""
-        return History(self.user, self.items[:length], self.times[:length])
+        return replace(self, items=self.items[:length], times=self.times[:length])
 
     def to_json(self) -> dict[str, Any]:
         """Return the history as plain JSON values; `from_json` is its inverse."""

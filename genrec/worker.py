@@ -120,8 +120,8 @@ class Worker:
         if unknown := len(history.items) - len(kept):
             problem = f"{unknown} of {len(history.items)} items are not in the catalogue and were left out"
             problems.append(("unknown-items", problem))
-        usable = History(history.user, kept)
-        if kept:
+        usable = replace(history, items=kept, times=())
+        if kept or history.taste:
             try:
                 fitting = self._recommender.prompt(usable).kept
             except PromptError as error:

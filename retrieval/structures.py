@@ -116,6 +116,10 @@ class Structure:
         """Append vectors of shape (n, d)."""
         self.faiss.add(np.ascontiguousarray(vectors))
 
+    def copy(self) -> Structure:
+        """Return the same structure, to be changed apart from this one."""
+        return Structure(self.kind, faiss.deserialize_index(faiss.serialize_index(self.faiss)), self.breadth)
+
     def refill(self, rows: NDArray[np.int64]) -> None:
         """Keep only the vectors of these rows, in this order; what was trained stays."""
         kept = self.stored(rows)

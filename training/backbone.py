@@ -6,6 +6,7 @@ order: the argument, `$GENREC_DEVICE`, CUDA, Apple's MPS, the CPU.
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import os
@@ -181,6 +182,22 @@ def restrict_head(model: Any, tokens: Tensor) -> None:
     model.set_output_embeddings(smaller)
     if getattr(model, "final_logits_bias", None) is not None:  # BART adds a bias of its own after the head
         model.final_logits_bias = model.final_logits_bias[:, index]
+
+
+def with_own_head(model: Any, head: Any) -> Any:
+    """Return a second model that shares every weight, and has a head of its own: that given.
+
+    Raises:
+        BackboneError: the model was cut to some tokens in more places than its head.
+    """
+    if getattr(model, "final_logits_bias", None) is not None:
+        raise BackboneError(
+            f"{type(model).__name__} has a bias beside its head that is cut already; load it again instead"
+        )
+    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    second = copy.deepcopy(model, shared)
+    second.set_output_embeddings(head)
+    return second
 
 
 def with_own_head(model: Any, head: Any) -> Any:
