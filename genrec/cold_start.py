@@ -37,9 +37,6 @@ NEIGHBOURS = 2
 items were hidden: one, two and three find 5.2, 5.0 and 4.5 % of the hidden items among ten, and take 2.2, 0.8 and
 1.1 % off the HR@10 of the others."""
 
-LONGEST_TASTE = 300
-"""Characters of a sentence about someone's taste; a longer text would push the history out of the prompt."""
-
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
 """Texts to vectors of shape (texts, dimensions), of length 1: the index's own encoder."""
 
@@ -195,17 +192,3 @@ class TasteReader:
             best[:, own] = np.maximum(best[:, own], cosines[:, None])
         return np.where(np.isfinite(best), (by_title + best) / 2, by_title).astype(np.float32)
 
-
-def check_taste(text: str) -> str:
-    """Return a sentence about someone's taste in one line.
-
-    Raises:
-        DataError: it is empty or too long.
-    """
-    line = " ".join(text.split())
-    if not 0 < len(line) <= LONGEST_TASTE:
-        raise DataError(
-            f"a taste has {len(line)} characters; give a sentence of 1 to {LONGEST_TASTE}, such as "
-            "'quiet science fiction from the seventies'"
-        )
-    return line

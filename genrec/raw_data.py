@@ -135,6 +135,24 @@ def read_files(
     )
 
 
+def read_catalogue(path: Path, columns: Columns, skip_bad_rows: bool = False) -> tuple[Item, ...]:
+    """Read a catalogue alone, such as one of new items.
+
+    Raises:
+        DataError: the file or a column is missing or unreadable, or there are unusable rows or no usable ones.
+    """
+    table = open_table(path, all_keys=True)
+    own = {"id": find_column(table, "id", columns.id), "title": find_column(table, "title", columns.title)}
+    if columns.category is not None or guess_column(table.columns, "category") is not None:
+        own["category"] = find_column(table, "category", columns.category)
+    records, unreadable = read_records(table)
+    made, unusable = make_items(path.name, table.unit, table.columns, records, own)
+    refuse((*unreadable, *unusable), skip_bad_rows)
+    if not made:
+        raise DataError(f"{path} holds no usable items; expected a header and one row per item")
+    return made
+
+
 def make_items(
     file: str, unit: str, columns: Sequence[str], records: Iterable[tuple[int, dict[str, Any]]], own: dict[str, str]
 ) -> tuple[tuple[Item, ...], tuple[Dropped, ...]]:

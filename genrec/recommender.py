@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from genrec.attribution import Influence, Method, influences
 from genrec.catalog import Catalog, Item, normalise_label
-from genrec.cold_start import Stock, TasteReader, check_taste, stock_with_items
+from genrec.cold_start import Stock, TasteReader, stock_with_items
 from genrec.decoding import Decoder, Found, Prompts, batches_by_length
 from genrec.errors import DataError
 from genrec.explainer import Explainer
@@ -34,7 +34,7 @@ from genrec.recommendation import How, Recommendation
 from genrec.reranking import ItemFacts, Reranking, rerank
 from genrec.signal_arrays import FloatArray
 from genrec.signals import Content, CoOccurrence, Popularity, Signal
-from genrec.splits import History
+from genrec.splits import History, clean_taste
 from prompts.encoding import Prompt, PromptEncoder
 from prompts.template import TextTemplate
 from retrieval.encoders import Encoder
@@ -190,7 +190,7 @@ class Recommender:
             ConfigError: the filters name what no item has, or no item passes them.
         """
         chosen = Settings(**{"k": k, "explain": "sentence", **settings})
-        asked = History("", tuple(map(self.find, history)), taste=check_taste(taste) if taste else "")
+        asked = History("", tuple(map(self.find, history)), taste=clean_taste(taste) if taste else "")
         return self.recommend_many([asked], chosen)[0]
 
     def with_items(self, items: Sequence[Item]) -> Recommender:

@@ -22,13 +22,24 @@ import platform
 import random
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from genrec.artefacts import MANIFEST, check_writable, read_json, read_manifest, write_json, write_manifest, write_text
+from genrec.artefacts import (
+    MANIFEST,
+    check_writable,
+    new_folder,
+    read_json,
+    read_manifest,
+    write_json,
+    write_manifest,
+    write_text,
+)
 from genrec.basemodels import resolve_base
 from genrec.catalog import Catalog, Item
+from genrec.cold_start import Stock, stock_with_items
 from genrec.decoding import Decoder
 from genrec.errors import ArtefactError, ConfigError, DataError, ModelError
 from genrec.explanation_words import load_templates
@@ -205,6 +216,48 @@ def _assemble(run: Path, details: dict[str, Any], device: str | None, precision:
         details=details,
         templates=load_templates(run),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """How many items were added to a run, and how many it has now."""
+
+    added: int
+    items: int
+
+
+def add_to_run(run: Path, items: Sequence[Item], out: Path) -> Added:
+    """Write a run folder that also knows new items; nothing is trained and no model is loaded.
+
+    Args:
+        run: a finished run folder; it stays as it is.
+        items: items with an id and a title.
+        out: the folder to make.
+
+    Raises:
+        ArtefactError: the run is missing or damaged, or `out` exists.
+        DataError: an id is given twice or known already, or a title is empty.
+    """
+    details = read_manifest(run, "run")
+    if out.exists():
+        raise ArtefactError(f"{out} exists already; choose another --out or delete it")
+    catalog, index = read_items(run / "items.jsonl"), ItemIndex.load(run / "index")
+    template = Template.from_toml((run / "template.toml").read_text(encoding="utf-8"))
+    tokenizer = backbone.load_tokenizer(resolve_base(details["base"]))
+    encoder = PromptEncoder(template, tokenizer, details["family"], details["max_tokens"])
+    signals = load_signals(run / "signals.safetensors", catalog, index.vectors(catalog.ids))
+    stock = Stock(catalog, TokenTrie.load(run / "trie.safetensors"), index, signals)
+    stock = stock_with_items(stock, items, encoder.answers, load_encoder(details["encoder"]).encode)
+    details["added_items"] = details.get("added_items", 0) + len(items)
+    about_the_folder = ("format_version", "kind", "files")
+    kept = {key: value for key, value in details.items() if key not in about_the_folder}
+    with new_folder(out, "run", kept) as work:
+        shutil.copytree(run, work, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST, "evaluation"))
+        write_items(work / "items.jsonl", stock.catalog)
+        stock.trie.save(work / "trie.safetensors")
+        stock.index.save(work / "index")
+        save_signals(work / "signals.safetensors", stock.signals)
+    return Added(len(items), len(stock.catalog))
 
 
 def make_examples(

@@ -18,6 +18,9 @@ from genrec.errors import DataError
 
 SplitName = Literal["leave-one-out", "global-time"]
 
+LONGEST_TASTE = 300
+"""Characters of a sentence about someone's taste; a longer text would push the history out of the prompt."""
+
 
 @dataclass(frozen=True, slots=True)
 class History:
@@ -51,6 +54,21 @@ class History:
     def from_json(cls, data: Mapping[str, Any]) -> History:
         """Build a history from what `to_json` returned."""
         return cls(str(data["user"]), tuple(map(str, data["items"])), tuple(map(int, data.get("times", ()))))
+
+
+def clean_taste(text: str) -> str:
+    """Return a sentence about someone's taste in one line.
+
+    Raises:
+        DataError: it is empty or too long.
+    """
+    line = " ".join(text.split())
+    if not 0 < len(line) <= LONGEST_TASTE:
+        raise DataError(
+            f"the taste has {len(line)} characters; give a sentence of 1 to {LONGEST_TASTE}, such as "
+            "'quiet science fiction from the seventies'"
+        )
+    return line
 
 
 @dataclass(frozen=True, slots=True)

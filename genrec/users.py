@@ -22,7 +22,7 @@ import polars as pl
 from genrec.artefacts import read_manifest
 from genrec.errors import ConfigError, DataError
 from genrec.interactions import HISTORIES
-from genrec.splits import History
+from genrec.splits import History, clean_taste
 
 USERS_READ = 8192
 """Users held at a time."""
@@ -30,7 +30,7 @@ USERS_READ = 8192
 LINES_PER_MARK = 1024
 """Lines between two places that a text file's reader remembers, so that a stretch is found without reading all."""
 
-FORMATS = "user ids, one a line; .jsonl lines of user and items; or .parquet with the columns user and items"
+FORMATS = "user ids, one a line; .jsonl lines of user and items (or taste); or .parquet with the columns user and items"
 
 
 class Users(Protocol):
@@ -127,7 +127,10 @@ class ParquetUsers:
 
 @dataclass(frozen=True, slots=True)
 class JsonLinesUsers:
-    """Lines of `{"user": ..., "items": [...]}`: histories that may be newer than the data."""
+    """Lines of `{"user": ..., "items": [...]}`: histories that may be newer than the data.
+
+    A line may have a `taste`, a sentence in words, beside the items or in their place.
+    """
 
     path: Path
     count: int
@@ -208,14 +211,20 @@ def _lines(path: Path, marks: Sequence[int], start: int, stop: int) -> Iterator[
 
 def _history_of_line(line: str) -> History:
     row = json.loads(line)
-    user, items = row["user"], row["items"]
+    user, taste = row["user"], row.get("taste", "")
+    items = row.get("items", []) if taste else row["items"]
+    if not isinstance(taste, str):
+        raise TypeError("taste must be text")
     if not isinstance(items, list):
         raise TypeError("items must be a list")
-    for value in (user, *items):
+    for value in (user, taste, *items):
         if isinstance(value, bool) or not isinstance(value, str | int):
             raise TypeError("user and items must be texts or whole numbers")
         str(value).encode()  # half of a surrogate pair is a text that cannot be written
-    return History(str(user), tuple(map(str, items)))
+    try:
+        return History(str(user), tuple(map(str, items)), taste=clean_taste(taste) if taste else "")
+    except DataError as error:
+        raise ValueError(str(error)) from error
 
 
 def _is_id(kind: object) -> bool:

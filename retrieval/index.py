@@ -173,7 +173,7 @@ class ItemIndex:
 
     def copy(self) -> ItemIndex:
         """Return an index with the same items that is changed apart from this one."""
-        return ItemIndex(self._structure.copy(), self._ids, self._places, np.flatnonzero(~self._live).tolist())
+        return ItemIndex(self._structure.copy(), self._ids, self._places.tolist(), np.flatnonzero(~self._live).tolist())
 
     def add(self, ids: Sequence[str], vectors: NDArray[np.floating]) -> None:
         """Append new items to the catalogue's end.

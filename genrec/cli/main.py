@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from genrec.cli.add_items import add_items
 from genrec.cli.demo import demo
 from genrec.cli.doctor import doctor
 from genrec.cli.evaluate import evaluate
@@ -58,7 +59,7 @@ def _quiet_libraries() -> None:
         logging.getLogger(library).setLevel(logging.ERROR)
 
 
-for verb in (demo, prepare, pretrain, train, recommend, evaluate, show, doctor):
+for verb in (demo, prepare, pretrain, train, add_items, recommend, evaluate, show, doctor):
     app.command()(verb)
 
 

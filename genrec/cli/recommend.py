@@ -10,6 +10,8 @@ import typer
 
 from genrec.cli.common import DataOption, DeviceOption, RunOption
 
+FILTERS, BEYOND = "Which items", "Beyond the scores"
+
 if TYPE_CHECKING:
     from genrec.batch import Summary
     from genrec.recommender import Recommender, Settings
@@ -29,7 +31,7 @@ def recommend(
         typer.Option(
             metavar="all|FILE",
             help='all; a text file of user ids; or histories, newer ones too: .jsonl of {"user": ..., "items": [...]}, '
-            "or .parquet with the columns user and items.",
+            'or of {"user": ..., "taste": "a sentence"} for new users; or .parquet with the columns user and items.',
         ),
     ] = "all",
     k: Annotated[int, typer.Option("--k", help="Items for each user.", min=1)] = 10,
@@ -64,6 +66,43 @@ def recommend(
         Path | None,
         typer.Option(metavar="KEYFILE", help="Encrypt the output (genrec[privacy]); a missing key file is made."),
     ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Only items that have this, such as category=Comedy; repeatable.",
+            rich_help_panel=FILTERS,
+        ),
+    ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="No item that has this; repeatable.", rich_help_panel=FILTERS),
+    ] = None,
+    price: Annotated[
+        str, typer.Option(metavar="LOW-HIGH", help="Only items in this range of price.", rich_help_panel=FILTERS)
+    ] = "",
+    available_on: Annotated[
+        str,
+        typer.Option(
+            metavar="DAY",
+            help="Only items whose available_from and available_until allow this day.",
+            rich_help_panel=FILTERS,
+        ),
+    ] = "",
+    diversity: Annotated[
+        float, typer.Option(help="0 to 1: how much a list's items should differ.", rich_help_panel=BEYOND)
+    ] = 0.0,
+    calibration: Annotated[
+        float,
+        typer.Option(help="0 to 1: how much a list should have the user's mix of categories.", rich_help_panel=BEYOND),
+    ] = 0.0,
+    max_per_category: Annotated[
+        int | None,
+        typer.Option(help="Items of one category in a list.", rich_help_panel=BEYOND, show_default="no limit"),
+    ] = None,
+    discount_popularity: Annotated[
+        float, typer.Option(help="From 0: how much fame counts against an item.", rich_help_panel=BEYOND)
+    ] = 0.0,
     data: DataOption = None,
     device: DeviceOption = None,
 ) -> None:
@@ -74,10 +113,13 @@ def recommend(
     from genrec.cli.common import read_or_announce_key
     from genrec.errors import ConfigError
     from genrec.explanation import Wording
+    from genrec.filters import Filters, parse_condition, parse_price_range
     from genrec.recommender import Recommender, Settings
+    from genrec.reranking import Reranking
 
     if (encrypt is not None) != (out.suffix == ".enc"):
         raise ConfigError([f"--out is {out}; the name of an encrypted output, and of no other, ends in .enc"])
+    lowest, highest = parse_price_range(price) if price else (None, None)
     settings = Settings(
         k=k,
         beams=beams,
@@ -85,7 +127,17 @@ def recommend(
         exclude_seen=not keep_seen,
         explain=explain_with or ("sentence" if explain else "none"),
         wording=Wording(language, tone, length),
+        filters=Filters(
+            only=tuple(map(parse_condition, only or ())),
+            without=tuple(map(parse_condition, without or ())),
+            lowest_price=lowest,
+            highest_price=highest,
+            available_on=available_on,
+        ),
+        reranking=Reranking(diversity, max_per_category, discount_popularity, calibration),
     )
+    if settings.filters.asked:
+        tell_what_passes(run, settings)
     recommender = None if workers else Recommender.from_pretrained(run, device)
     key = None if encrypt is None else read_or_announce_key(encrypt)
     summary = recommend_into(
@@ -96,6 +148,21 @@ def recommend(
     if summary.problems:
         kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(summary.problems.items()))
         typer.echo(f"rules that users needed: {kinds}; see {out}.problems.jsonl")
+
+
+def tell_what_passes(run: Path, settings: Settings) -> None:
+    """Say how many items pass the filters, before the model is loaded.
+
+    Raises:
+        ConfigError: the filters name what no item has, or no item passes them.
+    """
+    from genrec.artefacts import read_manifest
+    from genrec.runs import read_items
+
+    read_manifest(run, "run", verify=False)
+    mask = settings.filters.passing(read_items(run / "items.jsonl"))
+    short = "" if mask.sum() >= settings.k else f": fewer than the {settings.k} asked for, and lists will be as short"
+    typer.echo(f"{mask.sum():,} of {len(mask):,} items pass the filters{short}")
 
 
 def recommend_into(

@@ -11,7 +11,8 @@ from genrec.cli.common import DataOption, DeviceOption, RunOption
 
 def show(
     run: RunOption,
-    user: Annotated[str, typer.Option("--user", help="A user id of the data.")],
+    user: Annotated[str, typer.Option("--user", help="A user id of the data.", show_default="a new user")] = "",
+    taste: Annotated[str, typer.Option(help="What the user says of their taste, in a sentence.")] = "",
     beams: Annotated[int, typer.Option(help="Beams that the language model holds.", min=1)] = 10,
     free: Annotated[bool, typer.Option("--free", help="Also let the model write any text, and ground it.")] = False,
     data: DataOption = None,
@@ -21,20 +22,27 @@ def show(
 
     [bold]Example:[/bold] genrec show --run runs/films --user 42
     """
+    from dataclasses import replace
+
     from rich.console import Console
     from rich.markup import escape
     from rich.text import Text
 
     from genrec.cli.common import data_folder_of
-    from genrec.errors import DataError
+    from genrec.errors import ConfigError, DataError
     from genrec.interactions import iter_histories
     from genrec.recommender import Recommender, Settings
+    from genrec.splits import History, clean_taste
     from prompts.encoding import IGNORED
 
-    histories = iter_histories(data_folder_of(run, data))
+    if not (user or taste):
+        raise ConfigError(["give --user, or for a new user --taste"])
+    histories = iter_histories(data_folder_of(run, data)) if user else iter([History("", ())])
     history = next((one for one in histories if one.user == user), None)
     if history is None:
         raise DataError("this user is not in the data; give an id from the user column of the log")
+    if taste:
+        history = replace(history, taste=clean_taste(taste))
     recommender = Recommender.from_pretrained(run, device)
     console, encoder = Console(highlight=False), recommender.encoder
     decode = encoder.tokenizer.decode
@@ -56,6 +64,10 @@ def show(
         console.print(text)
         total = len(example.input_ids) + (len(example.labels) if encoder.family == "seq2seq" else 0)
         console.print(f"[dim]{example.supervised} of {total} tokens supervised; {len(examples)} examples in all[/dim]")
+    console.rule("The weights of the signals")
+    fusion = recommender.fusion
+    told = f"{fusion.describe()} [dim](fitted on {fusion.cases} validation cases)[/dim]" if fusion else ""
+    console.print(told or "none were fitted; lists are fused by reciprocal ranks")
     modes = ("constrained", "free") if free else ("constrained",)
     for mode in modes:
         console.rule(f"What comes out ({mode})")

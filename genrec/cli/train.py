@@ -41,9 +41,10 @@ def train_into(
     data: Path, recipe: object, out: Path, *, encoder: str = "starter", resume: bool = False, device: str | None = None
 ) -> None:
     """Train with a progress bar and say what came of it."""
-    from genrec.artefacts import MANIFEST, fingerprint
+    from genrec.artefacts import MANIFEST, fingerprint, read_json
     from genrec.cli.progress import progress_bar
     from genrec.interactions import load_prepared
+    from genrec.ranking import Fusion
     from genrec.runs import train_run
     from training import processes
     from training.recipe import Recipe
@@ -72,6 +73,9 @@ def train_into(
         f"trained {done['steps']} steps on {done['supervised_tokens']:,} supervised tokens in {done['seconds']:.0f} s "
         f"({done['precision']} on {done['device']}), loss {done['final_loss']}; written to {out}"
     )
+    if (weights := out / "fusion.json").exists():
+        fusion = Fusion.from_json(read_json(weights))
+        typer.echo(f"weights of the signals, fitted on {fusion.cases} validation cases: {fusion.describe()}")
 
 
 def _nothing(_: str) -> None:

@@ -1,0 +1,35 @@
+"""`genrec add-items`: new items become recommendable, without training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from genrec.cli.common import RunOption
+
+ColumnOption = Annotated[str | None, typer.Option(show_default="guessed", rich_help_panel="Columns")]
+
+
+def add_items(
+    run: RunOption,
+    items: Annotated[
+        Path, typer.Option(help="The new items: ids, titles and whatever else. CSV, TSV, Parquet or JSON Lines.")
+    ],
+    out: Annotated[Path, typer.Option(help="The run folder to make; the given one stays as it is.")],
+    id_column: ColumnOption = None,
+    title_column: ColumnOption = None,
+    category_column: ColumnOption = None,
+    skip_bad_rows: Annotated[bool, typer.Option("--skip-bad-rows", help="Leave out rows that cannot be used.")] = False,
+) -> None:
+    """Add new items to a run; nothing is trained, and they can be recommended at once.
+
+    [bold]Example:[/bold] genrec add-items --run runs/films --items new.csv --out runs/films-2
+    """
+    from genrec.raw_data import Columns, read_catalogue
+    from genrec.runs import add_to_run
+
+    columns = Columns(id=id_column, title=title_column, category=category_column)
+    total = add_to_run(run, read_catalogue(items, columns, skip_bad_rows), out)
+    typer.echo(f"{total.added} items added, {total.items} in all; written to {out}")
