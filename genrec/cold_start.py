@@ -191,4 +191,3 @@ class TasteReader:
             own = self.members[:, column]
             best[:, own] = np.maximum(best[:, own], cosines[:, None])
         return np.where(np.isfinite(best), (by_title + best) / 2, by_title).astype(np.float32)
-
