@@ -22,6 +22,8 @@ from genrec.errors import ArtefactError
 
 MANIFEST = "genrec.json"
 FORMAT_VERSION = 1
+CHECKSUM = "checksum"
+"""Where a manifest holds the SHA-256 of the rest of itself: a value that is damaged may still look like one."""
 
 UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG})
 """System errors that mean that a place cannot be written."""
@@ -132,11 +134,21 @@ def new_folder(target: Path, kind: str, details: Mapping[str, Any]) -> Iterator[
 def write_manifest(folder: Path, kind: str, details: Mapping[str, Any]) -> None:
     """Write the folder's manifest; call it last, since its presence means that the folder is complete."""
     files = {
-        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": fingerprint(path)}
+        str(path.relative_to(folder)): file_entry(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != MANIFEST
     }
-    write_json(folder / MANIFEST, {"format_version": FORMAT_VERSION, "kind": kind, **details, "files": files})
+    write_json(folder / MANIFEST, sealed({"format_version": FORMAT_VERSION, "kind": kind, **details, "files": files}))
+
+
+def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a manifest with the checksum of all that it says."""
+    return {**manifest, CHECKSUM: _checksum(manifest)}
+
+
+def file_entry(path: Path) -> dict[str, Any]:
+    """Return what a manifest says of a file."""
+    return {"bytes": path.stat().st_size, "sha256": fingerprint(path)}
 
 
 def read_manifest(folder: Path, kind: str, verify: bool = True) -> dict[str, Any]:
@@ -168,6 +180,11 @@ def read_manifest(folder: Path, kind: str, verify: bool = True) -> dict[str, Any
         raise ArtefactError(
             f"{folder / MANIFEST} does not list the folder's files; it is damaged, make the folder again"
         )
+    if CHECKSUM in manifest and manifest[CHECKSUM] != _checksum(manifest):
+        raise ArtefactError(
+            f"{folder / MANIFEST} is not what was written; the folder is damaged, make it again "
+            f"(or, if you changed it yourself, delete its {CHECKSUM})"
+        )
     if verify:
         for name, entry in files.items():
             _check_file(folder / name, entry)
@@ -178,6 +195,11 @@ def fingerprint(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _checksum(manifest: Mapping[str, Any]) -> str:
+    rest = {name: value for name, value in manifest.items() if name != CHECKSUM}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _is_entry(entry: object) -> bool:
