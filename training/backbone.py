@@ -200,22 +200,6 @@ def with_own_head(model: Any, head: Any) -> Any:
     return second
 
 
-def with_own_head(model: Any, head: Any) -> Any:
-    """Return a second model that shares every weight, and has a head of its own: that given.
-
-    Raises:
-        BackboneError: the model was cut to some tokens in more places than its head.
-    """
-    if getattr(model, "final_logits_bias", None) is not None:
-        raise BackboneError(
-            f"{type(model).__name__} has a bias beside its head that is cut already; load it again instead"
-        )
-    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    second = copy.deepcopy(model, shared)
-    second.set_output_embeddings(head)
-    return second
-
-
 def _linear_names(model: Any) -> list[str]:
     """Return the last names of the linear layers inside the model's blocks."""
     head = model.get_output_embeddings()
