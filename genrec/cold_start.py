@@ -150,6 +150,14 @@ def signals_with_items(
     return {name: grown[name] for name in signals}
 
 
+def counted_part(signal: CoOccurrence, known: int) -> CoOccurrence:
+    """Return a co-occurrence without what was borrowed: of the first `known` items only."""
+    if known == len(signal.catalog):
+        return signal
+    keep = sparse.diags_array((np.arange(len(signal.catalog)) < known).astype(np.float32))
+    return replace(signal, pairs=single_precision(sparse.csr_array(keep @ signal.pairs @ keep)))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class TasteReader:
     """Compares sentences about someone's taste with items: with their titles, and with their categories' names.

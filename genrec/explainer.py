@@ -111,6 +111,8 @@ class Explainer:
         return self._writer
 
     def _evidence(self, history: History, items: Sequence[Item], how: Explain, length: Length) -> list[Evidence]:
+        if history.taste and not history.items:
+            return [Evidence((), "taste") for _ in items]
         most = MOST_EVIDENCE[length]
         rows = self.catalog.rows(history.items)
         nearest = [near_item(self.co_occurrence, self.content, rows, item, most) for item in items]

@@ -32,9 +32,9 @@ leaving out; the same evidence in the language model's own words, checked."""
 Language = Literal["en", "zh"]
 Tone = Literal["plain", "warm"]
 Length = Literal["short", "long"]
-Kind = Literal["together", "alike", "moved", "popular"]
+Kind = Literal["together", "alike", "moved", "taste", "popular"]
 """What evidence says: other people took it near the item, it is like the item, it moved the language model towards
-the item; or there is no history, and the item is popular."""
+the item; or there is no history, and the item is near the taste that the user describes, or is popular."""
 
 MOST_EVIDENCE: dict[Length, int] = {"short": 2, "long": 3}
 """How many items are cited at most."""
@@ -142,7 +142,7 @@ def evidence_sentence(item: Item, evidence: Evidence, wording: Wording = Wording
         wording: how it is said.
     """
     words = _WORDS[wording.language]
-    kind = evidence.kind if evidence.items else "popular"
+    kind = evidence.kind if evidence.items or evidence.kind == "taste" else "popular"
     text = words[kind, wording.tone].format_map(
         {"item": quoted(item), "names": names(evidence.items, wording.language)}
     )
@@ -163,6 +163,8 @@ _WORDS: dict[Language, dict[tuple[str, str], str]] = {
     "en": {
         ("popular", "plain"): "{item} is popular, and there is no history yet to go by.",
         ("popular", "warm"): "Many people choose {item}, a good place to begin.",
+        ("taste", "plain"): "{item} is close to the taste you describe.",
+        ("taste", "warm"): "You describe your taste, and {item} is close to it.",
         ("together", "plain"): "{item} is often chosen close to {names}, which you chose.",
         ("together", "warm"): "You chose {names}, and people often choose {item} close to that.",
         ("alike", "plain"): "{item} is close in kind to {names}, which you chose.",
@@ -175,6 +177,8 @@ _WORDS: dict[Language, dict[tuple[str, str], str]] = {
     "zh": {
         ("popular", "plain"): "{item}很受欢迎，目前还没有您的历史可供参考。",
         ("popular", "warm"): "很多人选择{item}，不妨从它开始。",
+        ("taste", "plain"): "{item}与您描述的喜好相近。",
+        ("taste", "warm"): "您说了自己的喜好，{item}与之相近。",
         ("together", "plain"): "人们常常把{item}和您选择过的{names}先后选择。",
         ("together", "warm"): "您选择过{names}，人们也常常在前后选择{item}。",
         ("alike", "plain"): "{item}与您选择过的{names}同属一类。",

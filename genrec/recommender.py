@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from genrec.attribution import Influence, Method, influences
 from genrec.catalog import Catalog, Item, normalise_label
-from genrec.cold_start import Stock, TasteReader, stock_with_items
+from genrec.cold_start import Stock, TasteReader, counted_part, stock_with_items
 from genrec.decoding import Decoder, Found, Prompts, batches_by_length
 from genrec.errors import DataError
 from genrec.explainer import Explainer
@@ -370,6 +370,8 @@ class Recommender:
             if not histories[user].items:
                 # Such a history leaves popularity alone, whose fitted weight beside the others may be negative.
                 together[user] = tastes.get(user, values[user, :, self._popularity])
+                if user in tastes:
+                    values[user, :, self._similarity] = tastes[user]
             together[user, rows] = -np.inf
         best = top_rows(together, min(most, len(self.catalog)), self.order)
         near = {user: np.where(np.isinf(together[user]), -np.inf, own)[None] for user, own in tastes.items()}
@@ -389,6 +391,10 @@ class Recommender:
     def _weights_alone(self) -> tuple[float, ...]:
         """Return the weights of the signals without the model: the fitted ones, or all the same."""
         return self.fusion.alone if self.fusion else (1.0,) * len(self.signals)
+
+    @property
+    def _similarity(self) -> int:
+        return list(self.signals).index("similarity")
 
     @property
     def _popularity(self) -> int:
@@ -442,12 +448,14 @@ class Recommender:
     def explainer(self) -> Explainer:
         """What explains recommendations."""
         if self._explainer is None:
+            # What an added item borrows ranks it; to say that people chose it with another would be untrue.
+            known = len(self.catalog) - self.details.get("added_items", 0)
             self._explainer = Explainer(
                 self.catalog,
                 self.encoder,
                 self.decoder,
                 self.generator,
-                self.co_occurrence,
+                counted_part(self.co_occurrence, known),
                 self.content,
                 self.templates,
             )
