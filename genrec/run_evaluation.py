@@ -69,6 +69,8 @@ def evaluate_run(
         progress: told how many cases of how many are done.
     """
     parts = data.split()
+    # A run may know items that were added after its data was prepared; baselines choose from them, too.
+    catalog = data.catalog if recommender is None else recommender.catalog
     fused: list[tuple[Recommendation, ...]] = []
     systems: dict[str, list[list[str]]] = {}
     if recommender is not None:
@@ -82,12 +84,12 @@ def evaluate_run(
         vectors = recommender.content.embeddings
     else:
         vectors = load_encoder(ENCODER).encode([item.title for item in data.catalog])
-    material = Material(data.catalog, parts.train, vectors)
+    material = Material(catalog, parts.train, vectors)
     systems |= baseline_lists(baselines, material, cases, max(KS), seed, exclude_seen=settings.exclude_seen)
     report = evaluate_lists(
         cases,
         {**systems, **(others or {})},
-        catalog=data.catalog,
+        catalog=catalog,
         train=parts.train,
         ks=KS,
         seed=seed,
