@@ -76,9 +76,10 @@ class Latent:
         kept = min(dimension, min(taken.shape) - 1)
         if kept < 1 or not taken.nnz:
             return cls(catalog, np.zeros((len(catalog), 1), np.float32), scales.astype(np.float32), decay)
-        # The default start vector is drawn anew each time; a fixed one makes the factors the same.
-        start = np.ones(min(taken.shape))
-        *_, right = svds(scaled.tocsr(), k=kept, v0=start)
+        # Left alone, the solver draws its start, and more where the matrix has few ranks, anew each time; and a start
+        # of ones has no part in dimensions that set one half of the items against the other.
+        draw = np.random.default_rng(0)
+        *_, right = svds(scaled.tocsr(), k=kept, v0=draw.standard_normal(min(taken.shape)), rng=draw)
         return cls(catalog, np.ascontiguousarray(right.T, dtype=np.float32), scales.astype(np.float32), decay)
 
     def score(self, histories: Sequence[History]) -> FloatArray:

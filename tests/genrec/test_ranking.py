@@ -1,0 +1,101 @@
+"""The fusion: log shares and reciprocal ranks by hand, and weights that are found again."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from genrec.errors import DataError
+from genrec.ranking import Fusion, fit_weights, fuse_reciprocal_ranks, log_shares
+
+FUSION = Fusion(("similarity", "popularity"), (0.5, -0.25), 0.125, (1.5, 2.0), 7)
+
+
+def test_log_shares_by_hand():
+    # Of a sum of 4: shares 3/4, 1/4, 0, 0; each with a tenth of an even share of 1/4 beside it.
+    found = log_shares(np.array([[3, 1, 0, 0]], np.float32))
+    assert found.dtype == np.float32
+    assert found[0] == pytest.approx(np.log([0.775, 0.275, 0.025, 0.025]), abs=1e-6)
+
+
+def test_the_lowest_counts_as_zero_where_scores_are_negative():
+    shifted = log_shares(np.array([[-1, 0, 1, 0]], np.float32))
+    assert shifted[0] == pytest.approx(log_shares(np.array([[0, 1, 2, 1]], np.float32))[0], abs=1e-6)
+    # A positive lowest score is evidence and is not taken away.
+    assert log_shares(np.array([[1.0, 3.0]], np.float32))[0] == pytest.approx(np.log([0.25 + 0.05, 0.75 + 0.05]))
+
+
+def test_how_much_evidence_there_is_does_not_matter_but_how_it_is_spread():
+    assert log_shares(np.array([[4, 2, 2]], np.float32)) == pytest.approx(log_shares(np.array([[2, 1, 1]], np.float32)))
+
+
+def test_a_silent_signal_says_the_same_of_all():
+    found = log_shares(np.zeros((2, 5), np.float32))
+    assert np.ptp(found) == 0
+    assert np.isfinite(found).all()
+
+
+def test_each_history_is_read_by_itself():
+    scores = np.random.default_rng(0).random((3, 8)).astype(np.float32)
+    assert np.array_equal(log_shares(scores)[1:2], log_shares(scores[1:2]))
+    assert log_shares(np.zeros((0, 4), np.float32)).shape == (0, 4)
+
+
+def planted_cases(weights, cases, seed=0):
+    """Candidates of random features, and targets drawn with probability proportional to exp(w.x)."""
+    draw = np.random.default_rng(seed)
+    features, targets = [], []
+    for _ in range(cases):
+        rows = draw.normal(size=(int(draw.integers(5, 30)), len(weights)))
+        odds = np.exp(rows @ weights)
+        features.append(rows.astype(np.float32))
+        targets.append(int(draw.choice(len(rows), p=odds / odds.sum())))
+    return features, targets
+
+
+def test_planted_weights_are_found_again():
+    planted = np.array([1.2, -0.7, 0.0])
+    found = fit_weights(*planted_cases(planted, 3000))
+    assert found == pytest.approx(planted, abs=0.08)
+
+
+def test_the_fit_by_hand():
+    # One signal, two candidates, taken three times in four: exp(w) / (exp(w) + 1) = 3/4 but for the ridge, which pulls
+    # down: the derivative is p - 3/4 + 0.002 w = 0.
+    (weight,) = fit_weights([np.array([[1.0], [0.0]])] * 4, [0, 0, 0, 1])
+    assert weight < math.log(3)
+    assert math.exp(weight) / (math.exp(weight) + 1) - 0.75 + 0.002 * weight == pytest.approx(0, abs=1e-5)
+
+
+def test_what_is_the_same_for_all_of_a_cases_candidates_changes_nothing():
+    features, targets = planted_cases(np.array([1.0, 0.5]), 300)
+    moved = [rows + number for number, rows in enumerate(features)]
+    assert fit_weights(moved, targets) == pytest.approx(fit_weights(features, targets), abs=1e-3)
+
+
+def test_no_case_is_said():
+    with pytest.raises(DataError, match="no validation case"):
+        fit_weights([], [])
+
+
+def test_reciprocal_ranks_by_hand():
+    fused = fuse_reciprocal_ranks([[7, 3, 5], [3, 9]])
+    assert [row for row, _ in fused] == [3, 7, 9, 5]
+    assert dict(fused) == pytest.approx({3: 1 / 62 + 1 / 61, 7: 1 / 61, 9: 1 / 62, 5: 1 / 63})
+
+
+def test_equal_sums_keep_the_first_lists_order():
+    assert [row for row, _ in fuse_reciprocal_ranks([[1, 2], [2, 1]])] == [1, 2]
+    assert fuse_reciprocal_ranks([]) == []
+
+
+def test_a_fusion_survives_json():
+    assert Fusion.from_json(json.loads(json.dumps(FUSION.to_json()))) == FUSION
+    assert FUSION.to_json()["together"] == {"lm": 0.125, "similarity": 0.5, "popularity": -0.25}
+
+
+def test_a_fusion_says_its_weights():
+    assert FUSION.describe() == "lm 0.12, similarity 0.50, popularity -0.25"
