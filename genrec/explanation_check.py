@@ -5,6 +5,9 @@ marks only names of the user's own history and of the recommended item may stand
 catalogue may stand, no attribute that the item does not have, no name or number that was not given, no user id, and
 no mark that has no business in a sentence.
 
+A text begins with the item that it explains, and names evidence after it: so it can be seen which is which, and a text
+that has the user choose what is only now recommended is found out.
+
 The easy mistake is to look for quoted titles alone: a model that names a film in plain words has named it all the same.
 What it cannot see: a name that begins a sentence, and a title of one everyday word ("heat") that is not quoted.
 """
@@ -15,14 +18,15 @@ import re
 from collections.abc import Iterable, Sequence
 
 from genrec.catalog import Catalog, Item
-from genrec.explanation import name_of, named, outside_quotes
+from genrec.explanation import name_of, named, outside_quotes, quoted
 
 MOST_CHARACTERS = 600
 MOST_ATTRIBUTE_WORDS = 4
 """A longer value (a description) is no attribute that a sentence states by accident."""
 
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_]+")  # a character of a script without blanks is a word
-_FOREIGN_MARKS = re.compile('[\x00-\x1f\x7f"„‟«»「」『』《》〈〉<>{}\\[\\]|\\\\`#*@_~^=\ufffd]|https?:|www\\.')
+FOREIGN_MARKS = re.compile('[\x00-\x1f\x7f"„‟«»「」『』《》〈〉<>{}\\[\\]|\\\\`#*@_~^=\ufffd]|https?:|www\\.')
+"""What has no business in a sentence outside names: other quotation marks, markup, controls, half characters."""
 _ENDINGS = ".!?。！？"  # noqa: RUF001 - Chinese sentences end in their own marks
 
 
@@ -49,7 +53,8 @@ class Checker:
             text: the explanation.
             item: what it explains.
             history: the user's items.
-            evidence: items of the history; a text that could name them must name at least one.
+            evidence: items of the history; where there are any, a text names the item first, and then at least one
+                of them.
             user: the user's id, which must not be in the text.
         """
         if not text or text[-1] not in _ENDINGS or len(text) > MOST_CHARACTERS:
@@ -57,12 +62,14 @@ class Checker:
         names = named(text)
         strangers = [name for name in names if name not in {name_of(one) for one in (*history, item)}]
         problems = [f"it names “{name}”, which is not in the history" for name in strangers]
-        if evidence and not {name_of(one) for one in evidence} & set(names):
+        if evidence and not {name_of(one) for one in evidence} & set(names[1:]):
             problems.append("it names no evidence")
+        if evidence and not text.startswith(quoted(item)):
+            problems.append("it does not begin with the item")
         free = outside_quotes(text)
         if free.count("“") != len(names) or free.count("”") != len(names):
             problems.append("its quotation marks do not match")
-        if marks := _FOREIGN_MARKS.findall(free):
+        if marks := FOREIGN_MARKS.findall(free):
             problems.append(f"it holds {marks[0]!r}")
         given = {joined for one in (*history, item) for joined in _titles(one)}
         own = _attributes(item)
@@ -74,7 +81,9 @@ class Checker:
                 problems.append(f"it says {run!r}, which the catalogue does not say of the item")
         if (own_id := _runs_of(user)) and f" {own_id} " in f" {' '.join(words)} ":
             problems.append("it holds the user's id")
-        known = {word for joined in (*given, *own) for word in joined.split(" ")}
+        said = {word for joined in own for word in joined.split(" ")}
+        # A number out of a title means nothing by itself; a name does.
+        known = said | {word for joined in given for word in joined.split(" ") if not _has_digit(word)}
         problems += [f"it says {word!r}, which was not given" for word in _telling_words(free) if word not in known]
         return problems
 
@@ -109,6 +118,10 @@ def _is_telling(run: str) -> bool:
     return run.count(" ") > 0
 
 
+def _has_digit(word: str) -> bool:
+    return any(character.isdecimal() for character in word)
+
+
 def _telling_words(text: str) -> list[str]:
     """Return the words that claim something by themselves, case-folded: numbers, and names within a sentence."""
     found = []
@@ -117,6 +130,6 @@ def _telling_words(text: str) -> list[str]:
         before = text[: match.start()].rstrip()
         begins = not before or before[-1] in _ENDINGS
         is_name = word[0].isupper() and word != "I" and not begins
-        if is_name or any(character.isdecimal() for character in word):
+        if is_name or _has_digit(word):
             found.append(word.casefold())
     return found

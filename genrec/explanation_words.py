@@ -1,9 +1,10 @@
 """Explanations in the language model's own words: written under a constraint, checked, and replaced where they fail.
 
-The model is given the evidence, the item and what the catalogue says of it, and writes freely; but where it opens a
-quotation mark, only a name of the evidence or of the item can follow, token by token, up to the closing mark. Every
-text is then checked (`genrec.explanation_check`). One that fails is written again with a seed; one that fails again
-is replaced by the sentence made from the same evidence. So nothing unchecked is ever shown.
+The model is given the evidence, the item and what the catalogue says of it. Its text begins with the item's name; the
+rest it writes freely, but where it opens a quotation mark, only a name of the evidence can follow, token by token, up
+to the closing mark, and each name once. Every text is then checked (`genrec.explanation_check`). One that fails is
+written again with a seed; one that fails again is replaced by the sentence made from the same evidence. So nothing
+unchecked is ever shown.
 
 The easy mistake is a draw that depends on the batch: each text draws from a generator of its own, seeded by its prompt.
 """
@@ -25,7 +26,7 @@ from transformers import LogitsProcessor
 from genrec.catalog import Item
 from genrec.decoding import batches_by_length
 from genrec.explanation import Evidence, Language, Wording, evidence_sentence, name_of, named, names, quoted
-from genrec.explanation_check import Checker
+from genrec.explanation_check import FOREIGN_MARKS, Checker
 from genrec.free_generation import FreeGenerator
 from prompts.encoding import encode_quoting, encode_text
 from prompts.template import TextTemplate, load_text_template
@@ -35,7 +36,7 @@ Source = Literal["words", "rewritten", "sentence"]
 
 TEMPLATES: dict[Language, str] = {"en": "explanation", "zh": "explanation-zh"}
 
-MOST_TOKENS = {"short": 64, "long": 128}
+MOST_TOKENS = {"short": 96, "long": 192}
 MOST_SENTENCES = {"short": 1, "long": 3}
 
 ATTEMPTS = 2
@@ -59,7 +60,7 @@ _STYLE: dict[Language, dict[str, str]] = {
     },
 }
 _SENTENCE_END = re.compile("[.!?](?= |$)|[。！？]")  # noqa: RUF001 - Chinese sentences end in their own marks
-_OTHER_QUOTES = frozenset('”"„‟«»「」『』《》〈〉')
+_TRIES = 50  # of tokens at one place; where none of them may stand there, the text ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,6 @@ class Writer:
         ends = [tokenizer.eos_token_id, generator.terminator[0]]
         self._stops = [int(end) for end in dict.fromkeys(ends) if end is not None]
         self._context = getattr(generator.model.config, "max_position_embeddings", None) or math.inf
-        self._banned: Tensor | None = None
 
     def write(self, requests: Sequence[Request], wording: Wording, batch_size: int = 32) -> list[Explanation]:
         """Write one explanation for each request; the same for each as if it came alone.
@@ -196,42 +196,29 @@ class Writer:
     ) -> list[str]:
         tokenizer = self._generator.tokenizer
         slots = [
-            [encode_quoting(tokenizer, f"{name_of(item)}”") for item in (*request.evidence.items, request.item)]
-            for request in requests
+            [encode_quoting(tokenizer, f"{name_of(item)}”") for item in request.evidence.items] for request in requests
         ]
+        leads = [encode_quoting(tokenizer, quoted(request.item)) for request in requests]
         noise = [_own_generator(prompt, attempt) if attempt else None for prompt in prompts]
         rows = self._generator.write(
             prompts,
             self._stops,
             MOST_TOKENS[wording.length],
-            lambda start: _Slots(tokenizer, start, slots, noise, self._bans(), self._stops),
+            lambda start: _Slots(tokenizer, start, leads, slots, noise, self._stops),
         )
         texts = [str(tokenizer.decode(row, skip_special_tokens=True)) for row in rows]
         return [tidied(text, MOST_SENTENCES[wording.length]) for text in texts]
 
-    def _bans(self) -> Tensor:
-        """Return bool [tokens]: those that may never stand outside a name."""
-        if self._banned is None:
-            tokenizer, width = self._generator.tokenizer, self._generator.head.weight.shape[0]
-            banned = torch.ones(width, dtype=torch.bool)  # a head may be wider than its tokenizer
-            texts = tokenizer.batch_decode([[token] for token in range(min(len(tokenizer), width))])
-            for token, text in enumerate(texts):
-                banned[token] = bool(_OTHER_QUOTES & set(text)) or "“" in text[:-1]
-            banned[[token for token in tokenizer.all_special_ids if token < width]] = True
-            banned[self._stops] = False
-            self._banned = banned
-        return self._banned
-
 
 class _Slots(LogitsProcessor):  # type: ignore[misc]
-    """Lets every row write freely, but after an opening quotation mark one of its own names only.
+    """Begins every row as told and lets it write freely, but after an opening quotation mark one of its names only.
 
     Args:
         tokenizer: decodes what was written.
         start: where in each row the new tokens begin.
-        slots: for each row, the tokens of the names that it may give, their closing marks included.
+        leads: the tokens that each row begins with.
+        slots: for each row, the tokens of the names that it may give, once each, their closing marks included.
         noise: for each row, what to draw from; None: take the likeliest token.
-        banned: bool [tokens]; those that may not stand outside a name.
         stops: the tokens that end a text.
     """
 
@@ -239,50 +226,68 @@ class _Slots(LogitsProcessor):  # type: ignore[misc]
         self,
         tokenizer: Any,
         start: int,
+        leads: Sequence[tuple[int, ...]],
         slots: Sequence[Sequence[tuple[int, ...]]],
         noise: Sequence[torch.Generator | None],
-        banned: Tensor,
         stops: Sequence[int],
     ) -> None:
         self._tokenizer = tokenizer
         self._start = start
-        self._slots = slots
+        self._leads = leads
+        self._slots = [list(own) for own in slots]
         self._noise = noise
-        self._banned = banned
-        self._stops = set(stops)
-        self._free_since = [0] * len(slots)  # where the last name ended
+        self._stops = stops
+        self._special = set(tokenizer.all_special_ids)
+        self._free_since = [len(lead) for lead in leads]  # where the last name ended
         self._opened: list[int | None] = [None] * len(slots)  # where the name being written began
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Return the scores with what may not come next at minus infinity."""
+        """Return scores that are 0 for each row's next token and minus infinity for all others."""
         scores = scores.float()
-        banned = self._banned.to(scores.device)
-        for row, written in enumerate(input_ids[:, self._start :].tolist()):
-            if self._stops & set(written[-1:]):
-                continue  # finished; whatever comes next is padding
-            allowed = self._allowed(row, written)
-            if allowed is None:
-                scores[row] = scores[row].masked_fill(banned, -torch.inf)
-            else:
-                kept = torch.tensor(sorted(allowed), device=scores.device)
-                scores[row] = torch.full_like(scores[row], -torch.inf).index_copy(0, kept, scores[row, kept])
-            if (generator := self._noise[row]) is not None:
+        for row, generator in enumerate(self._noise):
+            if generator is not None:
                 # The largest of log-probabilities with Gumbel noise is a draw in proportion to them.
                 drawn = torch.rand(scores.shape[1], generator=generator).clamp_(1e-10, 1 - 1e-7)
                 scores[row] = scores[row].log_softmax(dim=-1) - (-drawn.log()).log().to(scores.device)
-        return scores
+        chosen = [
+            self._next(row, written, scores[row]) for row, written in enumerate(input_ids[:, self._start :].tolist())
+        ]
+        place = torch.tensor(chosen, device=scores.device)[:, None]
+        return torch.full_like(scores, -torch.inf).scatter(1, place, 0.0)
 
-    def _allowed(self, row: int, written: list[int]) -> set[int] | None:
-        """Return the tokens that may go on a name, or None outside of names."""
-        if self._opened[row] is None:
-            if not self._tokenizer.decode(written[self._free_since[row] :]).endswith("“"):
-                return None
-            self._opened[row] = len(written)
-        begun = tuple(written[self._opened[row] :])
+    def _next(self, row: int, written: list[int], scores: Tensor) -> int:
+        """Return the best token that may come next."""
+        if set(written[-1:]) & set(self._stops):
+            return self._stops[0]  # finished; what comes next is padding
+        if len(written) < len(self._leads[row]):
+            return self._leads[row][len(written)]
+        opened = self._opened[row]
+        if opened is None:
+            text = str(self._tokenizer.decode(written[self._free_since[row] :]))
+            if not text.endswith("“"):
+                return self._free(row, written, text, scores)
+            opened = self._opened[row] = len(written)
+        begun = tuple(written[opened:])
         if begun in self._slots[row]:
+            self._slots[row].remove(begun)
             self._opened[row], self._free_since[row] = None, len(written)
-            return None
-        return {slot[len(begun)] for slot in self._slots[row] if slot[: len(begun)] == begun}
+            return self._free(row, written, "", scores)
+        allowed = sorted({slot[len(begun)] for slot in self._slots[row] if slot[: len(begun)] == begun})
+        return allowed[int(scores[allowed].argmax())] if allowed else self._stops[0]
+
+    def _free(self, row: int, written: list[int], text: str, scores: Tensor) -> int:
+        """Return the best token outside of names: no other mark of quotation may stand there, whole or in pieces."""
+        since = written[self._free_since[row] :]
+        best: list[int] = scores.topk(min(_TRIES, len(scores))).indices.tolist()
+        for token in best:
+            if token in self._stops:
+                return token
+            fresh = str(self._tokenizer.decode([*since, token]))[len(text.rstrip("\ufffd")) :].rstrip("\ufffd")
+            opens = fresh.endswith("“") and bool(self._slots[row])
+            inside = fresh[:-1] if opens else fresh
+            if token not in self._special and not FOREIGN_MARKS.search(inside) and not set("“”") & set(inside):
+                return token
+        return self._stops[0]
 
 
 def tidied(text: str, sentences: int) -> str:

@@ -3,6 +3,7 @@
     genrec.json          the manifest, written last: base, family, layers, loss, max_tokens, split, training, versions
     recipe.yaml          the whole recipe, defaults included
     template.toml        the prompt, as text
+    explanation.toml     the request for explanations, where the recipe had them learnt; explanation-zh.toml in Chinese
     adapter/             the LoRA matrices (PEFT's format, safetensors)
     items.jsonl          the catalogue with its labels
     trie.safetensors     its token sequences
@@ -42,7 +43,8 @@ from genrec.catalog import Catalog, Item
 from genrec.cold_start import Stock, stock_with_items
 from genrec.decoding import Decoder
 from genrec.errors import ArtefactError, ConfigError, DataError, ModelError
-from genrec.explanation_words import load_templates
+from genrec.explanation_examples import explanation_examples, read_reasons
+from genrec.explanation_words import TEMPLATES, load_templates
 from genrec.free_generation import FreeGenerator
 from genrec.interactions import PreparedData
 from genrec.ranking import Fusion
@@ -118,6 +120,11 @@ def train_run(
     split = data.split()
     # Nothing is written before all that can be wrong with the request has been looked at.
     examples = make_examples(prompt_encoder, data.catalog, split.train, recipe)
+    if recipe.explain != "none":
+        reasons = read_reasons(Path(recipe.reasons)) if recipe.reasons else None
+        examples += explanation_examples(
+            prompt_encoder, data.catalog, split.train, recipe.explain, reasons, recipe.seed
+        )
     if processes.is_first():
         _begin(out, begun, recipe)
     logger.info("%d training examples from %d histories, in %s on %s", len(examples), len(split.train), dtype, where)
@@ -138,6 +145,8 @@ def train_run(
     backbone.save_adapter(adapted, out / "adapter", recipe.base)
     del adapted, model
     write_text(out / "template.toml", template.to_toml())
+    if recipe.explain != "none":
+        write_text(out / f"{TEMPLATES[recipe.explain]}.toml", load_templates()[recipe.explain].to_toml())
     write_items(out / "items.jsonl", data.catalog)
     trie.save(out / "trie.safetensors")
     vectors = load_encoder(encoder).encode([item.title for item in data.catalog])

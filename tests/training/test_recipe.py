@@ -8,10 +8,10 @@ from training.recipe import Recipe, RecipeError, builtin_recipes, load_recipe, m
 
 
 def test_the_recipes_that_ship() -> None:
-    assert builtin_recipes() == ["cpu", "demo", "gpu-lora", "gpu-qlora"]
+    assert builtin_recipes() == ["cpu", "demo", "explain", "gpu-lora", "gpu-qlora"]
 
 
-@pytest.mark.parametrize("name", ["cpu", "demo", "gpu-lora", "gpu-qlora"])
+@pytest.mark.parametrize("name", ["cpu", "demo", "explain", "gpu-lora", "gpu-qlora"])
 def test_a_recipe_loads_and_survives_yaml(name: str, tmp_path: Path) -> None:
     recipe = load_recipe(name)
     file = tmp_path / "again.yaml"
