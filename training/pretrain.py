@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
@@ -121,12 +122,14 @@ def make_base(
     tokenizer = train_tokenizer(usable, catalogue, template, recipe.vocabulary)
     encoder = PromptEncoder(template, tokenizer, recipe.family, recipe.max_tokens)
     encoder.remember(catalogue)
-    longest = max(map(len, encoder.answers(catalogue)))
+    answers = encoder.answers(catalogue)
+    longest = max(map(len, answers))
     model = make_model(recipe, tokenizer, recipe.max_tokens + longest)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder)
     questions = Batches([encoder.one_target(*question) for question in valid], recipe.batch_tokens, recipe.seed)
-    passes = _train(model, encoder, usable, questions, recipe, folder, progress)
+    tokens = torch.tensor(sorted({token for answer in answers for token in answer}))
+    passes = _train(model, encoder, tokens, usable, questions, recipe, folder, progress)
     logger.info("kept the weights of pass %d of %d", min(passes, key=lambda one: one.valid).number, len(passes))
     return tuple(passes)
 
@@ -194,10 +197,27 @@ def make_model(recipe: PretrainRecipe, tokenizer: Any, context: int) -> Any:
     return GPT2LMHeadModel(
         GPT2Config(
             vocab_size=len(tokenizer), n_embd=recipe.width, n_layer=recipe.layers, n_head=recipe.heads,
-            n_positions=context, resid_pdrop=recipe.dropout, embd_pdrop=recipe.dropout, attn_pdrop=recipe.dropout,
+            # Dropping attention weights would need them all in memory; without it the fast kernel runs.
+            n_positions=context, resid_pdrop=recipe.dropout, embd_pdrop=recipe.dropout, attn_pdrop=0.0,
             pad_token_id=pad, bos_token_id=start, eos_token_id=end,
         )
     )  # fmt: skip
+
+
+class CatalogueHead(torch.nn.Module):
+    """An output head over some tokens only, tied to the input embeddings.
+
+    BPE leaves many tokens that are only steps towards longer ones; no title uses them, so no loss need look at them.
+    """
+
+    def __init__(self, embeddings: torch.nn.Embedding, tokens: Tensor) -> None:
+        super().__init__()
+        self.tokens = tokens
+        self._embeddings = (embeddings,)  # in a tuple, so that it is not saved a second time
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return logits of shape (..., tokens) from hidden states of shape (..., width)."""
+        return F.linear(hidden, self._embeddings[0].weight[self.tokens])
 
 
 def dense_examples(encoder: PromptEncoder, labels: Labels, count: int, draw: random.Random) -> list[Example]:
@@ -223,12 +243,15 @@ def dense_examples(encoder: PromptEncoder, labels: Labels, count: int, draw: ran
 def _train(
     model: Any,
     encoder: PromptEncoder,
+    tokens: Tensor,
     histories: Sequence[Labels],
     questions: Batches,
     recipe: PretrainRecipe,
     folder: Path,
     progress: Progress | None,
 ) -> list[Pass]:
+    head = model.get_output_embeddings()
+    model.set_output_embeddings(CatalogueHead(model.get_input_embeddings(), tokens))
     optimiser = torch.optim.AdamW(_groups(model, recipe.weight_decay), lr=recipe.learning_rate, betas=(0.9, 0.98))
     draw = random.Random(recipe.seed)  # noqa: S311 - not cryptography
     passes: list[Pass] = []
@@ -240,7 +263,7 @@ def _train(
         batches = Batches(examples, recipe.batch_tokens, draw.randrange(1 << 30))
         order = draw.sample(range(len(batches)), len(batches))
         model.train()
-        total, tokens, share = 0.0, 0, 0.0
+        total, supervised, share = 0.0, 0, 0.0
         for place, batch in enumerate(order):
             share = (number - 1 + (place + 1) / len(order)) / recipe.epochs
             if recipe.max_minutes is not None:
@@ -248,22 +271,25 @@ def _train(
             rate = recipe.learning_rate * min(1.0, (step + 1) / recipe.warmup) * max(0.1, 1 - 0.9 * share)
             for group in optimiser.param_groups:
                 group["lr"] = rate
-            loss, count = summed_loss(model, encoder.family, batches[batch], None)
-            (loss / count).backward()
+            loss, count = summed_loss(model, encoder.family, batches[batch], tokens)
+            (loss / count).backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
-            total, tokens, step = total + float(loss), tokens + count, step + 1
+            total, supervised, step = total + float(loss.detach()), supervised + count, step + 1
             if progress is not None:
                 progress(min(share, 1.0), passes[-1] if passes else None)
             if share >= 1.0:
                 break
-        valid = _judge(model, encoder.family, questions)
-        passes.append(Pass(number, total / max(tokens, 1), valid, time.monotonic() - started))
-        logger.info("pass %d: loss %.3f a token, validation %.3f an answer", number, total / max(tokens, 1), valid)
+        valid = _judge(model, encoder.family, questions, tokens)
+        passes.append(Pass(number, total / max(supervised, 1), valid, time.monotonic() - started))
+        logger.info("pass %d: loss %.3f a token, validation %.3f an answer", number, total / max(supervised, 1), valid)
         if valid < best or not len(questions):
             best = valid
+            restricted = model.get_output_embeddings()
+            model.set_output_embeddings(head)
             model.save_pretrained(folder)
+            model.set_output_embeddings(restricted)
         since = number - min(passes, key=lambda one: one.valid).number
         if share >= 1.0 or (len(questions) and since >= recipe.patience):
             break
@@ -271,10 +297,10 @@ def _train(
 
 
 @torch.inference_mode()
-def _judge(model: Any, family: Family, questions: Batches) -> float:
+def _judge(model: Any, family: Family, questions: Batches, tokens: Tensor) -> float:
     """Return the mean loss of an answer, in nats; 0 where there are no questions."""
     model.eval()
-    total = sum(float(summed_loss(model, family, questions[place], None)[0]) for place in range(len(questions)))
+    total = sum(float(summed_loss(model, family, questions[place], tokens)[0]) for place in range(len(questions)))
     return total / max(1, sum(map(len, questions.groups)))
 
 

@@ -24,8 +24,6 @@ def pretrain(
     [bold]Example:[/bold] genrec pretrain --data data/films --family seq2seq --out bases/films, and then
     genrec train --data data/films --set base=bases/films --set template=instruction-seq2seq --out runs/films
     """
-    import yaml
-
     from genrec.artefacts import check_writable
     from genrec.cli.progress import progress_bar
     from genrec.errors import ArtefactError
