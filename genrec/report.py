@@ -22,6 +22,7 @@ from markupsafe import Markup
 from genrec import tables
 from genrec.artefacts import write_text
 from genrec.charts import Series, interval_bar, line_chart, share_bar
+from genrec.explanation_figures import FIGURES
 from genrec.findings import Finding
 from genrec.report_parts import LossPoint, UserPage
 from genrec.results import Report, Slice
@@ -102,6 +103,7 @@ def render_report(
         users=[asdict(user) for user in users],
         settings=json.dumps(dict(report.settings), ensure_ascii=False, indent=1),
         figures=tables.FIGURES,
+        explanation_figures=FIGURES,
         accuracy=tables.ACCURACY,
         beyond=tables.shown_figures(report, tables.BEYOND, k),
         way_names=WAY_NAMES,

@@ -71,6 +71,7 @@ class Report:
         curves: by metric ("hr", "ndcg") and system, the figure at K = 1, 2, ..., max(ks).
         answers: for each system, what was wrong with its lists.
         texts: for each system that generates text, how its texts became items, as shares.
+        explanations: for each way to explain, its figures on a sample of the users (see `explanation_measures`).
         seeds: for each system, how its figures spread over runs that differ in their seed (see `across_seeds`).
         settings: what the figures mean, seed, K, sizes of the data, and what the caller added.
     """
@@ -84,6 +85,7 @@ class Report:
     curves: Mapping[str, Mapping[str, tuple[float, ...]]]
     answers: Mapping[str, Answers]
     texts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    explanations: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
     seeds: Mapping[str, Mapping[str, Spread]] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -115,6 +117,7 @@ class Report:
             "texts": {
                 name: {how: round(share, 6) for how, share in shares.items()} for name, shares in self.texts.items()
             },
+            "explanations": {name: _to_json(figures) for name, figures in self.explanations.items()},
             "seeds": {name: _to_json(spreads) for name, spreads in self.seeds.items()},
             "settings": dict(self.settings),
         }
@@ -150,6 +153,7 @@ class Report:
             },
             answers={name: Answers(**answers) for name, answers in data["answers"].items()},
             texts=data["texts"],
+            explanations={name: _estimates(figures) for name, figures in data.get("explanations", {}).items()},
             seeds={
                 name: {figure: Spread.from_json(value) for figure, value in spreads.items()}
                 for name, spreads in data["seeds"].items()

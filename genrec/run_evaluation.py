@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from genrec.baseline_systems import Material
 from genrec.baselines import baseline_lists, sample_cases
 from genrec.data_checks import check_data
 from genrec.evaluation import evaluate_lists
+from genrec.explanation_measures import compare_explanations
 from genrec.interactions import PreparedData
 from genrec.recommendation import Recommendation
 from genrec.recommender import Ranked, Recommender, Settings
@@ -33,6 +34,9 @@ QUICK_BASELINES = ("random", "popularity", "recent-popularity", "content", "co-o
 """Baselines that take seconds."""
 
 BLOCK_CASES = 128
+
+EXPLAINED = 3
+"""Recommendations of each user whose explanations are measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,7 @@ def evaluate_run(
     *,
     baselines: Sequence[str] = QUICK_BASELINES,
     others: Mapping[str, Sequence[Sequence[str]]] | None = None,
+    explanations: int = 0,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluated:
@@ -65,6 +70,7 @@ def evaluate_run(
         settings: how to recommend; `k` is the longest list.
         baselines: which baselines stand in the table.
         others: more systems, one list for each case.
+        explanations: on how many users, drawn by the seed, explanations are measured, `EXPLAINED` for each.
         seed: of the bootstrap and the baselines.
         progress: told how many cases of how many are done.
     """
@@ -105,6 +111,11 @@ def evaluate_run(
             "cases": "all" if len(cases) == len(parts.cases(split)) else f"a sample of {len(cases)}",
         },
     )
+    if recommender is not None and explanations:
+        drawn = [case.history for case in sample_cases(cases, explanations, seed)]
+        figures = compare_explanations(recommender, drawn, replace(settings, k=EXPLAINED), seed)
+        told = {"explained_users": len(drawn), "explained_items": EXPLAINED}
+        report = replace(report, explanations=figures, settings={**report.settings, **told})
     return Evaluated(report, tuple(fused))
 
 

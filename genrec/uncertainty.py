@@ -139,6 +139,29 @@ def bootstrap_means(values: FloatArray, *, seed: int, resamples: int = 1000) -> 
     return [_estimate(filled[:, column], defined[:, column], means[:, column]) for column in range(figures)]
 
 
+def bootstrap_ratio(top: FloatArray, bottom: FloatArray, *, seed: int, resamples: int = 1000) -> Estimate:
+    """Return the ratio of two means over the same cases, with its 95 % percentile bootstrap interval.
+
+    Where a resample's lower mean is not above 0 its ratio has no upper bound, so the interval's upper end may be
+    infinite, and is None then.
+
+    Args:
+        top: shape (cases,).
+        bottom: shape (cases,); the same cases.
+        seed: what the draws depend on, besides the number of cases.
+        resamples: how many draws.
+    """
+    if not len(top) or bottom.mean() <= 0:
+        return Estimate(float("nan"))
+    ratios: list[float] = []
+    for counts in _resample_counts(len(top), resamples, seed):
+        below = counts @ bottom
+        ratios += np.divide(counts @ top, below, out=np.full(len(counts), np.inf), where=below > 0).tolist()
+    tail = 50 * (1 - CONFIDENCE)
+    low, high = np.percentile(ratios, [tail, 100 - tail], method="nearest")
+    return Estimate(float(top.mean() / bottom.mean()), float(low), float(high) if np.isfinite(high) else None)
+
+
 def paired_tests(
     first: FloatArray, second: FloatArray, *, seed: int, resamples: int = 1000, flips: int = 10_000
 ) -> list[Difference]:

@@ -23,7 +23,7 @@ def make_talking_base(folder: Path, steps: int = 110) -> Path:
         "You will find all of them under",
         "All of them are filed under",
     ]
-    texts += ["in one short sentence in two or three sentences in a matter-of-fact tone in a warm tone", "All of them are filed under"]
+    texts += ["in one short sentence in two or three sentences in a matter-of-fact tone in a warm tone"]
     texts = [*texts * 20, *(template.item_text(label) + template.separator for label in catalog.labels)]
     tokenizer = train_tokenizer(texts)
     tokenizer.save_pretrained(folder)

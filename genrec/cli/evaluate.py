@@ -42,6 +42,9 @@ def evaluate(
     sample: Annotated[
         int | None, typer.Option(help="Judge a seeded sample of this many users.", show_default="all")
     ] = None,
+    explanations: Annotated[
+        int, typer.Option(help="Measure explanations on this many seeded users, three items each; slow.", min=0)
+    ] = 0,
     seed: Annotated[int, typer.Option(help="Seed of sample, intervals and baselines.")] = 0,
     seeds: Annotated[int, typer.Option(help="Repeat with this many seeds and report the spread.", min=1)] = 1,
     data: DataOption = None,
@@ -67,7 +70,17 @@ def evaluate(
     settings = Settings(k=20, beams=beams, mode=mode, exclude_seen=not keep_seen)
     recommender = None if run is None else Recommender.from_pretrained(run, device)
     report = evaluate_into(
-        recommender, prepared, run, target, split, settings, names, other or [], sample, range(seed, seed + seeds)
+        recommender,
+        prepared,
+        run,
+        target,
+        split,
+        settings,
+        names,
+        other or [],
+        sample,
+        range(seed, seed + seeds),
+        explanations,
     )
     print_table(report)
     typer.echo(f"written to {target / 'metrics.json'} and {target / 'report.html'}")
@@ -84,6 +97,7 @@ def evaluate_into(
     others: list[str],
     sample: int | None = None,
     seeds: Sequence[int] = (0,),
+    explanations: int = 0,
 ) -> Report:
     """Evaluate with a progress bar, once for each seed, and write the results."""
     from dataclasses import replace
@@ -108,6 +122,7 @@ def evaluate_into(
                     settings,
                     baselines=baselines,
                     others=foreign,
+                    explanations=explanations if seed == seeds[0] else 0,
                     seed=seed,
                     progress=bar,
                 )
