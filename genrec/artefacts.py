@@ -131,14 +131,14 @@ def new_folder(target: Path, kind: str, details: Mapping[str, Any]) -> Iterator[
         shutil.rmtree(work, ignore_errors=True)
 
 
-def write_manifest(folder: Path, kind: str, details: Mapping[str, Any]) -> None:
+def write_manifest(folder: Path, kind: str, details: Mapping[str, Any], name: str = MANIFEST) -> None:
     """Write the folder's manifest; call it last, since its presence means that the folder is complete."""
     files = {
         str(path.relative_to(folder)): file_entry(path)
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != MANIFEST
+        if path.is_file() and path.name != name
     }
-    write_json(folder / MANIFEST, sealed({"format_version": FORMAT_VERSION, "kind": kind, **details, "files": files}))
+    write_json(folder / name, sealed({"format_version": FORMAT_VERSION, "kind": kind, **details, "files": files}))
 
 
 def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,22 +151,23 @@ def file_entry(path: Path) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "sha256": fingerprint(path)}
 
 
-def read_manifest(folder: Path, kind: str, verify: bool = True) -> dict[str, Any]:
+def read_manifest(folder: Path, kind: str, verify: bool = True, name: str = MANIFEST) -> dict[str, Any]:
     """Read and check a folder's manifest.
 
     Args:
         folder: a folder made by `new_folder` or completed by `write_manifest`.
         kind: what the folder must be.
         verify: also compare every file's size and SHA-256 with the manifest.
+        name: the manifest's file name.
 
     Raises:
         ArtefactError: there is no such folder, it is unfinished, of another kind or version, or damaged.
     """
     if not folder.is_dir():
         raise ArtefactError(f"there is no folder {folder}; expected a genrec {kind} folder")
-    if not (folder / MANIFEST).is_file():
-        raise ArtefactError(f"{folder} has no {MANIFEST}: it is unfinished or not a genrec {kind} folder")
-    manifest = read_json(folder / MANIFEST)
+    if not (folder / name).is_file():
+        raise ArtefactError(f"{folder} has no {name}: it is unfinished or not a genrec {kind} folder")
+    manifest = read_json(folder / name)
     if not isinstance(manifest, dict) or manifest.get("kind") != kind:
         found = manifest.get("kind") if isinstance(manifest, dict) else type(manifest).__name__
         raise ArtefactError(f"{folder} holds {found!r}, expected a genrec {kind} folder")
@@ -177,17 +178,15 @@ def read_manifest(folder: Path, kind: str, verify: bool = True) -> dict[str, Any
         )
     files = manifest.get("files")
     if not isinstance(files, dict) or not all(map(_is_entry, files.values())):
-        raise ArtefactError(
-            f"{folder / MANIFEST} does not list the folder's files; it is damaged, make the folder again"
-        )
+        raise ArtefactError(f"{folder / name} does not list the folder's files; it is damaged, make the folder again")
     if CHECKSUM in manifest and manifest[CHECKSUM] != _checksum(manifest):
         raise ArtefactError(
-            f"{folder / MANIFEST} is not what was written; the folder is damaged, make it again "
+            f"{folder / name} is not what was written; the folder is damaged, make it again "
             f"(or, if you changed it yourself, delete its {CHECKSUM})"
         )
     if verify:
-        for name, entry in files.items():
-            _check_file(folder / name, entry)
+        for file, entry in files.items():
+            _check_file(folder / file, entry)
     return manifest
 
 

@@ -12,6 +12,7 @@ It knows a stream of blocks, not who makes them: one process (`genrec.worker`) o
 from __future__ import annotations
 
 import fcntl
+import glob
 import json
 import os
 from collections import Counter
@@ -192,6 +193,8 @@ def _begin(out: Path, job: Mapping[str, Any], resume: bool) -> Summary | None:
             )
         return Summary(before["users"], before["users"], before.get("problems", {})) if whole else None
     side_of(out).unlink(missing_ok=True)
+    for leftover in record.parent.glob(f".{glob.escape(record.name)}.*.tmp"):  # of a job that was killed
+        leftover.unlink(missing_ok=True)
     write_json(record, job)
     sync_folder(record.parent)
     return None

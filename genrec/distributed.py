@@ -11,12 +11,13 @@ Data's default order, which is that of finishing.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from genrec.errors import MissingExtra
+from genrec.errors import MissingExtra, ModelError
 from genrec.recommender import Settings
 from genrec.users import Users
 from genrec.worker import BLOCK_USERS, Block, Note
@@ -75,16 +76,19 @@ def ray_blocks(
 
     Raises:
         MissingExtra: Ray is not installed.
+        ModelError: from the blocks: a worker failed for good.
     """
     try:
         import ray
         import ray.data
+        import ray.exceptions
     except ImportError:
         raise MissingExtra("ray", "--workers") from None
 
     def blocks(done: int) -> Iterator[Block]:
+        logging.getLogger("ray.data").setLevel(logging.WARNING)
         if not ray.is_initialized():
-            ray.init(include_dashboard=False, log_to_driver=True, logging_level="WARNING")
+            ray.init(include_dashboard=False, logging_level="WARNING")
         context = ray.data.DataContext.get_current()
         context.execution_options.preserve_order = True
         context.enable_progress_bars = False
@@ -92,19 +96,27 @@ def ray_blocks(
         starts = range(first + done, last, block_users)
         if not starts:
             return
-        stretches = ray.data.range(len(starts), override_num_blocks=min(len(starts), RAY_BLOCKS)).map(
-            lambda row: {"start": starts[row["id"]], "stop": min(starts[row["id"]] + block_users, last)}
+        # Handed over ready-made: a source that Ray had to read would want a processor that the workers hold.
+        stretches = ray.data.from_items(
+            [{"start": start, "stop": min(start + block_users, last)} for start in starts],
+            override_num_blocks=min(len(starts), RAY_BLOCKS),
         )
         finished = stretches.map_batches(
             Actor,
             fn_constructor_args=(run.resolve(), device, settings, users),
             batch_size=1,
-            concurrency=workers,
+            compute=ray.data.ActorPoolStrategy(size=workers),
             num_gpus=_gpus(device),
         )
-        for row in finished.iter_rows():
-            notes = tuple(Note(**note) for note in json.loads(row["notes"]))
-            yield Block(row["rows"], row["users"], notes)
+        try:
+            for row in finished.iter_rows():
+                notes = tuple(Note(**note) for note in json.loads(row["notes"]))
+                yield Block(row["rows"], row["users"], notes)
+        except ray.exceptions.RayError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise ModelError(
+                f"a Ray worker failed: {reason}; what was finished is kept: mend it and start again with --resume"
+            ) from error
 
     return blocks
 

@@ -108,8 +108,13 @@ def save_prepared(data: PreparedData, folder: Path) -> None:
         with (work / ITEMS).open("w", encoding="utf-8", newline="\n") as file:
             for item in data.catalog:
                 file.write(json.dumps(item.to_json(), ensure_ascii=False) + "\n")
-        _histories_frame(data.histories).write_parquet(work / HISTORIES, row_group_size=USERS_PER_ROW_GROUP)
+        write_histories(data.histories, work / HISTORIES)
         write_json(work / REPORT, report.to_json())
+
+
+def write_histories(histories: Iterable[History], path: Path) -> None:
+    """Write histories as a table: user, items, times."""
+    _histories_frame(histories).write_parquet(path, row_group_size=USERS_PER_ROW_GROUP)
 
 
 def load_prepared(folder: Path) -> PreparedData:

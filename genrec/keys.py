@@ -1,7 +1,9 @@
 """Key files, and what is made of a key: pseudonyms of user ids.
 
-A key file is one line, 32 random bytes in URL-safe base64, readable by its owner only. Who holds it can make any
-user's pseudonym again, and so can recognise the users they know; nobody else can, and no table is kept.
+A key file is one line, 32 random bytes in URL-safe base64, readable by its owner only. A pseudonym is the user's id
+under AES-SIV (RFC 5297): a keyed hash of the id, and the id encrypted with that hash as its nonce. The same id always
+gives the same pseudonym, whoever holds the key turns one back into its id without any table being kept, and nobody
+else learns more than that two rows are the same user's and about how long the id is.
 
 The easy mistake is a plain hash: ids are few enough to be hashed all, and each recognised.
 """
@@ -10,20 +12,17 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
-import hmac
 import os
 import secrets
 from dataclasses import replace
 from pathlib import Path
 
-from genrec.errors import ArtefactError
+from genrec.errors import ArtefactError, MissingExtra
 from genrec.interactions import PreparedData
-from genrec.splits import History
 
 KEY_BYTES = 32
-PSEUDONYM_DIGITS = 32
-"""Hexadecimal digits of a pseudonym: 128 bits, so that no two users meet."""
+PADDED_TO = 16
+"""Bytes; an id is filled up to a multiple of it."""
 
 
 def read_key(path: Path) -> bytes:
@@ -63,14 +62,48 @@ def read_or_make_key(path: Path) -> tuple[bytes, bool]:
     return key, True
 
 
-def pseudonym(user: str, key: bytes) -> str:
-    """Return a user's pseudonym: HMAC-SHA256 of the id under the key, its first 32 hexadecimal digits."""
-    return hmac.new(key, b"genrec user\0" + user.encode(), hashlib.sha256).hexdigest()[:PSEUDONYM_DIGITS]
+class Pseudonyms:
+    """Pseudonyms of user ids, and the way back.
+
+    Args:
+        key: the key file's 32 bytes.
+
+    Raises:
+        MissingExtra: the library with the cipher is not installed.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        try:
+            from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+            from cryptography.hazmat.primitives.hashes import SHA256
+            from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+        except ImportError:
+            raise MissingExtra("privacy", "pseudonyms") from None
+        self._cipher = AESSIV(HKDF(SHA256(), 64, salt=None, info=b"genrec user").derive(key))
+
+    def of(self, user: str) -> str:
+        """Return a user's pseudonym, in hexadecimal digits."""
+        text = user.encode() + b"\x80"
+        # Padded, since the cipher keeps lengths: ids of up to 15 bytes all look alike.
+        return self._cipher.encrypt(text.ljust(-len(text) % PADDED_TO + len(text), b"\0"), None).hex()
+
+    def user(self, pseudonym: str) -> str:
+        """Return whose pseudonym it is.
+
+        Raises:
+            ArtefactError: it was not made with this key.
+        """
+        from cryptography.exceptions import InvalidTag
+
+        try:
+            return self._cipher.decrypt(bytes.fromhex(pseudonym), None).rstrip(b"\0")[:-1].decode()
+        except (InvalidTag, ValueError):
+            raise ArtefactError("a user id is not a pseudonym made with this key; give the key of prepare") from None
 
 
-def pseudonymise(data: PreparedData, key: bytes) -> PreparedData:
+def pseudonymise(data: PreparedData, names: Pseudonyms) -> PreparedData:
     """Return the data with pseudonyms for user ids; their order says nothing of that of the ids."""
-    histories = (History(pseudonym(history.user, key), history.items, history.times) for history in data.histories)
-    note = "user ids are pseudonyms (HMAC-SHA256 under a key that is not kept here)"
+    histories = (replace(history, user=names.of(history.user)) for history in data.histories)
+    note = "user ids are pseudonyms; only the key file, which is not kept here, turns them back"
     report = replace(data.report, notes=(*data.report.notes, note))
     return replace(data, histories=tuple(sorted(histories, key=lambda history: history.user)), report=report)

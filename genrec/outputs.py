@@ -4,7 +4,7 @@ Rows come in blocks of a fixed number of users. A block is on the disk before th
 tore off is cut away when the job goes on. Everything is written under the name with `.part` and renamed when whole:
 
     films.jsonl.part       → films.jsonl
-    films.parquet.part/    → films.parquet/part-00000.parquet, ..., genrec.json (the manifest, written last)
+    films.parquet.part/    → films.parquet/part-00000.parquet, ..., _genrec.json (the manifest, written last)
 
 A shard of Parquet cannot be appended to, so its rows are gathered as JSON Lines in a hidden file and turned into
 Parquet once they are `SHARD_USERS`. A reader sees one row per user: user, and recommendations as a list of structs.
@@ -32,6 +32,9 @@ SHARD_USERS = 16_384
 
 KIND = "recommendations"
 """What the manifest of a folder of shards says that it is."""
+
+SHARDS_MANIFEST = "_genrec.json"
+"""The manifest of a folder of shards; whoever reads a folder as Parquet passes over names that begin so."""
 
 SCHEMA = pl.Schema(
     {
@@ -164,7 +167,7 @@ class ParquetShards:
             self._write_shard()
         self.close()
         self._journal_path().unlink(missing_ok=True)
-        write_manifest(self._part, KIND, {"encrypted": self._key is not None})
+        write_manifest(self._part, KIND, {"encrypted": self._key is not None}, SHARDS_MANIFEST)
         put_in_place(self._part, self._out)
 
     def close(self) -> None:

@@ -18,7 +18,9 @@ from typing import Any
 
 import polars as pl
 
+from genrec.artefacts import read_manifest
 from genrec.errors import DataError
+from genrec.outputs import KIND, SHARDS_MANIFEST
 from genrec.splits import Case
 
 COLUMNS = ("user", "item", "rank")
@@ -39,9 +41,14 @@ def read_recommendations(path: Path) -> dict[str, Ranking]:
 
     Raises:
         DataError: there is no such file, its format is not known, or a row is not what it should be.
+        ArtefactError: it is a folder that `genrec recommend` wrote, and it is damaged.
     """
     if not path.exists():
         raise DataError(f"there is no file {path}; expected recommendations as {FORMATS}")
+    if path.suffix == ".enc":
+        raise DataError(f"{path} is encrypted; decrypt it first: genrec decrypt --recommendations {path} --key ...")
+    if path.is_dir() and (path / SHARDS_MANIFEST).exists():
+        read_manifest(path, KIND, name=SHARDS_MANIFEST)
     if path.suffix == ".jsonl":
         return _collect(path, _json_rows(path))
     return _collect(path, _table_rows(path, _read_table(path)))

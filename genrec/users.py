@@ -69,12 +69,13 @@ def open_users(name: str, data_folder: Callable[[], Path]) -> Users:
     return ListedUsers.open(file, data_folder)
 
 
-def shard_span(shard: str, count: int) -> tuple[int, int]:
+def shard_span(shard: str, count: int, block_users: int = 1) -> tuple[int, int]:
     """Return the places of one shard: the i-th of n stretches, so that n outputs in a row are the whole output.
 
     Args:
         shard: "i/n", from 1.
         count: users in all.
+        block_users: no block of so many users is divided, so that each is decoded as in the whole job, to the bit.
 
     Raises:
         ConfigError: it is not of that form.
@@ -83,7 +84,9 @@ def shard_span(shard: str, count: int) -> tuple[int, int]:
     index, shards = map(int, match.groups()) if match else (0, 0)
     if not 1 <= index <= shards:
         raise ConfigError([f"--shard is {shard!r}; expected i/n with i from 1 to n, such as 2/8"])
-    return (index - 1) * count // shards, index * count // shards
+    blocks = -(-count // block_users)
+    first, last = (part * blocks // shards * block_users for part in (index - 1, index))
+    return min(first, count), min(last, count)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,8 +30,9 @@ def data_folder_of(run: Path, data: Path | None) -> Path:
 
     details = read_manifest(run, "run", verify=False)
     folder = data or Path(details["data_folder"])
-    read_manifest(folder, "data", verify=False)
-    if fingerprint(folder / MANIFEST) != details["data"]:
+    # Data from which users were forgotten since is still the run's.
+    formerly = read_manifest(folder, "data", verify=False).get("formerly", [])
+    if details["data"] not in (fingerprint(folder / MANIFEST), *formerly):
         raise ArtefactError(
             f"{folder} is not the data that {run} was trained on; give that with --data, or train again on this one"
         )

@@ -23,7 +23,7 @@ PACKAGES = [
     "typer",
     "safetensors",
 ]
-EXTRAS = {"baselines": ("implicit", "cornac"), "ray": ("ray",)}
+EXTRAS = {"baselines": ("implicit", "cornac"), "ray": ("ray",), "privacy": ("cryptography",)}
 
 
 def doctor(

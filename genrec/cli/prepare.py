@@ -41,6 +41,14 @@ def prepare(
     split: Annotated[SplitChoice, typer.Option(help="How histories are divided for tuning and testing.")] = (
         "leave-one-out"
     ),
+    pseudonymise: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="KEYFILE",
+            help="Replace user ids; only this key file turns them back (genrec[privacy]). A missing one is made.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Read a log and a catalogue, clean them, and write a data folder.
 
@@ -49,11 +57,16 @@ def prepare(
     """
     from genrec.artefacts import check_target
     from genrec.cleaning import Cleaning
+    from genrec.cli.common import read_or_announce_key
     from genrec.interactions import prepare as prepare_data
     from genrec.interactions import save_prepared
+    from genrec.keys import Pseudonyms, read_key
+    from genrec.keys import pseudonymise as with_pseudonyms
     from genrec.raw_data import Columns
 
     check_target(out, "data")  # before the work, not after it
+    if pseudonymise is not None and pseudonymise.exists():
+        read_key(pseudonymise)
     data = prepare_data(
         interactions=interactions,
         items=items,
@@ -62,6 +75,8 @@ def prepare(
         cleaning=Cleaning(min_rating, k_core, keep_repeats, skip_bad_rows),
         split=split,
     )
+    if pseudonymise is not None:
+        data = with_pseudonyms(data, Pseudonyms(read_or_announce_key(pseudonymise)))
     save_prepared(data, out)
     typer.echo(data.report.to_text())
     typer.echo(f"  written to {out}")

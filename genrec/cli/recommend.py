@@ -185,13 +185,14 @@ def recommend_into(
     from genrec.cli.common import data_folder_of, run_fingerprint
     from genrec.cli.progress import progress_bar
     from genrec.users import open_users, shard_span
+    from genrec.worker import BLOCK_USERS
 
     read_manifest(run, "run", verify=recommender is None)
     stream = open_users(users, lambda: data_folder_of(run, data))
-    first, last = shard_span(shard, stream.count)
+    first, last = shard_span(shard, stream.count, BLOCK_USERS)
     names = {
         **run_fingerprint(run),
-        "users": fingerprint(data_folder_of(run, data) / MANIFEST if users == "all" else Path(users)),
+        "histories": fingerprint(data_folder_of(run, data) / MANIFEST if users == "all" else Path(users)),
         "shard": shard,
     }
     started = time.monotonic()

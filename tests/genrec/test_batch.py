@@ -163,10 +163,10 @@ def test_the_side_file_of_a_resumed_job_names_each_user_once(recommender: Recomm
 
 
 def test_parquet_shards_hold_what_the_lines_hold(whole: bytes, shards: dict[str, bytes], tmp_path: Path) -> None:
-    assert sorted(shards) == ["genrec.json", "part-00000.parquet", "part-00001.parquet", "part-00002.parquet"]
+    assert sorted(shards) == ["_genrec.json", "part-00000.parquet", "part-00001.parquet", "part-00002.parquet"]
     for name, content in shards.items():
         (tmp_path / name).write_bytes(content)
-    assert read_manifest(tmp_path, outputs.KIND)["encrypted"] is False
+    assert read_manifest(tmp_path, outputs.KIND, name=outputs.SHARDS_MANIFEST)["encrypted"] is False
     table = pl.read_parquet(tmp_path / "*.parquet")
     assert table.schema == outputs.SCHEMA
     rows = [json.loads(line) for line in whole.decode().splitlines()]
