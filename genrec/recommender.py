@@ -22,7 +22,7 @@ from genrec.attribution import Influence, Method, influences
 from genrec.catalog import Catalog, Item, normalise_label
 from genrec.cold_start import Stock, TasteReader, counted_part, stock_with_items
 from genrec.decoding import Decoder, Found, Prompts, batches_by_length
-from genrec.errors import DataError
+from genrec.errors import ConfigError, DataError
 from genrec.explainer import Explainer
 from genrec.explanation import Explain, Language, Wording
 from genrec.explanation_words import Explanation, load_templates
@@ -389,8 +389,21 @@ class Recommender:
         return pools
 
     def _weights_alone(self) -> tuple[float, ...]:
-        """Return the weights of the signals without the model: the fitted ones, or all the same."""
-        return self.fusion.alone if self.fusion else (1.0,) * len(self.signals)
+        """Return the weights of the signals without the model: the fitted ones, or all the same.
+
+        Raises:
+            ConfigError: signals have come or gone since the weights were fitted.
+        """
+        if self.fusion is None:
+            return (1.0,) * len(self.signals)
+        if self.fusion.signals != tuple(self.signals):
+            raise ConfigError(
+                [
+                    f"the weights were fitted for {', '.join(self.fusion.signals)}, and there are "
+                    f"{', '.join(self.signals)}; fit them again with genrec.tuning.tune_fusion"
+                ]
+            )
+        return self.fusion.alone
 
     @property
     def _similarity(self) -> int:

@@ -56,6 +56,8 @@ def tune_fusion(
         DataError: no case's item is among its candidates.
     """
     chosen = settings or Settings()
+    # Weights fitted before would choose other candidates, and know nothing of signals that came since.
+    recommender.fusion = None
     many = sample_cases(cases, CASES_ALONE, seed)
     found = []
     for start in range(0, len(many), BLOCK):
