@@ -50,7 +50,7 @@ from genrec.interactions import PreparedData
 from genrec.ranking import Fusion
 from genrec.recommender import Recommender
 from genrec.signal_set import fit_signals, load_signals, save_signals
-from genrec.splits import History
+from genrec.splits import Case, History
 from genrec.tuning import tune_fusion
 from prompts.encoding import Example, PromptEncoder
 from prompts.template import Template, load_template
@@ -173,15 +173,25 @@ def train_run(
         "versions": {name: version(name) for name in ("torch", "transformers", "peft", "faiss-cpu")}
         | {"python": platform.python_version()},
     }
-    if recipe.tuning_cases and split.valid:
-        recommender = _assemble(out, details, where, recipe.precision)
-        fusion = tune_fusion(recommender, split.valid, recipe.tuning_cases, recipe.seed, progress=tuning_progress)
-        write_json(out / "fusion.json", fusion.to_json())
-    else:
-        logger.info("no validation cases to fit weights on: signals will be fused by reciprocal ranks")
+    fit_fusion(lambda: assemble(out, details, where, recipe.precision), split.valid, recipe, out, tuning_progress)
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
     write_manifest(out, "run", details)
     return read_manifest(out, "run", verify=False)
+
+
+def fit_fusion(
+    load: Callable[[], Recommender],
+    valid: Sequence[Case],
+    recipe: Recipe,
+    out: Path,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Fit the weights of all signals on validation cases and write them; do nothing where the recipe wants none."""
+    if recipe.tuning_cases and valid:
+        fusion = tune_fusion(load(), valid, recipe.tuning_cases, recipe.seed, progress=progress)
+        write_json(out / "fusion.json", fusion.to_json())
+    else:
+        logger.info("no validation cases to fit weights on: signals will be fused by reciprocal ranks")
 
 
 def load_recommender(run: Path, device: str | None = None, precision: str = "auto") -> Recommender:
@@ -191,10 +201,10 @@ def load_recommender(run: Path, device: str | None = None, precision: str = "aut
         ArtefactError: the folder is missing, unfinished or damaged.
         ModelError: the base model that the run names is not here.
     """
-    return _assemble(run, read_manifest(run, "run"), device, precision)
+    return assemble(run, read_manifest(run, "run"), device, precision)
 
 
-def _assemble(run: Path, details: dict[str, Any], device: str | None, precision: str) -> Recommender:
+def assemble(run: Path, details: dict[str, Any], device: str | None, precision: str) -> Recommender:
     """Put a recommender together from a folder that holds all its parts."""
     catalog = read_items(run / "items.jsonl")
     template = Template.from_toml((run / "template.toml").read_text(encoding="utf-8"))

@@ -214,7 +214,7 @@ def _tensorboard(folder: Path) -> Any:
     from torch.utils.tensorboard import SummaryWriter
     from transformers.integrations import TensorBoardCallback
 
-    return TensorBoardCallback(SummaryWriter(str(folder)))  # type: ignore[no-untyped-call]
+    return TensorBoardCallback(SummaryWriter(str(folder)))
 
 
 class _Trainer(Trainer):  # type: ignore[misc]

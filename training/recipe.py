@@ -58,12 +58,6 @@ class Recipe(BaseModel):
     reasons: str | None = Field(
         None, description='Users\' own reasons to learn from: a .jsonl file of {"user", "item", "reason"}.'
     )
-    explain: Literal["none", "en", "zh"] = Field(
-        "none", description="Also learn to write explanations, in English or Chinese; needs loss=vocabulary."
-    )
-    reasons: str | None = Field(
-        None, description='Users\' own reasons to learn from: a .jsonl file of {"user", "item", "reason"}.'
-    )
     lora_rank: int = Field(16, ge=1, description="Rank of the LoRA matrices.")
     lora_alpha: int | None = Field(None, ge=1, description="LoRA's scale; twice the rank where left out.")
     lora_dropout: float = Field(0.0, ge=0, lt=1, description="Dropout before the LoRA matrices.")
@@ -159,12 +153,6 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
     problems = []
     if values.get("quantisation") == "4bit" and values.get("precision") == "fp32":
         problems.append("quantisation=4bit computes in bf16, precision=fp32 contradicts it; leave precision out")
-    if values.get("explain", "none") != "none" and values.get("loss", "catalogue") == "catalogue":
-        problems.append(
-            f"explain={values['explain']} writes sentences, loss=catalogue knows titles; set loss=vocabulary"
-        )
-    if values.get("reasons") is not None and values.get("explain", "none") == "none":
-        problems.append("reasons are learnt from only where explain is en or zh; set it, or leave reasons out")
     if values.get("explain", "none") != "none" and values.get("loss", "catalogue") == "catalogue":
         problems.append(
             f"explain={values['explain']} writes sentences, loss=catalogue knows titles; set loss=vocabulary"

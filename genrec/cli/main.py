@@ -15,9 +15,12 @@ from typing import Annotated
 import typer
 
 from genrec.cli.add_items import add_items
+from genrec.cli.decrypt import decrypt
 from genrec.cli.demo import demo
 from genrec.cli.doctor import doctor
 from genrec.cli.evaluate import evaluate
+from genrec.cli.forget import forget
+from genrec.cli.prefer import prefer
 from genrec.cli.prepare import prepare
 from genrec.cli.pretrain import pretrain
 from genrec.cli.recommend import recommend
@@ -59,7 +62,7 @@ def _quiet_libraries() -> None:
         logging.getLogger(library).setLevel(logging.ERROR)
 
 
-for verb in (demo, prepare, pretrain, train, add_items, recommend, evaluate, show, doctor):
+for verb in (demo, prepare, pretrain, train, prefer, add_items, recommend, decrypt, evaluate, show, forget, doctor):
     app.command()(verb)
 
 

@@ -1,0 +1,55 @@
+"""`genrec prefer`: a finished run learns what was taken rather than what it would have said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from genrec.cli.common import DeviceOption
+
+
+def prefer(
+    run: Annotated[Path, typer.Option(help="A finished run; it is left as it is.")],
+    out: Annotated[Path, typer.Option(help="The new run folder to make.")],
+    data: Annotated[
+        Path | None, typer.Option(help="The data folder it was trained on; where it stood then, if left out.")
+    ] = None,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="cases, negatives, beta, ...; repeatable.")
+    ] = None,
+    device: DeviceOption = None,
+) -> None:
+    """Train a run on preferences (DPO): what was taken, against the model's own wrong answers.
+
+    [bold]Example:[/bold] genrec prefer --run runs/films --out runs/films-preferred --set negatives=3
+    """
+    from genrec.cli.common import load_data_of
+    from genrec.cli.progress import progress_bar
+    from genrec.preference import K, prefer_run
+    from training.preference import PreferenceRecipe
+    from training.recipe import read_changes, validated
+
+    recipe = validated(PreferenceRecipe, *read_changes(change or ()))
+    prepared = load_data_of(run, data)
+    with progress_bar("Learning preferences") as bar, progress_bar("Fitting the weights of signals") as weighing:
+        manifest = prefer_run(
+            run,
+            prepared,
+            recipe,
+            out,
+            device=device,
+            progress=lambda share, loss, left: bar(share, 1.0, f"loss {loss:.3f}"),
+            tuning_progress=weighing,
+        )
+    done = manifest["preference"]
+    valid = done["validation"]
+    typer.echo(
+        f"{done['pairs']} pairs in {done['steps']} steps and {done['seconds']:.0f} s, loss {done['first_loss']:.3f} to "
+        f"{done['final_loss']:.3f}; the model alone on {valid['cases']} validation cases: NDCG@{K} "
+        f"{valid[f'ndcg@{K} before']:.4f} before, {valid[f'ndcg@{K} after']:.4f} after "
+        f"(standard error of the difference {valid['standard error']:.4f}); written to {out}"
+    )
+    if valid["gain"] < 0:
+        typer.echo(f"the run in {run} did better on validation; keep that one, or lower learning_rate or raise beta")

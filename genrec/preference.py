@@ -1,0 +1,187 @@
+"""The preference stage of a finished run: pairs from the model's own beams, a new run, and both measured.
+
+For a sample of training histories the last item is what was taken; the items that the model names before it, other than
+those already seen, are hard negatives. Nothing of validation or test is learnt from. The model alone, under the
+catalogue's constraint, is measured on validation cases before and after, on the same ones.
+
+The easy mistake is to keep the old fusion: its weights were fitted on the old model's likelihoods, so they are fitted
+anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genrec.artefacts import MANIFEST, check_target, new_folder, read_manifest
+from genrec.baselines import sample_cases
+from genrec.basemodels import resolve_base
+from genrec.decoding import batches_by_length
+from genrec.errors import ArtefactError, ConfigError, DataError
+from genrec.interactions import PreparedData
+from genrec.metrics import NO_ITEM, RANK_METRICS, FloatArray, IntArray, ranks_in_lists
+from genrec.recommender import Recommender
+from genrec.runs import assemble, fit_fusion
+from genrec.splits import Case, History
+from training import backbone
+from training.finetune import Progress
+from training.preference import Preference, PreferenceRecipe, prefer
+from training.recipe import load_recipe
+
+logger = logging.getLogger(__name__)
+
+K = 10
+"""The list length that is measured."""
+
+BEAMS = 20
+"""Beams that negatives are drawn from and that lists are made with."""
+
+
+def prefer_run(
+    run: Path,
+    data: PreparedData,
+    recipe: PreferenceRecipe,
+    out: Path,
+    *,
+    device: str | None = None,
+    progress: Progress | None = None,
+    tuning_progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Make a run whose model has learnt preferences, out of a finished run.
+
+    Args:
+        run: the finished run; it is left as it is.
+        data: what it was trained on.
+        recipe: how.
+        out: the new run's folder.
+        device: where to train.
+        progress: told how training goes.
+        tuning_progress: told on how many validation cases of how many the new model has been asked.
+
+    Returns:
+        The new run's manifest; its `preference` says what was done and the NDCG@10 before and after.
+
+    Raises:
+        ArtefactError: the run is unfinished, or the new folder cannot be made.
+        ConfigError: the run's model is not decoder-only.
+        DataError: no training history has two items.
+    """
+    details = {key: value for key, value in read_manifest(run, "run").items() if key != "files"}
+    check_target(out, "run")
+    if out.resolve() == run.resolve():
+        raise ArtefactError(f"--out {out} is the run itself, which is left as it is; choose another --out")
+    if details["family"] != "causal":
+        raise ConfigError([f"the run in {run} has a seq2seq base; preferences are learnt by decoder-only bases only"])
+    trained = load_recipe(str(run / "recipe.yaml"))
+    where = backbone.choose_device(device)
+    split = data.split()
+    recommender = assemble(run, details, where, recipe.precision)
+    valid = [case for case in split.valid if case.history.items]
+    judged = sample_cases(valid, trained.tuning_cases or len(valid), recipe.seed)
+    before = model_ndcg(recommender, judged)
+    preferences = own_mistakes(recommender, split.train, recipe)
+    tokens = recommender.decoder.trie.vocabulary.tolist() if details["loss"] == "catalogue" else None
+    del recommender  # its model makes room for the one that is trained
+    base = resolve_base(trained.base)
+    dtype = backbone.choose_precision(recipe.precision, where)
+    model, _ = backbone.load_base(base, where, dtype, trained.quantisation, trained.layers)
+    adapted, outcome = prefer(
+        model,
+        run / "adapter",
+        backbone.load_tokenizer(base),
+        preferences,
+        recipe,
+        catalogue_tokens=tokens,
+        gradient_checkpointing=trained.gradient_checkpointing,
+        progress=progress,
+    )
+    with new_folder(out, "run", details) as work:
+        shutil.copytree(
+            run, work, ignore=shutil.ignore_patterns(MANIFEST, "adapter", "fusion.json"), dirs_exist_ok=True
+        )
+        backbone.save_adapter(adapted, work / "adapter", trained.base)
+        del adapted, model
+        recommender = assemble(work, details, where, recipe.precision)
+        fit_fusion(lambda: recommender, split.valid, trained, work, tuning_progress)
+        after = model_ndcg(recommender, judged)
+        details["preference"] = {
+            "recipe": recipe.model_dump(),
+            "pairs": len(preferences),
+            "steps": outcome.steps,
+            "seconds": round(outcome.seconds, 1),
+            "first_loss": outcome.losses[0][1],
+            "final_loss": outcome.losses[-1][1],
+            "validation": {"cases": len(judged), **_compared(before, after)},
+        }
+    return read_manifest(out, "run", verify=False)
+
+
+def own_mistakes(recommender: Recommender, histories: Sequence[History], recipe: PreferenceRecipe) -> list[Preference]:
+    """Return pairs of what was taken last and what the model would sooner have named.
+
+    Args:
+        recommender: the model that is to learn.
+        histories: training histories.
+        recipe: how many.
+
+    Raises:
+        DataError: no history has two items.
+    """
+    cases = [
+        Case(history.until(len(history.items) - 1), history.items[-1])
+        for history in histories
+        if len(history.items) > 1
+    ]
+    if not cases:
+        raise DataError("no training history has two items, so there is nothing to prefer; give a longer log")
+    chosen = sample_cases(cases, recipe.cases, recipe.seed)
+    encoder, labels = recommender.encoder, recommender.catalog.labels
+    prompts, lists = _lists(recommender, chosen, max(BEAMS, recipe.negatives + 1))
+    preferences = []
+    for case, prompt, rows in zip(chosen, prompts, lists, strict=True):
+        target = recommender.catalog.row(case.target)
+        better = encoder.answer(labels[target])
+        worse = [row for row in rows.tolist() if row != target][: recipe.negatives]
+        preferences += [Preference(prompt, better, encoder.answer(labels[row])) for row in worse]
+    return preferences
+
+
+def model_ndcg(recommender: Recommender, cases: Sequence[Case], k: int = K) -> FloatArray:
+    """Return the NDCG@k of the language model alone for each case, float64 [cases]; seen items are left out."""
+    _, lists = _lists(recommender, cases, BEAMS)
+    table = np.full((len(cases), k), NO_ITEM, np.int64)
+    for place, rows in enumerate(lists):
+        table[place, : min(k, len(rows))] = rows[:k]
+    ranks = ranks_in_lists(table, np.array([recommender.catalog.row(case.target) for case in cases]))
+    return RANK_METRICS["ndcg"](ranks, k)
+
+
+def _lists(recommender: Recommender, cases: Sequence[Case], beams: int) -> tuple[list[tuple[int, ...]], list[IntArray]]:
+    """Return each case's prompt, and the unseen rows that the model names, best first."""
+    catalog = recommender.catalog
+    prompts = [recommender.prompt(case.history).input_ids for case in cases]
+    seen = [np.unique(np.array(catalog.rows(case.history.items), np.int64)) for case in cases]
+    lists = [np.zeros(0, np.int64)] * len(cases)
+    for places in batches_by_length([len(prompt) for prompt in prompts], 32):
+        read = recommender.decoder.read([prompts[place] for place in places])
+        found = recommender.decoder.search(read, beams, beams, [seen[place] for place in places])
+        for place, answer in zip(places, found, strict=True):
+            lists[place] = answer.rows
+    return prompts, lists
+
+
+def _compared(before: FloatArray, after: FloatArray) -> dict[str, float]:
+    """Return both means and their difference, with the standard error of that over the same cases."""
+    gain = after - before
+    error = float(gain.std(ddof=1) / len(gain) ** 0.5) if len(gain) > 1 else 0.0
+    return {
+        f"ndcg@{K} before": float(before.mean()),
+        f"ndcg@{K} after": float(after.mean()),
+        "gain": float(gain.mean()),
+        "standard error": error,
+    }
