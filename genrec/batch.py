@@ -179,6 +179,8 @@ def locked(out: Path) -> Iterator[None]:
 def _begin(out: Path, job: Mapping[str, Any], resume: bool) -> Summary | None:
     """Check that a job may begin or go on; return its summary if it was finished already."""
     record, part = record_of(out), part_of(out)
+    for leftover in record.parent.glob(f".{glob.escape(record.name)}.*.tmp"):  # of a job that was killed
+        leftover.unlink(missing_ok=True)
     begun, whole = part.exists(), out.exists() and not part.exists()
     if out.exists() and not (resume and whole and record.exists()):
         raise ArtefactError(f"{out} exists; choose another --out, delete it, or add --resume to continue its job")
@@ -193,8 +195,6 @@ def _begin(out: Path, job: Mapping[str, Any], resume: bool) -> Summary | None:
             )
         return Summary(before["users"], before["users"], before.get("problems", {})) if whole else None
     side_of(out).unlink(missing_ok=True)
-    for leftover in record.parent.glob(f".{glob.escape(record.name)}.*.tmp"):  # of a job that was killed
-        leftover.unlink(missing_ok=True)
     write_json(record, job)
     sync_folder(record.parent)
     return None

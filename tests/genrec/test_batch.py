@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import pandas as pd
 import polars as pl
 import pytest
+import torch
 
 from genrec import outputs
 from genrec.artefacts import read_manifest
-from genrec.batch import recommend_all
-from genrec.errors import ArtefactError
+from genrec.batch import recommend_all, run_job
+from genrec.errors import ArtefactError, ModelError
 from genrec.recommender import Recommender, Settings
 from genrec.splits import History
+from genrec.users import open_users, shard_span
+from genrec.worker import Block, Worker
 from tests.toyworld import make_catalog, make_histories
 
 SETTINGS = Settings(k=4, beams=4)
@@ -239,3 +249,148 @@ def test_a_full_disk_is_told_and_survived(
     assert not out.exists()
     assert job(recommender, out, resume=True).resumed > 0
     assert (contents(out) == shards) if out.is_dir() else (out.read_bytes() == whole)
+
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
+def test_twenty_kills_leave_the_bytes_of_an_unbroken_job(toy_run: Path, tmp_path: Path, name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.killing", toy_run, tmp_path, name],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.startswith("20 kills")
+
+
+def test_a_finished_job_of_the_command_line_is_left_alone(
+    toy_run: Path, recommender: Recommender, tmp_path: Path
+) -> None:
+    from genrec.cli.recommend import recommend_into
+
+    out = tmp_path / "out.jsonl"
+    first, second = (
+        recommend_into(recommender, toy_run, None, "all", out, SETTINGS, resume) for resume in (False, True)
+    )
+    assert (first.users, first.resumed) == (60, 0)
+    assert (second.users, second.resumed) == (60, 60)
+
+
+def test_shards_in_a_row_are_the_whole(recommender: Recommender, tmp_path: Path, whole: bytes) -> None:
+    parts = []
+    for index in range(1, 5):
+        first, last = shard_span(f"{index}/4", len(USERS), block_users=8)
+        out = tmp_path / f"{index}.jsonl"
+        job(recommender, out, USERS[first:last])
+        parts.append(out.read_bytes())
+    assert b"".join(parts) == whole
+    assert [part.count(b"\n") for part in parts] == [16, 16, 16, 22]
+
+
+def test_tonights_events_count_tonight(recommender: Recommender, toy_data: Path, tmp_path: Path) -> None:
+    """Users and events that the training data does not have come in a file of histories."""
+    ids = make_catalog().ids
+    lines = [{"user": "new", "items": ids[:2]}, {"user": "new", "items": ids[:3]}, {"user": "new", "items": ids[6:8]}]
+    file = tmp_path / "tonight.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    users = open_users(str(file), lambda: toy_data)
+    out = tmp_path / "out.jsonl"
+    recommend_all(recommender, lambda start: users.histories(start, users.count), out, SETTINGS, fingerprint={})
+    rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    lists = [[entry["item"] for entry in row["recommendations"]] for row in rows]
+    assert lists[0][0] == ids[2]
+    assert lists[1][0] == ids[3]
+    assert ids[2] not in lists[1]
+    assert lists[2][0] == ids[8]
+
+
+def with_room_for(recommender: Recommender, users: int) -> list[int]:
+    """Let the decoder ask the allocator for more than any machine has when more users are decoded side by side."""
+    tried: list[int] = []
+    read = recommender.decoder.read
+
+    def read_if_there_is_room(prompts: Any) -> Any:
+        tried.append(len(prompts))
+        torch.empty(2**20 if len(prompts) <= users else 2**60, dtype=torch.uint8)
+        return read(prompts)
+
+    recommender.decoder.read = read_if_there_is_room  # type: ignore[method-assign]
+    return tried
+
+
+def test_where_memory_is_short_fewer_users_are_decoded_together(
+    toy_run: Path, tmp_path: Path, whole: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    recommender = Recommender.from_pretrained(toy_run, precision="fp32")
+    tried = with_room_for(recommender, 3)
+    job(recommender, tmp_path / "out.jsonl", settings=Settings(k=4, beams=4, batch_size=8))
+    assert [json.loads(line)["recommendations"] for line in (tmp_path / "out.jsonl").read_text().splitlines()] == [
+        json.loads(line)["recommendations"] for line in whole.decode().splitlines()
+    ]
+    assert caplog.messages == [
+        "out of memory with 8 users side by side; going on with 4, the same results",
+        "out of memory with 4 users side by side; going on with 2, the same results",
+    ]
+    assert max(tried[2:]) == 2, "the size is not kept for the next block"
+
+
+def test_a_device_too_small_for_one_user_is_told(toy_run: Path, tmp_path: Path) -> None:
+    recommender = Recommender.from_pretrained(toy_run, precision="fp32")
+    with_room_for(recommender, 0)
+    with pytest.raises(ModelError, match="out of memory even with one user at a time; lower --beams"):
+        job(recommender, tmp_path / "out.jsonl")
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_memory_does_not_grow_with_the_number_of_users(recommender: Recommender, tmp_path: Path) -> None:
+    made = Worker(recommender, SETTINGS)(USERS[:64])
+
+    def peak(users: int) -> int:
+        file = tmp_path / f"{users}.jsonl"
+        with file.open("w", encoding="utf-8") as lines:
+            for place in range(users):
+                lines.write(json.dumps({"user": f"u{place}", "items": ["red1", "red2"]}) + "\n")
+        tracemalloc.start()
+        stream = open_users(str(file), lambda: tmp_path)
+
+        def blocks(start: int) -> Iterator[Block]:
+            histories = stream.histories(start, users)
+            while sum(1 for _ in zip(range(64), histories, strict=False)) == 64:
+                yield made
+
+        assert run_job(blocks, tmp_path / f"{users}.out.jsonl", {}, block_users=64).users == users
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    peak(640)
+    few, many = peak(1280), peak(12_800)
+    assert many < 1.5 * few + 100_000, (few, many)
+
+
+def test_the_output_opens_elsewhere(recommender: Recommender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lines of code that the README shows."""
+    job(recommender, tmp_path / "films.jsonl")
+    job(recommender, tmp_path / "films.parquet")
+    monkeypatch.chdir(tmp_path)
+    wanted = [
+        (row["user"], entry["rank"], entry["item"])
+        for row in map(json.loads, (tmp_path / "films.jsonl").read_text().splitlines())
+        for entry in row["recommendations"]
+    ]
+    for source in ("'films.parquet/*.parquet'", "'films.jsonl'"):
+        query = f"select user, r.rank, r.item from {source}, unnest(recommendations) as _(r)"  # noqa: S608 - no input
+        rows = duckdb.sql(query).fetchall()
+        assert sorted(rows) == sorted(wanted)
+    for table in (pl.read_parquet("films.parquet/*.parquet"), pl.read_ndjson("films.jsonl")):
+        flat = table.explode("recommendations").unnest("recommendations")
+        assert flat.select("user", "rank", "item").rows() == wanted
+    for frame in (pd.read_parquet("films.parquet"), pd.read_json("films.jsonl", lines=True, dtype=False)):
+        flat_frame = frame.explode("recommendations", ignore_index=True)
+        columns = pd.json_normalize(flat_frame.pop("recommendations").tolist())
+        joined = flat_frame.join(columns)
+        assert list(zip(joined["user"], joined["rank"], joined["item"], strict=True)) == wanted
