@@ -125,7 +125,7 @@ def pack(examples: list[Any]) -> dict[str, Any]:
     """Return examples one behind the other in one row; places start anew with each, so none sees another.
 
     `transformers` reads the starts from `position_ids`: a block-diagonal mask under SDPA, cumulative lengths under
-    flash attention. It does so only where no attention mask is given.
+    flash attention. It does so only where no attention mask is given and no cache is kept (`use_cache=False`).
 
     Returns:
         `input_ids`, `labels` and `position_ids`, each of shape (1, tokens of all examples).
@@ -222,7 +222,8 @@ def packed_loss(model: Any, family: str, inputs: dict[str, Any], tokens: Any) ->
 
     from prompts.encoding import IGNORED
 
-    logits = model(input_ids=inputs["input_ids"], position_ids=inputs["position_ids"]).logits[:, :-1]
+    row = {"input_ids": inputs["input_ids"], "position_ids": inputs["position_ids"]}
+    logits = model(**row, use_cache=False).logits[:, :-1]
     labels = inputs["labels"][:, 1:]
     kept = labels != IGNORED
     wanted = labels[kept] if tokens is None else torch.searchsorted(tokens, labels[kept])

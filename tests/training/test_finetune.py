@@ -14,7 +14,7 @@ from prompts.encoding import IGNORED, Example
 from training import finetune as finetuning
 from training.backbone import BackboneError, add_adapter, choose_device, choose_precision, load_base, restrict_head
 from training.finetune import Batches, finetune
-from training.recipe import make_recipe
+from training.recipe import RecipeError, make_recipe
 
 VOCABULARY = 40
 TOKENS = list(range(2, 20))
@@ -151,6 +151,23 @@ def test_progress_is_told(tmp_path: Path) -> None:
     )  # fmt: skip
     assert told
     assert all(0 <= share <= 1 and math.isfinite(loss) and left is not None for share, loss, left in told)
+
+
+def test_losses_for_tensorboard_on_request(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    _, outcome = run(tmp_path, tensorboard=True)
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    shown = [(event.step, event.value) for event in events.Scalars("train/loss")]
+    assert [step for step, _ in shown] == [step for step, _ in outcome.losses]
+    assert [loss for _, loss in shown] == pytest.approx([loss for _, loss in outcome.losses], abs=1e-5)
+
+
+def test_tensorboard_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finetuning, "is_tensorboard_available", lambda: False)
+    with pytest.raises(RecipeError, match=r"pip install 'genrec\[tensorboard\]'"):
+        run(tmp_path, tensorboard=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_adapter_on_the_top_layers_only() -> None:
