@@ -39,6 +39,9 @@ the item; or there is no history, and the item is near the taste that the user d
 MOST_EVIDENCE: dict[Length, int] = {"short": 2, "long": 3}
 """How many items are cited at most."""
 
+WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+")
+"""A word; each character of a script without blanks counts as one."""
+
 _KEPT_MARKS = "\u200c\u200d"  # joiners, which Persian, Hindi and emoji are spelt with
 
 

@@ -18,13 +18,12 @@ import re
 from collections.abc import Iterable, Sequence
 
 from genrec.catalog import Catalog, Item
-from genrec.explanation import name_of, named, outside_quotes, quoted
+from genrec.explanation import WORD, name_of, named, outside_quotes, quoted
 
 MOST_CHARACTERS = 600
 MOST_ATTRIBUTE_WORDS = 4
 """A longer value (a description) is no attribute that a sentence states by accident."""
 
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_]+")  # a character of a script without blanks is a word
 FOREIGN_MARKS = re.compile('[\x00-\x1f\x7f"„‟«»「」『』《》〈〉<>{}\\[\\]|\\\\`#*@_~^=\ufffd]|https?:|www\\.')
 """What has no business in a sentence outside names: other quotation marks, markup, controls, half characters."""
 _ENDINGS = ".!?。！？"  # noqa: RUF001 - Chinese sentences end in their own marks
@@ -73,7 +72,7 @@ class Checker:
             problems.append(f"it holds {marks[0]!r}")
         given = {joined for one in (*history, item) for joined in _titles(one)}
         own = _attributes(item)
-        words = [word.casefold() for word in _WORD.findall(free)]
+        words = [word.casefold() for word in WORD.findall(free)]
         for run in self._runs(words):
             if run in self._titles and run not in given and _is_telling(run):
                 problems.append(f"it names {run!r}, which is not in the history")
@@ -110,7 +109,7 @@ def _attributes(item: Item) -> set[str]:
 
 
 def _runs_of(text: str) -> str:
-    return " ".join(word.casefold() for word in _WORD.findall(text))
+    return " ".join(word.casefold() for word in WORD.findall(text))
 
 
 def _is_telling(run: str) -> bool:
@@ -125,7 +124,7 @@ def _has_digit(word: str) -> bool:
 def _telling_words(text: str) -> list[str]:
     """Return the words that claim something by themselves, case-folded: numbers, and names within a sentence."""
     found = []
-    for match in _WORD.finditer(text):
+    for match in WORD.finditer(text):
         word = match.group()
         before = text[: match.start()].rstrip()
         begins = not before or before[-1] in _ENDINGS

@@ -10,7 +10,6 @@ The easy mistake is a mean of ratios: a single random drop near 0 would decide i
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -18,7 +17,7 @@ import numpy as np
 
 from genrec.attribution import NEWEST, log_likelihoods
 from genrec.catalog import Item
-from genrec.explanation import Explain
+from genrec.explanation import WORD, Explain
 from genrec.explanation_check import citations_are_valid
 from genrec.explanation_figures import FIGURES
 from genrec.explanation_words import Explanation
@@ -189,4 +188,4 @@ def _mean(values: Sequence[float] | FloatArray) -> float:
 
 
 def _words(text: str) -> list[str]:
-    return re.findall(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_]+", text.casefold())
+    return WORD.findall(text.casefold())

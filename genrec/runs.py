@@ -122,9 +122,8 @@ def train_run(
     examples = make_examples(prompt_encoder, data.catalog, split.train, recipe)
     if recipe.explain != "none":
         reasons = read_reasons(Path(recipe.reasons)) if recipe.reasons else None
-        examples += explanation_examples(
-            prompt_encoder, data.catalog, split.train, recipe.explain, reasons, recipe.seed
-        )
+        taught = chosen_histories(split.train, recipe)
+        examples += explanation_examples(prompt_encoder, data.catalog, taught, recipe.explain, reasons, recipe.seed)
     if processes.is_first():
         _begin(out, begun, recipe)
     logger.info("%d training examples from %d histories, in %s on %s", len(examples), len(split.train), dtype, where)
@@ -279,13 +278,19 @@ def add_to_run(run: Path, items: Sequence[Item], out: Path) -> Added:
     return Added(len(items), len(stock.catalog))
 
 
+def chosen_histories(histories: Sequence[History], recipe: Recipe) -> list[History]:
+    """Return the histories that are learnt from: all, or those of a seeded sample of users where the recipe says so."""
+    chosen = list(histories)
+    if recipe.max_users is not None and recipe.max_users < len(chosen):
+        chosen = random.Random(recipe.seed).sample(chosen, recipe.max_users)  # noqa: S311 - not cryptography
+    return chosen
+
+
 def make_examples(
     encoder: PromptEncoder, catalog: Catalog, histories: Sequence[History], recipe: Recipe
 ) -> list[Example]:
     """Return the training examples of histories; of a seeded sample of users where the recipe says so."""
-    chosen = list(histories)
-    if recipe.max_users is not None and recipe.max_users < len(chosen):
-        chosen = random.Random(recipe.seed).sample(chosen, recipe.max_users)  # noqa: S311 - not cryptography
+    chosen = chosen_histories(histories, recipe)
     encoder.remember(catalog.labels)
     examples = [
         example for history in chosen for example in encoder.examples([catalog[item].label for item in history.items])
