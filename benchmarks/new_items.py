@@ -1,0 +1,181 @@
+"""Are new items found? A seeded share of the items loses its every interaction, and is added again by title alone.
+
+    python benchmarks/new_items.py --dataset amazon-beauty:PATH [--out benchmarks/results/new-items-amazon-beauty.json]
+    python benchmarks/new_items.py --dataset ml-100k
+
+Asked are the test cases whose next item is such a new item (`new`), and a sample of the others (`known`), which shows
+what it costs them that new items are recommended too. Systems:
+
+    genrec-without-lm          the fused signals; a new item borrows from the nearest known titles (genrec.cold_start)
+    genrec-without-lm-silent   the same weights; new items say nothing, as counted
+    content, co-occurrence, popularity, random
+
+No language model is needed. To include one, write the data without the hidden items, train on it, and come back:
+
+    python benchmarks/new_items.py --dataset ml-100k --save-data data/hidden
+    genrec train --data data/hidden --recipe cpu --out runs/hidden
+    python benchmarks/new_items.py --dataset ml-100k --run runs/hidden
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pooled import ROOT, Pool, fit_pool, title_vectors
+
+from genrec.artefacts import write_json
+from genrec.baseline_systems import Random
+from genrec.baselines import ranked_lists, sample_cases
+from genrec.catalog import Catalog
+from genrec.cold_start import borrowing, signals_with_items
+from genrec.evaluation import evaluate_lists
+from genrec.interactions import PreparedData, prepare, save_prepared
+from genrec.recommender import Recommender, Settings
+from genrec.signal_set import complete, fit_signals
+from genrec.splits import Case, History
+
+K = 10
+KNOWN_CASES = 3000
+FIGURES = ("hr@10", "ndcg@10")
+OURS = "genrec-without-lm"
+
+
+def main() -> None:
+    arguments = read_arguments()
+    name = arguments.dataset.split(":")[0]
+    data = prepare(dataset=arguments.dataset)
+    vectors = title_vectors(data, arguments.work / f"{name}.npy")
+    draw = np.random.default_rng(arguments.seed)
+    hidden_rows = np.sort(draw.permutation(len(data.catalog))[: round(arguments.share * len(data.catalog))])
+    hidden = {data.catalog.ids[row] for row in hidden_rows}
+    known_rows = np.setdiff1d(np.arange(len(data.catalog)), hidden_rows)
+    items = data.catalog.items
+    known = Catalog(items[row] for row in known_rows)
+    if arguments.save_data:
+        kept = tuple(one for history in data.histories if (one := without(history, hidden)).items)
+        save_prepared(PreparedData(known, kept, data.split_name, data.report), arguments.save_data)
+        print(f"{len(known)} items, {len(kept)} histories; written to {arguments.save_data}")
+        return
+    # Titles alone: what else the catalogue says of a new item is taken away.
+    new = [replace(items[row], label="", categories=(), attributes={}) for row in hidden_rows]
+    catalog = known.with_items(new)
+    everything = vectors[np.concatenate([known_rows, hidden_rows])]
+    split = data.split()
+    train = [one for history in split.train if (one := without(history, hidden)).items]
+    valid = [case for case in stripped(split.valid, hidden) if case.target not in hidden]
+    test = stripped(split.test, hidden)
+
+    before = fit_signals(known, train, vectors[known_rows])
+    pool = fit_pool(before, known, valid, arguments.seed)
+    lent = borrowing(vectors[hidden_rows], vectors[known_rows])
+    after = signals_with_items(before, catalog, everything, lent)
+    counted = {key: type(signal).from_arrays(catalog, signal.to_arrays())  # type: ignore[attr-defined]
+               for key, signal in before.items() if key not in ("similarity", "sequence")}  # fmt: skip
+    silent = complete(counted, catalog, everything)
+    signals = {
+        OURS: Pool(after, pool.weights),
+        f"{OURS}-silent": Pool(silent, pool.weights),
+        "content": silent["similarity"],
+        "co-occurrence": silent["collaborative"],
+        "popularity": silent["popularity"],
+        "random": Random(len(catalog), arguments.seed),
+    }
+    asked = {
+        "new": [case for case in test if case.target in hidden],
+        "known": list(sample_cases([case for case in test if case.target not in hidden], KNOWN_CASES, arguments.seed)),
+    }
+    lists = {
+        part: {system: ranked_lists(signal, catalog, cases, K, arguments.seed) for system, signal in signals.items()}
+        for part, cases in asked.items()
+    }
+    reference = OURS
+    if arguments.run:
+        reference = "genrec"
+        recommender = Recommender.from_pretrained(arguments.run).with_items(new)
+        for part, cases in asked.items():
+            lists[part] = {"genrec": model_lists(recommender, cases), **lists[part]}
+    result: dict[str, Any] = {
+        "date": datetime.now(tz=UTC).date().isoformat(),
+        "dataset": name,
+        "seed": arguments.seed,
+        "hidden_items": len(hidden),
+        "items": len(catalog),
+        "what": "test cases, full ranking, seen items left out; new: the next item had no interaction in training",
+        "weights": dict(zip(before, pool.weights, strict=True)),
+        "parts": {},
+    }
+    for part, cases in asked.items():
+        report = evaluate_lists(
+            cases, lists[part], catalog=catalog, train=train, ks=(K,), seed=arguments.seed, reference=reference
+        )
+        result["parts"][part] = {
+            "cases": len(cases),
+            "systems": {
+                system: {figure: report.systems[system][figure].to_json() for figure in FIGURES}
+                | {"share_of_places_given_to_new_items": round(share_of(found, hidden), 5)}
+                for system, found in lists[part].items()
+            },
+            "comparisons": {
+                system: {figure: tested[figure].to_json() for figure in FIGURES}
+                for system, tested in report.comparisons.items()
+            },
+        }
+    out = arguments.out or ROOT / f"benchmarks/results/new-items-{name}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_json(out, result)
+    show(result)
+
+
+def read_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", required=True, help="NAME or NAME:PATH")
+    parser.add_argument("--share", default=0.05, type=float, help="of the items that are hidden")
+    parser.add_argument("--seed", default=0, type=int)
+    parser.add_argument("--save-data", type=Path, metavar="FOLDER", help="write the data without the hidden items")
+    parser.add_argument("--run", type=Path, help="a run that was trained on that data")
+    parser.add_argument("--work", default=Path("runs/new-items"), type=Path, help="where title vectors are kept")
+    parser.add_argument("--out", type=Path)
+    return parser.parse_args()
+
+
+def without(history: History, hidden: set[str]) -> History:
+    return History(history.user, tuple(item for item in history.items if item not in hidden))
+
+
+def stripped(cases: tuple[Case, ...], hidden: set[str]) -> list[Case]:
+    """Return the cases without hidden items in their histories; those left with no history are left out."""
+    shorter = (Case(without(case.history, hidden), case.target) for case in cases)
+    return [case for case in shorter if case.history.items]
+
+
+def model_lists(recommender: Recommender, cases: list[Case]) -> list[list[str]]:
+    settings = Settings(k=K)
+    lists = []
+    for start in range(0, len(cases), 128):
+        block = [case.history for case in cases[start : start + 128]]
+        lists += [[entry.item.id for entry in found] for found in recommender.recommend_many(block, settings)]
+    return lists
+
+
+def share_of(lists: list[list[str]], hidden: set[str]) -> float:
+    return float(np.mean([item in hidden for found in lists for item in found]))
+
+
+def show(result: dict[str, Any]) -> None:
+    for part, found in result["parts"].items():
+        print(f"{part}: {found['cases']} cases")
+        for system, figures in found["systems"].items():
+            hit, gain = figures["hr@10"], figures["ndcg@10"]
+            print(
+                f"  {system:26} HR@10 {hit['value']:.4f} [{hit['low']:.4f}, {hit['high']:.4f}]  "
+                f"NDCG@10 {gain['value']:.4f}  places to new {figures['share_of_places_given_to_new_items']:.3f}"
+            )
+
+
+if __name__ == "__main__":
+    main()
