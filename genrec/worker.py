@@ -8,8 +8,9 @@ A history that cannot be used as it is gets a stated rule, and a note with the r
     empty           a history that is or becomes empty (the user may not be in the data at all) gets popular items
     explanation     a text of the model's that failed its check was replaced by the sentence made from its evidence
 
-Where memory is short, fewer users are decoded side by side, from then on; the results are the same. The easy mistake
-is to retry inside the `except` block: the error still holds the tensors that there was no room for.
+Where memory is short, fewer users are decoded side by side, from then on; the results are the same but for the last
+digits of scores, which depend on what is multiplied together. The easy mistake is to retry inside the `except` block:
+the error still holds the tensors that there was no room for.
 """
 
 from __future__ import annotations

@@ -262,6 +262,7 @@ def test_twenty_kills_leave_the_bytes_of_an_unbroken_job(toy_run: Path, tmp_path
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        timeout=500,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.startswith("20 kills")
@@ -308,6 +309,14 @@ def test_tonights_events_count_tonight(recommender: Recommender, toy_data: Path,
     assert lists[2][0] == ids[8]
 
 
+def rows_of(output: bytes) -> list[tuple[Any, ...]]:
+    return [
+        (row["user"], entry["rank"], entry["item"], entry["score"])
+        for row in map(json.loads, output.decode().splitlines())
+        for entry in row["recommendations"]
+    ]
+
+
 def with_room_for(recommender: Recommender, users: int) -> list[int]:
     """Let the decoder ask the allocator for more than any machine has when more users are decoded side by side."""
     tried: list[int] = []
@@ -328,9 +337,10 @@ def test_where_memory_is_short_fewer_users_are_decoded_together(
     recommender = Recommender.from_pretrained(toy_run, precision="fp32")
     tried = with_room_for(recommender, 3)
     job(recommender, tmp_path / "out.jsonl", settings=Settings(k=4, beams=4, batch_size=8))
-    assert [json.loads(line)["recommendations"] for line in (tmp_path / "out.jsonl").read_text().splitlines()] == [
-        json.loads(line)["recommendations"] for line in whole.decode().splitlines()
-    ]
+    # The same but for the last digits: other numbers of rows are summed in another order.
+    for found, wanted in zip(rows_of((tmp_path / "out.jsonl").read_bytes()), rows_of(whole), strict=True):
+        assert found[:3] == wanted[:3]
+        assert found[3] == pytest.approx(wanted[3], abs=1e-3)
     assert caplog.messages == [
         "out of memory with 8 users side by side; going on with 4, the same results",
         "out of memory with 4 users side by side; going on with 2, the same results",
@@ -377,11 +387,7 @@ def test_the_output_opens_elsewhere(recommender: Recommender, tmp_path: Path, mo
     job(recommender, tmp_path / "films.jsonl")
     job(recommender, tmp_path / "films.parquet")
     monkeypatch.chdir(tmp_path)
-    wanted = [
-        (row["user"], entry["rank"], entry["item"])
-        for row in map(json.loads, (tmp_path / "films.jsonl").read_text().splitlines())
-        for entry in row["recommendations"]
-    ]
+    wanted = [row[:3] for row in rows_of((tmp_path / "films.jsonl").read_bytes())]
     for source in ("'films.parquet/*.parquet'", "'films.jsonl'"):
         query = f"select user, r.rank, r.item from {source}, unnest(recommendations) as _(r)"  # noqa: S608 - no input
         rows = duckdb.sql(query).fetchall()
