@@ -160,7 +160,8 @@ def draw(result: dict[str, Any], out: Path) -> None:
             if across == "calibration" and wish != only:
                 continue
             x, y = ([point[key]["value"] for point in points] for key in (across, "ndcg@10"))
-            axis.plot(x, y, marker=marker, label="MMR" if wish == "diversity" else "calibration")
+            label, colour = ("MMR", "C0") if wish == "diversity" else ("calibration", "C1")
+            axis.plot(x, y, marker=marker, label=label, color=colour)
             for point, left, height in zip(points, x, y, strict=True):
                 axis.annotate(f"{point['weight']:g}", (left, height), textcoords="offset points", xytext=(4, 4), size=7)
         axis.set_xlabel(across if across != "calibration" else "divergence from the user's categories")

@@ -32,6 +32,7 @@ SLICING_NAMES = {
     "history-length": ("History length", "items in the user's history"),
     "target-popularity": ("Popularity of the target", "training users who took it; fewer than 5 is cold"),
     "new-items": ("New items", "whether any training user took the target"),
+    "cold-start": ("Cold start", "little known of the item or of the user; a case counts in both where both hold"),
     "repeats": ("Repeats", "whether the user had taken the target before"),
     "category": ("Category", "of the target; a case counts in each of its target's categories"),
 }

@@ -19,7 +19,9 @@ from genrec.splits import Case, History
 
 HISTORY_EDGES = (5, 10, 20, 50, 100)
 TAKER_EDGES = (5, 20, 100, 500)
-"""The first edge is the bound below which an item counts as cold: fewer than 5 training users took it."""
+
+COLD = 5
+"""An item that fewer training users took, or a user who took fewer items, is cold; a case may be both."""
 
 MAX_CATEGORIES = 12
 """The most frequent categories among the targets get a slice each."""
@@ -56,6 +58,11 @@ def slice_cases(cases: Sequence[Case], catalog: Catalog, takers: IntArray) -> Ma
         "history-length": _ranges(lengths, HISTORY_EDGES, least=0),
         "target-popularity": {"0": popularity == 0, **_ranges(popularity, TAKER_EDGES, least=1)},
         "new-items": {"new": popularity == 0, "in training": popularity > 0},
+        "cold-start": {
+            f"item with fewer than {COLD} takers": popularity < COLD,
+            f"user with fewer than {COLD} items": lengths < COLD,
+            "neither": (popularity >= COLD) & (lengths >= COLD),
+        },
         "repeats": {"taken before": repeated, "first time": ~repeated},
         "category": _by_category(cases, catalog),
     }

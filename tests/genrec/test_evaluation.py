@@ -153,6 +153,7 @@ def test_slices_by_hand():
         "history-length": {"0-4": 3, "5-9": 1},
         "target-popularity": {"0": 2, "1-4": 2},
         "new-items": {"new": 2, "in training": 2},
+        "cold-start": {"item with fewer than 5 takers": 4, "user with fewer than 5 items": 3},
         "repeats": {"taken before": 1, "first time": 3},
         "category": {"drama": 3, "comedy": 1},  # every item is a film: that tells no cases apart
     }
