@@ -53,9 +53,10 @@ FILMS = Catalog.from_items(
         Item("3", "The Big Sleep", categories=("Crime", "Mystery")),
         Item("4", "重庆森林", categories=("爱情",)),
         Item("5", "Speed", categories=("Action",)),
+        Item("6", "Apollo 13"),
     ]
 )
-STAR, HEAT, SLEEP, FOREST, SPEED = FILMS.items
+STAR, HEAT, SLEEP, FOREST, SPEED, APOLLO = FILMS.items
 
 
 def evil_items() -> tuple[Item, ...]:
@@ -94,7 +95,7 @@ def test_the_sentences_that_are_learnt_pass_the_check(wording: Wording) -> None:
         ("“Heat” fits you, since you chose “Star Wars” and “Speed”.", None),
         ("“Heat” is crime, as you may like after “Star Wars”.", None),
         ("“Heat” of 1995 is for those who chose “Star Wars”.", None),
-        ("“Heat” goes with “Star Wars”. I think so.", None),
+        ("“Heat” goes with “Star Wars”. I think so. Enjoy it.", None),
         ("“Heat” goes with “Star Wars”, and Speed too.", None),
         ("“Heat” goes with “The Big Sleep” and “Star Wars”.", "names “The Big Sleep”, which is not in the history"),
         ("“Heat” goes with “Star Trek” and “Star Wars”.", "names “Star Trek”"),
@@ -104,6 +105,7 @@ def test_the_sentences_that_are_learnt_pass_the_check(wording: Wording) -> None:
         ("“Heat” is sci-fi like “Star Wars”.", "says 'sci fi', which the catalogue does not say"),
         ("“Heat” has Pacino in it, unlike “Star Wars”.", "says 'pacino', which was not given"),
         ("“Heat” won 3 prizes; so you chose “Star Wars”.", "says '3', which was not given"),
+        ("“Heat” goes with “Star Wars” 13 times.", "says '13', which was not given"),
         ("“Heat” of 1977 goes with “Star Wars”.", "says '1977'"),
         ("“Heat” is for u7, who chose “Star Wars”.", "the user's id"),
         ("“Heat” fits you well.", "names no evidence"),
@@ -119,7 +121,7 @@ def test_the_sentences_that_are_learnt_pass_the_check(wording: Wording) -> None:
     ],
 )  # fmt: skip
 def test_the_check(text: str, problem: str | None) -> None:
-    found = Checker(FILMS).problems(text, HEAT, [STAR, SPEED], [STAR], "u7")
+    found = Checker(FILMS).problems(text, HEAT, [STAR, SPEED, APOLLO], [STAR], "u7")
     assert (found == []) if problem is None else any(problem in one for one in found), found
 
 
@@ -176,7 +178,9 @@ def test_whatever_a_model_wants_to_write_only_given_names_stand_between_quotes(
         assert whole.startswith(f"“{name_of(item)}”")
         assert set(named(whole)[1:]) <= set(map(name_of, others))
         assert len(named(whole)) == len(set(named(whole))) == whole.count("“") == whole.count("”")
-        assert not set(text.replace(whole, "")) & set('”"「」《》<>{}')
+        tail = text.removeprefix(whole)
+        assert not set(tail) & set('”"「」《》<>{}')
+        assert "“" not in tail or len(named(whole)) <= len(others)
         cited += len(named(whole)) - 1
     assert cited > len(rows)
 
