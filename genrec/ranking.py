@@ -1,14 +1,15 @@
-"""From many signals to one ranking: a log-linear pool whose weights are fitted on validation cases.
+"""From many signals to one ranking: a weighted sum of logarithms whose weights are fitted on validation cases.
 
-Every signal is read as a distribution over the catalogue, its share of all it gives, and the fused score of an item is
-the weighted sum of the logarithms: score(j) = w_lm * log p_lm(j) + sum over signals s of w_s * log p_s(j). The language
-model's log-likelihood is such a logarithm as it is. One set of weights serves every list length.
+Every signal is read on a scale of its own, its mean where it says anything: level(j) = log(value(j) / scale + 2). Twice
+as much evidence is worth the same wherever there is much of it, and little evidence hardly differs from none. The fused
+score of an item is the weighted sum of its levels and the language model's log-likelihood, which is a logarithm as it
+is. One set of weights serves every list length.
 
-Sources: Genest and Zidek, "Combining probability distributions", Statistical Science 1(1), 1986 (logarithmic pools);
-McFadden, "Conditional logit analysis of qualitative choice behavior", 1974 (the fit).
+Sources: McFadden, "Conditional logit analysis of qualitative choice behavior", 1974 (the fit); Genest and Zidek,
+"Combining probability distributions", Statistical Science 1(1), 1986 (weighted sums of logarithms).
 
-The easy mistake is to standardise signals to unit variance per user: how much evidence there is, which a share keeps,
-is then divided away.
+The easy mistake is to standardise signals per user, to unit variance or to shares of one: how much evidence a history
+has is then divided away, and where data are sparse that is most of what there is to know.
 """
 
 from __future__ import annotations
@@ -26,9 +27,8 @@ from genrec.signal_arrays import FloatArray
 RECIPROCAL_RANK_CONSTANT = 60
 """The constant of reciprocal-rank fusion; 60 is its authors' value and is not tuned here."""
 
-SMOOTHING = 0.1
-"""What every item gets beside its share, as a part of an even share: nothing is impossible for a signal that is silent
-about an item."""
+SMOOTHING = 2.0
+"""What is added to a value, in units of its signal's scale, before the logarithm; of 0.1 to 10, chosen on validation."""
 
 RIDGE = 1e-3
 """Weight of the squared weights against a case's mean loss in nats; keeps a few hundred cases from saying too much."""
@@ -36,58 +36,73 @@ RIDGE = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Fusion:
-    """The weights of a fitted pool.
+    """The weights of a fitted sum.
 
     Attributes:
-        signals: names of the signals, in the order of features.
-        together: weight of each signal beside the language model, of shape (signals,).
-        model: weight of the language model's log-likelihood.
-        alone: weight of each signal where the language model is not asked, of shape (signals,).
-        cases: how many validation cases the weights were fitted on.
+        signals: names of the signals.
+        scales: each signal's mean value where it is above 0, of shape (signals,).
+        weights: weight of each signal's level, of shape (signals,).
+        others: weight of the sum of all that, where the language model is asked.
+        model: weight of the language model's log-likelihood beside it.
+        cases: how many validation cases the signals' weights were fitted on.
+        model_cases: how many the last two were fitted on.
     """
 
     signals: tuple[str, ...]
-    together: tuple[float, ...]
+    scales: tuple[float, ...]
+    weights: tuple[float, ...]
+    others: float
     model: float
-    alone: tuple[float, ...]
     cases: int
+    model_cases: int
 
     def to_json(self) -> dict[str, Any]:
-        """Return the weights as plain JSON values, by the names of their signals."""
+        """Return plain JSON values, by the names of the signals."""
         return {
-            "together": {"lm": self.model, **dict(zip(self.signals, self.together, strict=True))},
-            "alone": dict(zip(self.signals, self.alone, strict=True)),
+            "scales": dict(zip(self.signals, self.scales, strict=True)),
+            "weights": dict(zip(self.signals, self.weights, strict=True)),
+            "others": self.others,
+            "lm": self.model,
             "cases": self.cases,
+            "lm_cases": self.model_cases,
         }
 
     def describe(self) -> str:
-        """Return the weights as one line of text."""
-        together = {"lm": self.model, **dict(zip(self.signals, self.together, strict=True))}
-        return ", ".join(f"{name} {weight:.2f}" for name, weight in together.items())
+        """Return the weights beside the language model's as one line of text."""
+        beside = {name: self.others * weight for name, weight in zip(self.signals, self.weights, strict=True)}
+        return ", ".join(f"{name} {weight:.2f}" for name, weight in {"lm": self.model, **beside}.items())
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> Fusion:
         """Build from what `to_json` returned."""
-        together = dict(entry["together"])
-        model = together.pop("lm")
-        alone = tuple(entry["alone"][name] for name in together)
-        return cls(tuple(together), tuple(together.values()), model, alone, int(entry["cases"]))
+        signals = tuple(entry["weights"])
+        scales, weights = (tuple(entry[name][signal] for signal in signals) for name in ("scales", "weights"))
+        return cls(signals, scales, weights, entry["others"], entry["lm"], entry["cases"], entry["lm_cases"])
 
 
-def log_shares(scores: FloatArray) -> FloatArray:
-    """Return a signal's scores as logarithms of shares: log(share + 0.1 / items).
+def log_levels(values: FloatArray, scales: Sequence[float] | None) -> FloatArray:
+    """Return signals' values as logarithms: log(max(value, 0) / scale + 2).
 
     Args:
-        scores: shape (histories, items); where a history has scores below 0, its lowest counts as 0.
+        values: what signals say of the items of one history or of many, of shape (..., items, signals).
+        scales: of shape (signals,); None where none were fitted, then each history's own mean above 0.
 
     Returns:
-        float32, shape (histories, items); a signal that says nothing gives every item the same.
+        float32, of the same shape; a signal that says nothing gives every item the same.
     """
-    raised = scores.astype(np.float64)
-    raised -= np.minimum(raised.min(axis=1, keepdims=True, initial=0.0), 0.0)
-    shares = raised / np.maximum(raised.sum(axis=1, keepdims=True), 1e-12)
-    logs: FloatArray = np.log(shares + SMOOTHING / scores.shape[1]).astype(np.float32)
-    return logs
+    positive = np.maximum(values, 0.0)
+    scale: FloatArray = np.asarray(scales, np.float32) if scales else mean_positive(positive, axis=-2)
+    levels: FloatArray = np.log(positive / scale + SMOOTHING).astype(np.float32)
+    return levels
+
+
+def mean_positive(values: FloatArray, axis: int) -> FloatArray:
+    """Return the means of the values above 0 along an axis, which is kept; 1 where there are none."""
+    above = values > 0
+    count = above.sum(axis=axis, keepdims=True)
+    total = np.where(above, values, 0.0).sum(axis=axis, keepdims=True)
+    means: FloatArray = np.where(count > 0, total / np.maximum(count, 1), 1.0).astype(np.float32)
+    return means
 
 
 def fit_weights(features: Sequence[NDArray[np.floating]], targets: Sequence[int]) -> tuple[float, ...]:

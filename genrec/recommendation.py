@@ -12,9 +12,10 @@ How = Literal["exact", "normalised", "nearest", "collaborative", "taste", "popul
 """How an item came to be recommended: the model's text is its label (exact), is so after normalising, is nearest to
 it; or it came from other people's histories, from what the user says of their taste, or from popularity alone."""
 
-SIGNALS = ("lm", "similarity", "sequence", "collaborative", "neighbours", "latent", "popularity")
+SIGNALS = ("lm", "similarity", "newest", "sequence", "collaborative", "neighbours", "latent", "popularity")
 """The signals beside each recommendation, by name: the language model's log-likelihood, the cosine of titles and
-history, co-occurrence with the last few items and with the last dozen, item-kNN, latent factors, log(1 + takers)."""
+history, co-occurrence with the newest items close by, with the last few, and with the last dozen, item-kNN, latent
+factors, log(1 + takers)."""
 
 
 @dataclass(frozen=True, slots=True)

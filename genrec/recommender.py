@@ -29,7 +29,7 @@ from genrec.explanation_words import Explanation, load_templates
 from genrec.filters import Filters
 from genrec.free_generation import FreeGenerator
 from genrec.metrics import NO_ITEM, IntArray, tie_order, top_rows
-from genrec.ranking import Fusion, fuse_reciprocal_ranks, log_shares
+from genrec.ranking import Fusion, fuse_reciprocal_ranks, log_levels
 from genrec.recommendation import How, Recommendation
 from genrec.reranking import ItemFacts, Reranking, rerank
 from genrec.signal_arrays import FloatArray
@@ -83,7 +83,6 @@ class Candidates:
     Attributes:
         rows: int64 [candidates]; item rows.
         values: float32 [candidates, signals]; what each signal says, as it says it.
-        features: float32 [candidates, signals]; the same as logarithms of shares.
         taste: float32 [candidates]; similarities to what the user says of their taste; None where nothing is said.
         likelihoods: float32 [candidates]; the model's log-likelihoods; None where it was not asked.
         found: what the language model found by itself.
@@ -92,7 +91,6 @@ class Candidates:
 
     rows: IntArray
     values: FloatArray
-    features: FloatArray
     taste: FloatArray | None
     likelihoods: NDArray[np.float32] | None
     found: Found
@@ -355,8 +353,8 @@ class Recommender:
 
     def _pool(
         self, histories: Sequence[History], seen: Sequence[IntArray], found: Sequence[Found], most: int
-    ) -> list[tuple[IntArray, FloatArray, FloatArray, FloatArray | None]]:
-        """Return each history's candidate rows, what the signals say of them, that as log shares, and the taste's part.
+    ) -> list[tuple[IntArray, FloatArray, FloatArray | None]]:
+        """Return each history's candidate rows, what the signals say of them, and the taste's part.
 
         Where only a taste is known, all candidates are near it; the model orders them, but adds none.
         """
@@ -364,8 +362,7 @@ class Recommender:
         alike = self.taste_reader.similarities(list(said.values())) if said else ()
         tastes = dict(zip(said, alike, strict=True))
         values = np.stack([signal.score(histories) for signal in self.signals.values()], axis=2)
-        features = np.stack([log_shares(values[:, :, place]) for place in range(values.shape[2])], axis=2)
-        together = features @ np.array(self._weights_alone(), np.float32)
+        together = self._summed(values)
         for user, rows in enumerate(seen):
             if not histories[user].items:
                 # Such a history leaves popularity alone, whose fitted weight beside the others may be negative.
@@ -385,17 +382,17 @@ class Recommender:
             rows = np.concatenate(parts)
             rows = rows[np.sort(np.unique(rows, return_index=True)[1])]
             rows = rows[rows != NO_ITEM]
-            pools.append((rows, values[user, rows], features[user, rows], None if own is None else own[rows]))
+            pools.append((rows, values[user, rows], None if own is None else own[rows]))
         return pools
 
-    def _weights_alone(self) -> tuple[float, ...]:
-        """Return the weights of the signals without the model: the fitted ones, or all the same.
+    def _summed(self, values: FloatArray) -> FloatArray:
+        """Return the weighted sum of the signals' levels, of shape (..., items); all weigh the same where none is fitted.
 
         Raises:
             ConfigError: signals have come or gone since the weights were fitted.
         """
         if self.fusion is None:
-            return (1.0,) * len(self.signals)
+            return log_levels(values, None).sum(axis=-1)
         if self.fusion.signals != tuple(self.signals):
             raise ConfigError(
                 [
@@ -403,7 +400,8 @@ class Recommender:
                     f"{', '.join(self.signals)}; fit them again with genrec.tuning.tune_fusion"
                 ]
             )
-        return self.fusion.alone
+        total: FloatArray = log_levels(values, self.fusion.scales) @ np.array(self.fusion.weights, np.float32)
+        return total
 
     @property
     def _similarity(self) -> int:
@@ -490,13 +488,13 @@ class Recommender:
 
     def _rank(self, history: History, own: Candidates, settings: Settings) -> Ranked:
         """Fuse one user's signals and write the recommendations."""
-        alone = own.features @ np.array(self._weights_alone(), np.float32)
+        alone = self._summed(own.values)
         if not history.items:
             alone = own.values[:, self._popularity]
         by_signals = np.lexsort((self.order[own.rows], -alone))
         scores = alone
         if own.likelihoods is not None and self.fusion is not None:
-            scores = own.features @ np.array(self.fusion.together, np.float32) + self.fusion.model * own.likelihoods
+            scores = self.fusion.others * alone + self.fusion.model * own.likelihoods
         elif own.likelihoods is not None:
             fused = dict(fuse_reciprocal_ranks([own.found.rows.tolist(), own.rows[by_signals].tolist()]))
             scores = np.array([fused[row] for row in own.rows.tolist()], np.float32)

@@ -16,14 +16,19 @@ from numpy.typing import NDArray
 from genrec.catalog import Catalog
 from genrec.errors import ArtefactError
 from genrec.latent import Latent
+from genrec.recommendation import SIGNALS
 from genrec.signal_arrays import FloatArray
 from genrec.signals import Content, CoOccurrence, ItemKNN, Popularity, Signal
 from genrec.splits import History
 
-NEWEST_DECAY = 0.5
+SEQUENCE_DECAY = 0.5
 """Decay of `sequence`, which looks at the last few items where `collaborative` looks at a dozen."""
 
+SIMILARITY_DECAY = 0.3
+"""Decay of `similarity`: what reads like the items from years ago says little."""
+
 _SAVED: dict[str, Any] = {
+    "newest": CoOccurrence,
     "collaborative": CoOccurrence,
     "neighbours": ItemKNN,
     "latent": Latent,
@@ -42,6 +47,7 @@ def fit_signals(catalog: Catalog, histories: Sequence[History], vectors: FloatAr
     """
     return complete(
         {
+            "newest": CoOccurrence.fit(catalog, histories, window=3, backward=0.3, power=0.3, decay=0.4),
             "collaborative": CoOccurrence.fit(catalog, histories, window=20),
             "neighbours": ItemKNN.fit(catalog, histories, neighbours=500, shrink=3.0, decay=0.8),
             "latent": Latent.fit(catalog, histories),
@@ -54,11 +60,12 @@ def fit_signals(catalog: Catalog, histories: Sequence[History], vectors: FloatAr
 
 def complete(counted: dict[str, Any], catalog: Catalog, vectors: FloatArray) -> dict[str, Signal]:
     """Return all signals in their order, given those that are counted."""
-    return {
-        "similarity": Content(catalog, vectors),
-        "sequence": replace(counted["collaborative"], decay=NEWEST_DECAY),
+    signals = {
+        "similarity": Content(catalog, vectors, SIMILARITY_DECAY),
+        "sequence": replace(counted["collaborative"], decay=SEQUENCE_DECAY),
         **counted,
     }
+    return {name: signals[name] for name in SIGNALS if name in signals}
 
 
 def save_signals(path: Path, signals: dict[str, Signal]) -> None:

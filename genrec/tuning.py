@@ -1,7 +1,8 @@
 """Fitting a fusion on validation cases, once, for every list length.
 
 First the weights of the signals without the language model, on many cases, since they cost little; these weights choose
-the candidates. Then the weights of all signals on the candidates of fewer cases, since the model must score each.
+the candidates. Then how much the language model counts beside their sum, two numbers, on fewer cases, since the model
+must score every candidate: so few cases cannot upset what many have said.
 
 The easy mistake is to tune on the cases that are reported; only validation cases may come here.
 """
@@ -10,14 +11,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from genrec.baselines import sample_cases
 from genrec.catalog import Catalog
-from genrec.ranking import Fusion, fit_weights
+from genrec.errors import DataError
+from genrec.ranking import Fusion, fit_weights, log_levels, mean_positive
 from genrec.recommender import Candidates, Recommender, Settings
+from genrec.signal_arrays import FloatArray
 from genrec.splits import Case
 
 logger = logging.getLogger(__name__)
@@ -63,36 +67,44 @@ def tune_fusion(
     for start in range(0, len(many), BLOCK):
         block = [case.history for case in many[start : start + BLOCK]]
         found += recommender.candidates(block, chosen, CANDIDATES_ALONE, ask_model=False)
-    features, places = _judged(found, many, recommender.catalog)
-    alone = fit_weights(features, places)
-    names = tuple(recommender.signals)
+    values, places, _ = _judged(found, many, recommender.catalog)
+    if not values:
+        raise DataError("there is no validation case whose item is among the candidates, so no weights can be fitted")
+    scales = tuple(float(scale) for scale in mean_positive(np.concatenate(values), axis=0)[0])
+    weights = fit_weights([log_levels(rows, scales) for rows in values], places)
     # The candidates of the second step are those that the first step's weights put up, as they will be in use.
-    recommender.fusion = Fusion(names, alone, 0.0, alone, len(features))
+    fusion = Fusion(tuple(recommender.signals), scales, weights, 1.0, 0.0, len(values), 0)
+    recommender.fusion = fusion
     few = sample_cases(cases, with_model, seed)
     asked: list[Candidates] = []
     for start in range(0, len(few), BLOCK):
         asked += recommender.candidates([case.history for case in few[start : start + BLOCK]], chosen)
         if progress is not None:
             progress(len(asked), len(few))
-    features, places = _judged(asked, few, recommender.catalog)
-    *together, model = fit_weights(features, places)
-    fusion = Fusion(names, tuple(together), model, alone, len(features))
+    values, places, likelihoods = _judged(asked, few, recommender.catalog)
+    if values:
+        sums = [log_levels(rows, scales) @ np.array(weights) for rows in values]
+        pairs = [np.column_stack(pair) for pair in zip(sums, likelihoods, strict=True)]
+        others, model = fit_weights(pairs, places)
+        fusion = replace(fusion, others=others, model=model, model_cases=len(values))
     recommender.fusion = fusion
-    logger.info("fusion fitted on %d of %d validation cases: %s", len(features), len(few), fusion.describe())
+    logger.info("fusion fitted on %d and %d validation cases: %s", fusion.cases, len(values), fusion.describe())
     return fusion
 
 
 def _judged(
     found: Sequence[Candidates], cases: Sequence[Case], catalog: Catalog
-) -> tuple[list[NDArray[np.floating]], list[int]]:
-    """Return features, with the model's log-likelihood last where there is one, and which candidate was taken."""
-    features: list[NDArray[np.floating]] = []
+) -> tuple[list[FloatArray], list[int], list[NDArray[np.float32]]]:
+    """Return what the signals say of the candidates, which of them was taken, and the model's log-likelihoods, if any."""
+    values: list[FloatArray] = []
     places: list[int] = []
+    likelihoods: list[NDArray[np.float32]] = []
     for own, case in zip(found, cases, strict=True):
         (place,) = np.nonzero(own.rows == catalog.row(case.target))
         if not len(place) or not case.history.items:
             continue
-        parts = own.features if own.likelihoods is None else np.column_stack((own.features, own.likelihoods))
-        features.append(parts)
+        values.append(own.values)
         places.append(int(place[0]))
-    return features, places
+        if own.likelihoods is not None:
+            likelihoods.append(own.likelihoods)
+    return values, places, likelihoods

@@ -1,4 +1,4 @@
-"""The fusion: log shares and reciprocal ranks by hand, and weights that are found again."""
+"""The fusion: levels and reciprocal ranks by hand, and weights that are found again."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ import numpy as np
 import pytest
 
 from genrec.errors import DataError
-from genrec.ranking import Fusion, fit_weights, fuse_reciprocal_ranks, log_shares
+from genrec.ranking import Fusion, fit_weights, fuse_reciprocal_ranks, log_levels, mean_positive
 
-FUSION = Fusion(("similarity", "popularity"), (0.5, -0.25), 0.125, (1.5, 2.0), 7)
+FUSION = Fusion(("similarity", "popularity"), (1.5, 2.0), (1.0, -0.5), 0.5, 0.125, 70, 7)
 
 
-def test_log_shares_by_hand():
-    # Of a sum of 4: shares 3/4, 1/4, 0, 0; each with a tenth of an even share of 1/4 beside it.
-    found = log_shares(np.array([[3, 1, 0, 0]], np.float32))
+def test_log_levels_by_hand():
+    values = np.array([[3, 0.5], [1, 0], [0, -1]], np.float32)
+    found = log_levels(values, (2.0, 0.5))
     assert found.dtype == np.float32
-    assert found[0] == pytest.approx(np.log([0.775, 0.275, 0.025, 0.025]), abs=1e-6)
+    assert found[:, 0] == pytest.approx(np.log([3.5, 2.5, 2.0]), abs=1e-6)
+    assert found[:, 1] == pytest.approx(np.log([3.0, 2.0, 2.0]), abs=1e-6)  # below 0 counts as nothing
 
 
-def test_the_lowest_counts_as_zero_where_scores_are_negative():
-    shifted = log_shares(np.array([[-1, 0, 1, 0]], np.float32))
-    assert shifted[0] == pytest.approx(log_shares(np.array([[0, 1, 2, 1]], np.float32))[0], abs=1e-6)
-    # A positive lowest score is evidence and is not taken away.
-    assert log_shares(np.array([[1.0, 3.0]], np.float32))[0] == pytest.approx(np.log([0.25 + 0.05, 0.75 + 0.05]))
+def test_without_scales_each_history_has_its_own():
+    values = np.random.default_rng(0).random((3, 8, 2)).astype(np.float32)
+    assert np.array_equal(log_levels(values, None)[1], log_levels(values[1], None))
+    assert log_levels(np.array([[3.0], [1.0], [0.0]], np.float32), None)[:, 0] == pytest.approx(np.log([3.5, 2.5, 2]))
 
 
-def test_how_much_evidence_there_is_does_not_matter_but_how_it_is_spread():
-    assert log_shares(np.array([[4, 2, 2]], np.float32)) == pytest.approx(log_shares(np.array([[2, 1, 1]], np.float32)))
+def test_more_evidence_tells_more():
+    much, little = (np.ptp(log_levels(np.array([[x], [0.0]], np.float32), (1.0,))) for x in (10.0, 0.1))
+    assert much > 10 * little
 
 
 def test_a_silent_signal_says_the_same_of_all():
-    found = log_shares(np.zeros((2, 5), np.float32))
+    found = log_levels(np.zeros((2, 5, 1), np.float32), None)
     assert np.ptp(found) == 0
     assert np.isfinite(found).all()
 
 
-def test_each_history_is_read_by_itself():
-    scores = np.random.default_rng(0).random((3, 8)).astype(np.float32)
-    assert np.array_equal(log_shares(scores)[1:2], log_shares(scores[1:2]))
-    assert log_shares(np.zeros((0, 4), np.float32)).shape == (0, 4)
+def test_means_above_zero_by_hand():
+    values = np.array([[4, 0], [2, -1], [0, 0]], np.float32)
+    assert mean_positive(values, axis=0).tolist() == [[3.0, 1.0]]
 
 
 def planted_cases(weights, cases, seed=0):
@@ -94,7 +94,7 @@ def test_equal_sums_keep_the_first_lists_order():
 
 def test_a_fusion_survives_json():
     assert Fusion.from_json(json.loads(json.dumps(FUSION.to_json()))) == FUSION
-    assert FUSION.to_json()["together"] == {"lm": 0.125, "similarity": 0.5, "popularity": -0.25}
+    assert FUSION.to_json()["weights"] == {"similarity": 1.0, "popularity": -0.5}
 
 
 def test_a_fusion_says_its_weights():

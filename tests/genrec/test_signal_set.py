@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 from genrec.catalog import Item
 from genrec.errors import ArtefactError
 from genrec.recommendation import SIGNALS
-from genrec.signal_set import NEWEST_DECAY, fit_signals, load_signals, save_signals
+from genrec.signal_set import SEQUENCE_DECAY, fit_signals, load_signals, save_signals
 from genrec.splits import History
 from retrieval.encoders import load_encoder
 from tests.toyworld import make_catalog, make_histories
@@ -32,7 +32,7 @@ def test_every_signal_has_its_name_and_place(signals):
 def test_sequence_is_co_occurrence_that_forgets_sooner(signals):
     sequence, collaborative = signals["sequence"], signals["collaborative"]
     assert sequence.pairs is collaborative.pairs  # counted once, not twice
-    assert (sequence.decay, collaborative.decay) == (NEWEST_DECAY, 0.8)
+    assert (sequence.decay, collaborative.decay) == (SEQUENCE_DECAY, 0.8)
 
 
 def test_saved_and_loaded_they_say_the_same(signals, tmp_path):

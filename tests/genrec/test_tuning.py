@@ -52,7 +52,7 @@ def test_a_run_holds_the_weights_that_validation_cases_give(
 def test_the_seed_draws_the_cases_and_nothing_else(recommender: Recommender, valid: tuple[Case, ...]) -> None:
     first, second = (tune_fusion(recommender, valid, with_model=12, seed=3) for _ in range(2))
     assert first == second
-    assert first.cases <= 12
+    assert first.model_cases <= 12
 
 
 def test_a_case_whose_item_is_no_candidate_is_left_out(recommender: Recommender, valid: tuple[Case, ...]) -> None:
@@ -97,7 +97,7 @@ def test_a_signal_of_ones_own_joins_and_is_tuned(recommender: Recommender, valid
         recommender.recommend(["Red Harbour 1"])
     fusion = tune_fusion(recommender, valid, with_model=30)
     assert fusion.signals[-1] == "next-part"
-    assert fusion.alone[-1] > 0.5  # it is always right, and is trusted
+    assert fusion.weights[-1] > 0.5  # it is always right, and is trusted
     assert "next-part" in fusion.describe()
     (found,) = recommender.recommend_many([History("", make_catalog().ids[:2])], Settings(k=3))
     assert found[0].item.title == "Red Harbour 3"
