@@ -96,15 +96,15 @@ def forget(
                 sealed = key if output.name.endswith(".enc") else None
                 result.rows[output] = _forget_in_output(output, gone, sealed, files, before, manifest, new_runs)
             if result.users or any(result.rows.values()):
+                # First, since a kill after the commit would leave them to nobody.
+                for report in [report for run in runs for report in sorted((run / "evaluation").glob("*/report.html"))]:
+                    report.unlink()
+                    result.reports.append(report)
                 files.commit()
             elif result.finished:
                 files.drop()
             else:
                 raise DataError(f"no such user in {data} or in the outputs given; give an id as the log has it")
-    for run in runs:
-        for report in sorted((run / "evaluation").glob("*/report.html")):
-            report.unlink()
-            result.reports.append(report)
     return result
 
 

@@ -99,7 +99,9 @@ class Replacements:
         self._rename()
 
     def drop(self) -> None:
-        """Delete what was written, where it will not be used."""
+        """Delete what was written, unless the log says already that it will be used."""
+        if self._log.exists():
+            return
         for new in self._places:
             new.unlink(missing_ok=True)
 

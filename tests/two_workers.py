@@ -45,7 +45,7 @@ def main(run: Path, data: Path, folder: Path) -> None:
         fingerprint={},
         block_users=BLOCK_USERS,
     )
-    ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR")
+    start_ray()
     blocks = ray_blocks(run, "cpu", SETTINGS, users, span, 2, BLOCK_USERS)
 
     def broken_off(done: int) -> Iterator[Block]:
@@ -62,6 +62,16 @@ def main(run: Path, data: Path, folder: Path) -> None:
         next(ray_blocks(folder, "cpu", SETTINGS, users, span, 1, BLOCK_USERS)(0))
     except ModelError as error:
         sys.stdout.write(f"{error}\n")
+
+
+def start_ray() -> None:
+    """Start Ray; on a busy machine its own patience of 30 seconds can be too short, so more than once."""
+    for _ in range(4):
+        with suppress(Exception):
+            ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR")
+            return
+        ray.shutdown()
+    sys.exit("Ray does not start here")
 
 
 if __name__ == "__main__":
