@@ -183,6 +183,15 @@ class Recommender:
                 compared with titles and categories and stands in the prompt. See `genrec.cold_start`.
             settings: any field of `Settings`; explained by a sentence unless told otherwise.
 
+        Example:
+            Comedies of at most 20, a varied list with no more than three of a kind:
+
+                rec.recommend(
+                    ["Toy Story"],
+                    filters=Filters(only=(("category", "Comedy"),), highest_price=20),
+                    reranking=Reranking(diversity=0.3, max_per_category=3),
+                )
+
         Raises:
             DataError: something in the history is not in the catalogue, or the taste is too long.
             ConfigError: the filters name what no item has, or no item passes them.

@@ -157,6 +157,21 @@ def test_items_are_added_without_training(kind):
     assert [row[0] for row in index.search(vectors[700:], 1)[0]] == ids[700:]
 
 
+def test_a_copy_is_changed_apart(kind):
+    ids, vectors = clustered(400)
+    index = ItemIndex.build(ids, vectors, kind=kind)
+    index.remove(["item-3"])
+    before = index.search(vectors[:5], k=10)
+    copy = index.copy()
+    assert copy.search(vectors[:5], k=10)[0] == before[0]
+    copy.add(["new"], vectors[:1])
+    copy.remove(["item-7"])
+    copy.update(["item-9"], vectors[:1])
+    assert index.search(vectors[:5], k=10)[0] == before[0]
+    assert ("new" in copy, "new" in index, "item-7" in index, len(index), len(copy)) == (True, False, True, 399, 399)
+    assert copy.search(vectors[:1], k=3)[0] == [["item-0", "item-9", "new"]]
+
+
 def test_removed_items_are_gone_at_once(kind):
     ids, vectors = clustered(500)
     index = ItemIndex.build(ids, vectors, kind=kind)
