@@ -2,8 +2,8 @@
 
 Every signal is read on a scale of its own, its mean where it says anything: level(j) = log(value(j) / scale + 2). Twice
 as much evidence is worth the same wherever there is much of it, and little evidence hardly differs from none. The fused
-score of an item is the weighted sum of its levels and the language model's log-likelihood, which is a logarithm as it
-is. One set of weights serves every list length.
+score of an item is the weighted sum of its levels, plus a weight times the language model's log-likelihood, which is a
+logarithm as it is. One set of weights serves every list length.
 
 Sources: McFadden, "Conditional logit analysis of qualitative choice behavior", 1974 (the fit); Genest and Zidek,
 "Combining probability distributions", Statistical Science 1(1), 1986 (weighted sums of logarithms).
@@ -14,6 +14,7 @@ has is then divided away, and where data are sparse that is most of what there i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,10 +29,14 @@ RECIPROCAL_RANK_CONSTANT = 60
 """The constant of reciprocal-rank fusion; 60 is its authors' value and is not tuned here."""
 
 SMOOTHING = 2.0
-"""What is added to a value, in units of its signal's scale, before the logarithm; of 0.1 to 10, chosen on validation."""
+"""What is added to a value, in units of its signal's scale, before the logarithm; chosen from 0.03 to 10."""
 
 RIDGE = 1e-3
 """Weight of the squared weights against a case's mean loss in nats; keeps a few hundred cases from saying too much."""
+
+
+MODEL_WEIGHTS = (0.0, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
+"""Weights of the language model's log-likelihood that are tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +47,14 @@ class Fusion:
         signals: names of the signals.
         scales: each signal's mean value where it is above 0, of shape (signals,).
         weights: weight of each signal's level, of shape (signals,).
-        others: weight of the sum of all that, where the language model is asked.
-        model: weight of the language model's log-likelihood beside it.
+        model: weight of the language model's log-likelihood beside their sum; 0 where it did not help.
         cases: how many validation cases the signals' weights were fitted on.
-        model_cases: how many the last two were fitted on.
+        model_cases: how many the model's weight was fitted on.
     """
 
     signals: tuple[str, ...]
     scales: tuple[float, ...]
     weights: tuple[float, ...]
-    others: float
     model: float
     cases: int
     model_cases: int
@@ -61,23 +64,22 @@ class Fusion:
         return {
             "scales": dict(zip(self.signals, self.scales, strict=True)),
             "weights": dict(zip(self.signals, self.weights, strict=True)),
-            "others": self.others,
             "lm": self.model,
             "cases": self.cases,
             "lm_cases": self.model_cases,
         }
 
     def describe(self) -> str:
-        """Return the weights beside the language model's as one line of text."""
-        beside = {name: self.others * weight for name, weight in zip(self.signals, self.weights, strict=True)}
-        return ", ".join(f"{name} {weight:.2f}" for name, weight in {"lm": self.model, **beside}.items())
+        """Return the weights as one line of text."""
+        weights = {"lm": self.model, **dict(zip(self.signals, self.weights, strict=True))}
+        return ", ".join(f"{name} {weight:.2f}" for name, weight in weights.items())
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> Fusion:
         """Build from what `to_json` returned."""
         signals = tuple(entry["weights"])
         scales, weights = (tuple(entry[name][signal] for signal in signals) for name in ("scales", "weights"))
-        return cls(signals, scales, weights, entry["others"], entry["lm"], entry["cases"], entry["lm_cases"])
+        return cls(signals, scales, weights, entry["lm"], entry["cases"], entry["lm_cases"])
 
 
 def log_levels(values: FloatArray, scales: Sequence[float] | None) -> FloatArray:
@@ -142,6 +144,34 @@ def fit_weights(features: Sequence[NDArray[np.floating]], targets: Sequence[int]
 
     found = minimize(loss, np.zeros(rows.shape[1]), jac=True, method="L-BFGS-B")
     return tuple(round(float(weight), 6) for weight in found.x)
+
+
+def fit_model_weight(
+    sums: Sequence[NDArray[np.floating]], likelihoods: Sequence[NDArray[np.floating]], targets: Sequence[int]
+) -> float:
+    """Choose how much the language model counts, by NDCG@10 and not by likelihood.
+
+    One number stands between a great sum of evidence and the model, so it can be looked for directly. A model that is
+    likelier to be right all over the list can still spoil its top, which is all that anybody sees; then this is 0.
+
+    Args:
+        sums: for each case, the other signals' weighted sums, of shape (candidates,).
+        likelihoods: for each case, the model's log-likelihoods, of the same shape.
+        targets: for each case, which candidate was taken.
+
+    Returns:
+        The best of `MODEL_WEIGHTS`; of equals the smallest.
+    """
+
+    def figure(weight: float) -> float:
+        gained = 0.0
+        for own, likelihood, target in zip(sums, likelihoods, targets, strict=True):
+            scores = own + weight * likelihood
+            rank = int((scores >= scores[target]).sum())  # equals count against the target
+            gained += 1 / math.log2(rank + 1) if rank <= 10 else 0.0
+        return gained
+
+    return max(MODEL_WEIGHTS, key=figure)
 
 
 def fuse_reciprocal_ranks(lists: Sequence[Sequence[int]]) -> list[tuple[int, float]]:

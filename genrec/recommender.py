@@ -395,13 +395,14 @@ class Recommender:
         return pools
 
     def _summed(self, values: FloatArray) -> FloatArray:
-        """Return the weighted sum of the signals' levels, of shape (..., items); all weigh the same where none is fitted.
+        """Return the weighted sum of the signals' levels, shape (..., items); equal weights where none is fitted.
 
         Raises:
             ConfigError: signals have come or gone since the weights were fitted.
         """
         if self.fusion is None:
-            return log_levels(values, None).sum(axis=-1)
+            even: FloatArray = log_levels(values, None).sum(axis=-1)
+            return even
         if self.fusion.signals != tuple(self.signals):
             raise ConfigError(
                 [
@@ -503,7 +504,7 @@ class Recommender:
         by_signals = np.lexsort((self.order[own.rows], -alone))
         scores = alone
         if own.likelihoods is not None and self.fusion is not None:
-            scores = self.fusion.others * alone + self.fusion.model * own.likelihoods
+            scores = alone + self.fusion.model * own.likelihoods
         elif own.likelihoods is not None:
             fused = dict(fuse_reciprocal_ranks([own.found.rows.tolist(), own.rows[by_signals].tolist()]))
             scores = np.array([fused[row] for row in own.rows.tolist()], np.float32)

@@ -1,7 +1,7 @@
 """Fitting a fusion on validation cases, once, for every list length.
 
 First the weights of the signals without the language model, on many cases, since they cost little; these weights choose
-the candidates. Then how much the language model counts beside their sum, two numbers, on fewer cases, since the model
+the candidates. Then how much the language model counts beside their sum, one number, on fewer cases, since the model
 must score every candidate: so few cases cannot upset what many have said.
 
 The easy mistake is to tune on the cases that are reported; only validation cases may come here.
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from genrec.baselines import sample_cases
 from genrec.catalog import Catalog
 from genrec.errors import DataError
-from genrec.ranking import Fusion, fit_weights, log_levels, mean_positive
+from genrec.ranking import Fusion, fit_model_weight, fit_weights, log_levels, mean_positive
 from genrec.recommender import Candidates, Recommender, Settings
 from genrec.signal_arrays import FloatArray
 from genrec.splits import Case
@@ -73,7 +73,7 @@ def tune_fusion(
     scales = tuple(float(scale) for scale in mean_positive(np.concatenate(values), axis=0)[0])
     weights = fit_weights([log_levels(rows, scales) for rows in values], places)
     # The candidates of the second step are those that the first step's weights put up, as they will be in use.
-    fusion = Fusion(tuple(recommender.signals), scales, weights, 1.0, 0.0, len(values), 0)
+    fusion = Fusion(tuple(recommender.signals), scales, weights, 0.0, len(values), 0)
     recommender.fusion = fusion
     few = sample_cases(cases, with_model, seed)
     asked: list[Candidates] = []
@@ -84,9 +84,7 @@ def tune_fusion(
     values, places, likelihoods = _judged(asked, few, recommender.catalog)
     if values:
         sums = [log_levels(rows, scales) @ np.array(weights) for rows in values]
-        pairs = [np.column_stack(pair) for pair in zip(sums, likelihoods, strict=True)]
-        others, model = fit_weights(pairs, places)
-        fusion = replace(fusion, others=others, model=model, model_cases=len(values))
+        fusion = replace(fusion, model=fit_model_weight(sums, likelihoods, places), model_cases=len(values))
     recommender.fusion = fusion
     logger.info("fusion fitted on %d and %d validation cases: %s", fusion.cases, len(values), fusion.describe())
     return fusion
@@ -95,7 +93,7 @@ def tune_fusion(
 def _judged(
     found: Sequence[Candidates], cases: Sequence[Case], catalog: Catalog
 ) -> tuple[list[FloatArray], list[int], list[NDArray[np.float32]]]:
-    """Return what the signals say of the candidates, which of them was taken, and the model's log-likelihoods, if any."""
+    """Return what signals say of the candidates, which of them was taken, and the model's log-likelihoods, if any."""
     values: list[FloatArray] = []
     places: list[int] = []
     likelihoods: list[NDArray[np.float32]] = []

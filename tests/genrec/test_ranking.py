@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from genrec.errors import DataError
-from genrec.ranking import Fusion, fit_weights, fuse_reciprocal_ranks, log_levels, mean_positive
+from genrec.ranking import Fusion, fit_model_weight, fit_weights, fuse_reciprocal_ranks, log_levels, mean_positive
 
-FUSION = Fusion(("similarity", "popularity"), (1.5, 2.0), (1.0, -0.5), 0.5, 0.125, 70, 7)
+FUSION = Fusion(("similarity", "popularity"), (1.5, 2.0), (1.0, -0.5), 0.125, 70, 7)
 
 
 def test_log_levels_by_hand():
@@ -76,6 +76,14 @@ def test_what_is_the_same_for_all_of_a_cases_candidates_changes_nothing():
     assert fit_weights(moved, targets) == pytest.approx(fit_weights(features, targets), abs=1e-3)
 
 
+def test_the_models_weight_is_what_puts_targets_on_top():
+    """Right where the others are silent, the model is wanted; wrong where they are right, it is not."""
+    sums = [np.array([1.0, 1.0, 0.0])] * 2
+    assert fit_model_weight(sums, [np.array([-3.0, -1.0, -2.0])] * 2, [1, 1]) > 0
+    assert fit_model_weight(sums, [np.array([-3.0, -9.0, -1.0])] * 2, [0, 0]) == 0.025  # ties are broken, no more
+    assert fit_model_weight([np.array([1.0, 0.0])], [np.array([-9.0, 0.0])], [0]) == 0.0
+
+
 def test_no_case_is_said():
     with pytest.raises(DataError, match="no validation case"):
         fit_weights([], [])
@@ -98,4 +106,4 @@ def test_a_fusion_survives_json():
 
 
 def test_a_fusion_says_its_weights():
-    assert FUSION.describe() == "lm 0.12, similarity 0.50, popularity -0.25"
+    assert FUSION.describe() == "lm 0.12, similarity 1.00, popularity -0.50"
