@@ -146,6 +146,8 @@ class ParquetShards:
                 leftover.unlink()
         self._journal = open_journal(self._journal_path(), self._block_users, self._key)
         self._gathered = self._journal.recover()
+        if self._gathered >= SHARD_USERS:  # killed with a whole shard together and not yet written
+            self._write_shard()
         if not self._shard:
             return self._gathered
         # Only the last shard can be short: the job was killed between writing it and renaming the folder.

@@ -1,10 +1,11 @@
-"""Kills a batch job at random points, goes on each time, and compares bytes; a program that test_batch starts.
+"""Kills batch jobs at random points, goes on each time, and compares bytes; a program that test_batch starts.
 
-    python -m tests.killing RUN FOLDER out.jsonl|out.parquet
+    python -m tests.killing RUN FOLDER
 
-The job runs in a fork of this process, which has the recommender loaded. Half of the kills come after a random time,
-half at a random one of the moments at which the job opens, renames, cuts or deletes a file, where the windows are too
-short for a clock. This process itself writes no Parquet: a fork of one whose Polars has threads would wait for them.
+Both kinds of output are killed `KILLS` times. The job runs in a fork of this process, which has the recommender loaded.
+Half of the kills come after a random time, half at a random one of the moments at which the job opens, renames, cuts
+or deletes a file, where the windows are too short for a clock. This process itself writes no Parquet: a fork of one
+whose Polars has threads would wait for them.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ KILLS = 20
 FILE_EVENTS = frozenset({"open", "os.rename", "os.truncate", "os.remove", "os.mkdir", "os.listdir"})
 
 
-def main(run: Path, folder: Path, name: str) -> None:
+def main(run: Path, folder: Path) -> None:
     torch.set_num_threads(1)
-    outputs.SHARD_USERS = 8
+    outputs.SHARD_USERS = 4
     recommender = Recommender.from_pretrained(run, "cpu", "fp32")
     users = [
         History(history.user, (*history.items, *(["gone"] if place % 3 == 0 else [])))
-        for place, history in enumerate(make_histories(20, seed=3))
+        for place, history in enumerate(make_histories(10, seed=3))
     ]
 
     def job(out: Path) -> None:
@@ -47,30 +48,38 @@ def main(run: Path, folder: Path, name: str) -> None:
             out,
             Settings(k=3, beams=3),
             fingerprint={"run": "a"},
-            block_users=4,
+            block_users=2,
             resume=True,
         )
 
+    for name in ("out.jsonl", "out.parquet"):
+        kill_often(job, folder / name, name)
+
+
+def kill_often(job: Callable[[Path], None], folder: Path, name: str) -> None:
+    """Kill a job `KILLS` times; whenever it comes to its end, compare what it left with an unbroken job's."""
     started = time.monotonic()
     run_and_kill(partial(job, folder / "whole" / name))
     seconds = time.monotonic() - started
-    moments = count_moments(lambda: job(folder / "counted" / name))
+    moments = count_moments(partial(job, folder / "counted" / name))
     whole = contents(folder / "whole")
     draw = random.Random(0)
-    kills = attempt = 0
+    kills = outputs_made = 0
+
+    def next_kill() -> dict[str, float]:
+        if kills == KILLS:
+            return {}
+        return {"after": draw.uniform(0, seconds)} if kills % 2 else {"moment": draw.randint(1, moments)}
+
     while kills < KILLS:
-        attempt += 1
-        place = folder / f"{attempt}"
-        while True:
-            how = {"after": draw.uniform(0, seconds)} if kills % 2 else {"moment": draw.randint(1, moments)}
-            killed = run_and_kill(partial(job, place / name), **how)
-            if not killed:
-                break
+        place = folder / f"{outputs_made}"
+        while run_and_kill(partial(job, place / name), **next_kill()):
             kills += 1
+        outputs_made += 1
         found = contents(place)
         if found != whole:
-            sys.exit(f"attempt {attempt}: {sorted(found)} are not {sorted(whole)}, or differ in bytes")
-    sys.stdout.write(f"{kills} kills, {attempt} outputs, {moments} moments\n")
+            sys.exit(f"output {outputs_made}: {sorted(found)} are not {sorted(whole)}, or differ in bytes")
+    sys.stdout.write(f"{name}: {kills} kills, {outputs_made} outputs, {moments} moments\n")
 
 
 def run_and_kill(job: Callable[[], None], after: float | None = None, moment: float | None = None) -> bool:
@@ -133,4 +142,4 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

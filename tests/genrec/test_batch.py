@@ -254,10 +254,9 @@ def test_a_full_disk_is_told_and_survived(
 ROOT = Path(__file__).parent.parent.parent
 
 
-@pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
-def test_twenty_kills_leave_the_bytes_of_an_unbroken_job(toy_run: Path, tmp_path: Path, name: str) -> None:
+def test_twenty_kills_leave_the_bytes_of_an_unbroken_job(toy_run: Path, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.killing", toy_run, tmp_path, name],
+        [sys.executable, "-m", "tests.killing", toy_run, tmp_path],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -265,7 +264,18 @@ def test_twenty_kills_leave_the_bytes_of_an_unbroken_job(toy_run: Path, tmp_path
         timeout=500,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.startswith("20 kills")
+    assert [line.split(" kills")[0] for line in done.stdout.splitlines()] == ["out.jsonl: 20", "out.parquet: 20"]
+
+
+def test_a_kill_between_a_full_journal_and_its_shard(
+    recommender: Recommender, tmp_path: Path, whole: bytes, shards: dict[str, bytes]
+) -> None:
+    out = tmp_path / "out.parquet"
+    broken_off(recommender, out, after=24)
+    (journal,) = (tmp_path / "out.parquet.part").iterdir()
+    journal.write_bytes(b"".join(whole.splitlines(keepends=True)[:32]))
+    assert job(recommender, out, resume=True).resumed == 32
+    assert contents(out) == shards
 
 
 def test_a_finished_job_of_the_command_line_is_left_alone(
