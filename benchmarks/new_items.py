@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pooled import ROOT, Pool, fit_pool, title_vectors
+from pooled import ROOT, fit_pool, title_vectors
 
 from genrec.artefacts import write_json
 from genrec.baseline_systems import Random
@@ -78,8 +78,8 @@ def main() -> None:
                for key, signal in before.items() if key not in ("similarity", "sequence")}  # fmt: skip
     silent = complete(counted, catalog, everything)
     signals = {
-        OURS: Pool(after, pool.weights),
-        f"{OURS}-silent": Pool(silent, pool.weights),
+        OURS: replace(pool, signals=after),
+        f"{OURS}-silent": replace(pool, signals=silent),
         "content": silent["similarity"],
         "co-occurrence": silent["collaborative"],
         "popularity": silent["popularity"],
