@@ -1,6 +1,7 @@
 """Users a second and peak memory of the batch job, and two Ray workers against one.
 
-    python benchmarks/batch.py [--users 1000 10000 100000] [--out benchmarks/results/batch.json]
+    python benchmarks/batch.py [--users 1000 10000 100000] [--out benchmarks/results/batch.json]     JSON Lines
+    python benchmarks/batch.py --parquet [--users ...]         the same into a folder of Parquet shards
     python benchmarks/batch.py --ray [--users 10000]           needs genrec[ray] and two free cores
 
 What is asked: does memory stay flat while users grow a hundredfold, does the rate hold, and what does a second worker
@@ -35,13 +36,13 @@ sys.path.insert(0, str(ROOT))
 
 SIZES = (1000, 10_000, 100_000)
 RAY_USERS = 10_000
-FORMATS = ("jsonl", "parquet")
 SETTINGS = {"k": 2, "beams": 2, "batch_size": 128}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--users", type=int, nargs="+", help="how many users, one case each")
+    parser.add_argument("--parquet", action="store_true", help="write Parquet shards instead of JSON Lines")
     parser.add_argument("--ray", action="store_true", help="two Ray workers against one instead")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "batch.json")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
@@ -63,22 +64,21 @@ def main() -> None:
         if arguments.ray:
             measure_ray(run, max(arguments.users or [RAY_USERS]), result)
         else:
-            measure_sizes(run, arguments.users or SIZES, result)
+            measure_sizes(run, "parquet" if arguments.parquet else "jsonl", arguments.users or SIZES, result)
     arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
-def measure_sizes(run: Path, sizes: list[int] | tuple[int, ...], result: dict[str, Any]) -> None:
-    cases = [in_process(run, users, kind) for kind in FORMATS for users in sizes]
-    result["cases"] = cases
-    for kind in FORMATS:
-        rows = [case for case in cases if case["format"] == kind]
-        first, last = rows[0], rows[-1]
-        result.setdefault("comparisons", {})[f"{kind}: {last['users']} users against {first['users']}"] = {
-            "peak_mib": [row["peak_mib"] for row in rows],
-            "users_a_second": [row["users_a_second"] for row in rows],
-            "ratio": round(last["peak_mib"] / first["peak_mib"], 3),
-            "ratio_is_of": "peak memory",
-        }
+def measure_sizes(run: Path, kind: str, sizes: list[int] | tuple[int, ...], result: dict[str, Any]) -> None:
+    rows = [in_process(run, users, kind) for users in sizes]
+    result["cases"] = [case for case in result.get("cases", []) if case["format"] != kind] + rows
+    first, last = rows[0], rows[-1]
+    result.setdefault("comparisons", {})[f"{kind}: most users against fewest"] = {
+        "users": [last["users"], first["users"]],
+        "peak_mib": [last["peak_mib"], first["peak_mib"]],
+        "users_a_second": [last["users_a_second"], first["users_a_second"]],
+        "ratio": round(last["peak_mib"] / first["peak_mib"], 3),
+        "ratio_is_of": "peak memory",
+    }
 
 
 def measure_ray(run: Path, users: int, result: dict[str, Any]) -> None:
