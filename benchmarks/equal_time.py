@@ -4,10 +4,10 @@
 
 Both sides fine-tune the same base (a folder or a hub id; a small one made by `genrec pretrain` will do) with the same
 recipe (`cpu`, changed by `--set`) for the same minutes; only the template differs: `next-item`, where every item after
-the first of a history is a target, and `instruction`, where one prompt has one target. A short trial says how many
-passes the minutes hold, so that the learning rate has fallen to zero at their end on both sides. Then the language
-model alone, under the catalogue's constraint and with seen items left out, names ten items for every validation case.
-What the base brings is measured first, without any fine-tuning to speak of.
+the first of a history is a target, and `instruction`, where one prompt has one target. On both sides the learning rate
+falls to zero at the end of the minutes. Then the language model alone, under the catalogue's constraint and with seen
+items left out, names ten items for every validation case. What the base brings is measured first, without any
+fine-tuning to speak of.
 """
 
 from __future__ import annotations
@@ -33,14 +33,11 @@ STYLES = {"whole-history": "next-item", "one-target": "instruction"}
 def run_style(data: Any, template: str, options: argparse.Namespace) -> dict[str, Any]:
     """Train one style for the minutes and measure it on validation."""
     with tempfile.TemporaryDirectory() as folder:
-        first = train(data, template, options, Path(folder) / "trial", min(1.0, options.minutes / 4), 1.0)
-        total = supervised_tokens(data, template, options)
-        epochs = first["supervised_tokens"] / total * options.minutes * 60 / first["seconds"]
-        done = train(data, template, options, Path(folder) / "run", options.minutes, epochs)
+        done = train(data, template, options, Path(folder) / "run", options.minutes, options.epochs)
         figures = judge(data, Path(folder) / "run")
     return {
         "template": template,
-        "epochs": done["supervised_tokens"] / total,
+        "epochs": done["supervised_tokens"] / supervised_tokens(data, template, options),
         "supervised_tokens": done["supervised_tokens"],
         "seconds": done["seconds"],
         "final_loss": done["final_loss"],
@@ -96,6 +93,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("base")
     parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--epochs", type=float, default=50.0, help="most passes, should the minutes hold more")
     parser.add_argument("--dataset", default="ml-100k", help="ml-100k or amazon-beauty:FOLDER")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe, both sides")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/equal-time.json")

@@ -276,25 +276,31 @@ class _Clock(TrainerCallback):  # type: ignore[misc]
         self.started = self.saved = time.monotonic()
         self.first = state.global_step
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, optimizer: Any = None, **kwargs: Any) -> None:
         now = time.monotonic()
-        if self.recipe.max_minutes is not None and self._agreed(now - self.started > self.recipe.max_minutes * 60):
-            control.should_training_stop = True
-        elif self._agreed(now - self.saved > self.recipe.save_minutes * 60):
+        if self.recipe.max_minutes is not None:
+            spent = processes.agreed((now - self.started) / (60 * self.recipe.max_minutes), self.device)
+            control.should_training_stop = control.should_training_stop or spent >= 1
+            # The schedule knows passes only; where the minutes end first, the rate rises and falls with them.
+            share, warmup = max(spent, state.global_step / state.max_steps), self.recipe.warmup
+            rate = share / warmup if share < warmup else max(0.0, 1 - share) / (1 - warmup)
+            for group in optimizer.param_groups:
+                group["lr"] = self.recipe.learning_rate * rate
+        if processes.agreed(now - self.saved > self.recipe.save_minutes * 60, self.device):
             control.should_save = True
             self.saved = now
 
-    def _agreed(self, own: bool) -> bool:
-        return processes.agreed(own, self.device)
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: Any = None, optimizer: Any = None, **kwargs: Any
+    ) -> None:
         if not logs or "loss" not in logs or not state.is_world_process_zero:
             return
         loss = float(logs["loss"])
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("a", encoding="utf-8") as file:
             file.write(
-                json.dumps({"step": state.global_step, "loss": loss, "learning_rate": logs["learning_rate"]}) + "\n"
+                json.dumps({"step": state.global_step, "loss": loss, "learning_rate": optimizer.param_groups[0]["lr"]})
+                + "\n"
             )
         if self.progress is not None:
             spent = time.monotonic() - self.started

@@ -26,7 +26,7 @@ def place_here() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
-def agreed(own: bool, device: torch.device) -> bool:
+def agreed(own: float, device: torch.device) -> float:
     """Return what the first process says.
 
     Args:
@@ -35,9 +35,9 @@ def agreed(own: bool, device: torch.device) -> bool:
     """
     if not torch.distributed.is_initialized():
         return own
-    said = torch.tensor([own], dtype=torch.int32, device=device)
+    said = torch.tensor([own], dtype=torch.float32, device=device)
     torch.distributed.broadcast(said, 0)
-    return bool(said.item())
+    return float(said.item())
 
 
 def part() -> None:

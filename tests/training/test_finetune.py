@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -138,9 +141,17 @@ def test_a_resumed_run_has_the_losses_of_an_unbroken_one(tmp_path: Path, monkeyp
         assert torch.equal(one, other), name
 
 
-def test_the_clock_stops_training(tmp_path: Path) -> None:
-    _, outcome = run(tmp_path, epochs=100_000, max_minutes=0.02)
-    assert 0 < outcome.steps < 100_000
+def test_the_clock_stops_training_and_brings_the_learning_rate_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = itertools.count(step=0.2)  # seconds, one tick for each look at the clock
+    monkeypatch.setattr(finetuning, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
+    _, outcome = run(tmp_path, epochs=100_000, max_minutes=0.1, learning_rate=1.0)
+    assert 20 < outcome.steps < 40
+    rates = [json.loads(line)["learning_rate"] for line in (tmp_path / "loss.jsonl").read_text().splitlines()]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[0] > 0.7
+    assert rates[-1] < 0.2  # it falls to zero at the end of the minutes, not of the passes
 
 
 def test_progress_is_told(tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
+from tests.conftest import train_toy
 from training import processes
 
 
@@ -20,11 +22,15 @@ def test_alone_a_process_is_the_first_and_agrees_with_itself() -> None:
 
 
 def test_two_processes_train_one_run(toy_base: Path, toy_data: Path, tmp_path: Path) -> None:
+    """One writes; and each step is that of one process which sums the gradients of two batches."""
+    from genrec import Recommender
+    from genrec.artefacts import read_manifest
+    from genrec.runs import read_losses
+
     out = tmp_path / "run"
-    settings = [
-        f"base={toy_base}", "max_tokens=128", "batch_tokens=512", "epochs=2", "precision=fp32", "max_minutes=5",
-        "tuning_cases=10",
-    ]  # fmt: skip
+    changes = {"epochs": 2, "batch_tokens": 200, "max_minutes": 5, "tuning_cases": 10}
+    settings = [f"base={toy_base}", "max_tokens=128", "precision=fp32", "learning_rate=3e-3"]
+    settings += [f"{key}={value}" for key, value in changes.items()]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -46,22 +52,11 @@ def test_two_processes_train_one_run(toy_base: Path, toy_data: Path, tmp_path: P
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("recipe: ") == 1
     assert done.stdout.count("written to") == 1
-    from genrec import Recommender
-    from genrec.artefacts import read_manifest
-    from genrec.interactions import load_prepared
-    from genrec.runs import make_examples, read_losses
-    from prompts.encoding import PromptEncoder
-    from prompts.template import load_template
-    from training.backbone import load_tokenizer
-    from training.finetune import Batches
-    from training.recipe import load_recipe
-
-    manifest = read_manifest(out, "run")
-    recipe = load_recipe(str(out / "recipe.yaml"))
-    data = load_prepared(toy_data)
-    encoder = PromptEncoder(load_template(recipe.template), load_tokenizer(str(toy_base)), "causal", recipe.max_tokens)
-    batches = Batches(make_examples(encoder, data.catalog, data.split().train, recipe), recipe.batch_tokens, 0)
-    # Each process takes every second batch, so there are half as many steps as one process takes.
-    assert manifest["training"]["steps"] == 2 * -(-len(batches) // 2)
-    assert len(read_losses(out)) == manifest["training"]["steps"]
+    alone = train_toy(toy_base, toy_data, tmp_path / "alone", **{**changes, "accumulate": 2, "tuning_cases": 0})
+    together, one_by_one = read_manifest(out, "run")["training"], read_manifest(alone, "run")["training"]
+    assert together["steps"] == one_by_one["steps"]
+    assert together["supervised_tokens"] == one_by_one["supervised_tokens"]
+    losses = [[point["loss"] for point in read_losses(run)] for run in (out, alone)]
+    assert len(losses[0]) == together["steps"]
+    assert losses[0] == pytest.approx(losses[1], abs=2e-3)
     assert len(Recommender.from_pretrained(out).recommend(["Red Harbour 1"], k=3, explain="none")) == 3
