@@ -4,6 +4,7 @@ FIGURES = {
     "faithfulness": "fall of log-likelihood without the cited items, over that without as many random ones",
     "drop_cited": "fall of log-likelihood without the cited items, in nats",
     "drop_random": "fall of log-likelihood without as many random items of the same newest ones, in nats",
+    "drop_beyond_random": "the former minus the latter, in nats; always defined, where random ones may even add",
     "citation_validity": "share of texts that name only items of the history and the recommended item",
     "written": "share of texts that the language model wrote",
     "fallbacks": "share of texts that failed their check twice and gave way to the sentence",

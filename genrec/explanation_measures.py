@@ -119,6 +119,7 @@ def measure_explanations(
     columns = {
         "drop_cited": [_mean(one.cited) for one in drops],
         "drop_random": [_mean(one.random) for one in drops],
+        "drop_beyond_random": [_mean(one.cited - one.random) for one in drops],
         "citation_validity": [_mean(one) for one in valid],
         "written": [_mean([one.source != "sentence" for one in answer.explanations]) for answer in answers],
         "fallbacks": [_mean([bool(one.problems) for one in answer.explanations]) for answer in answers],

@@ -142,8 +142,9 @@ def bootstrap_means(values: FloatArray, *, seed: int, resamples: int = 1000) -> 
 def bootstrap_ratio(top: FloatArray, bottom: FloatArray, *, seed: int, resamples: int = 1000) -> Estimate:
     """Return the ratio of two means over the same cases, with its 95 % percentile bootstrap interval.
 
-    Where a resample's lower mean is not above 0 its ratio has no upper bound, so the interval's upper end may be
-    infinite, and is None then.
+    Where the lower mean is not above 0 there is no ratio, and the value is NaN; but a resample in which only the upper
+    mean is above 0 counts as a ratio without bound, so the interval still says what the ratio is at least. An end
+    without bound is None.
 
     Args:
         top: shape (cases,).
@@ -151,15 +152,16 @@ def bootstrap_ratio(top: FloatArray, bottom: FloatArray, *, seed: int, resamples
         seed: what the draws depend on, besides the number of cases.
         resamples: how many draws.
     """
-    if not len(top) or bottom.mean() <= 0:
+    if not len(top):
         return Estimate(float("nan"))
     ratios: list[float] = []
     for counts in _resample_counts(len(top), resamples, seed):
-        below = counts @ bottom
-        ratios += np.divide(counts @ top, below, out=np.full(len(counts), np.inf), where=below > 0).tolist()
+        above, below = counts @ top, counts @ bottom
+        ratios += np.divide(above, below, out=np.where(above > 0, np.inf, 0.0), where=below > 0).tolist()
     tail = 50 * (1 - CONFIDENCE)
-    low, high = np.percentile(ratios, [tail, 100 - tail], method="nearest")
-    return Estimate(float(top.mean() / bottom.mean()), float(low), float(high) if np.isfinite(high) else None)
+    ends = np.percentile(ratios, [tail, 100 - tail], method="nearest")
+    low, high = (float(end) if np.isfinite(end) else None for end in ends)
+    return Estimate(float(top.mean() / bottom.mean()) if bottom.mean() > 0 else float("nan"), low, high)
 
 
 def paired_tests(

@@ -96,7 +96,12 @@ def test_a_ratio_of_means_and_its_interval() -> None:
     assert bootstrap_ratio(top, top / 3, seed=0).to_json() == {"value": 3, "low": 3, "high": 3}
     unbounded = bootstrap_ratio(top, np.array([3.0, -1.0, -1.0]), seed=0)
     assert (unbounded.value, unbounded.high) == (12, None)
-    assert np.isnan(bootstrap_ratio(top, -bottom, seed=0).value)
+    endless = bootstrap_ratio(top, -bottom, seed=0)
+    assert np.isnan(endless.value)
+    assert (endless.low, endless.high) == (None, None)
+    mixed = bootstrap_ratio(top, np.array([2.0, -1.0, -1.0]), seed=0)
+    assert np.isnan(mixed.value)
+    assert mixed.low == 1  # thrice the first: 2 / 2
     assert np.isnan(bootstrap_ratio(top[:0], bottom[:0], seed=0).value)
 
 
