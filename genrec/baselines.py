@@ -7,7 +7,7 @@ of tries, so that nobody can call them weak; the test cases are not read in that
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any, TypeVar
@@ -134,6 +134,7 @@ def tune(
     budget: int,
     seed: int = 0,
     embeddings: NDArray[np.float32] | None = None,
+    on_best: Callable[[Signal], None] | None = None,
 ) -> Tuned:
     """Search a baseline's settings on validation cases: the defaults, then random draws from the values to try.
 
@@ -144,6 +145,8 @@ def tune(
         budget: how many settings are tried, at most; a baseline without parameters tries one.
         seed: of the draws, the baseline, and the sample of cases.
         embeddings: item vectors, for the baselines that read titles.
+        on_best: given the fitted baseline each time it is the best so far, before it goes on learning: so what it would
+            recommend can be kept without fitting it a second time.
 
     Raises:
         ConfigError: there is no such baseline, or the budget is below 1.
@@ -155,30 +158,36 @@ def tune(
         raise DataError("there are no validation cases to tune on; a user needs at least three events to give one")
     material = Material(catalog, split.train, embeddings)
     cases = sample_cases(split.valid, TUNING_CASES, seed)
-    outcomes = [_try(name, material, cases, settings, seed) for settings in _draws(name, budget, seed)]
-    best, value = max(outcomes, key=lambda outcome: outcome[1])
-    return Tuned(name, best, value, TUNING_METRIC, len(outcomes), len(cases))
+    draws = _draws(name, budget, seed)
+    best, best_value = dict(draws[0]), -1.0
+    for settings in draws:
+        highest, stale = -1.0, 0
+        for chosen, signal in _stages(name, material, settings, seed):
+            value = _figure(signal, catalog, cases, seed)
+            if value > best_value:
+                best, best_value = dict(chosen), value
+                if on_best is not None:
+                    on_best(signal)
+            highest, stale = max(highest, value), 0 if value > highest else stale + 1
+            if stale == PATIENCE:
+                break
+    return Tuned(name, best, best_value, TUNING_METRIC, len(draws), len(cases))
+
+
+def _stages(name: str, material: Material, settings: Settings, seed: int) -> Iterator[tuple[Settings, Signal]]:
+    """Yield the fitted baseline with its settings; one that has epochs each time some have passed."""
+    if name not in SEQUENCE_MODELS:
+        yield settings, fit_baseline(name, material, settings, seed)
+        return
+    epochs = enumerate(sequence_epochs(name, material, settings, seed), 1)
+    for epoch, model in islice(epochs, LOOK_EVERY - 1, None, LOOK_EVERY):
+        yield {**settings, "epochs": epoch}, model
 
 
 def sample_cases(cases: Sequence[Case], count: int, seed: int) -> tuple[Case, ...]:
     """Return a seeded sample without replacement, in the order of the cases; all of them where there are no more."""
     kept = np.sort(np.random.default_rng(seed).permutation(len(cases))[:count])
     return tuple(cases[number] for number in kept)
-
-
-def _try(name: str, material: Material, cases: Sequence[Case], settings: Settings, seed: int) -> tuple[Settings, float]:
-    """Return the settings, with the best number of epochs where there are epochs, and their figure."""
-    if name not in SEQUENCE_MODELS:
-        return settings, _figure(fit_baseline(name, material, settings, seed), material.catalog, cases, seed)
-    best, best_epoch = -1.0, 0
-    models = islice(enumerate(sequence_epochs(name, material, settings, seed), 1), LOOK_EVERY - 1, None, LOOK_EVERY)
-    for epoch, model in models:
-        value = _figure(model, material.catalog, cases, seed)
-        if value > best:
-            best, best_epoch = value, epoch
-        elif epoch - best_epoch >= PATIENCE * LOOK_EVERY:
-            break
-    return {**settings, "epochs": best_epoch}, best
 
 
 def _figure(signal: Signal, catalog: Catalog, cases: Sequence[Case], seed: int) -> float:
