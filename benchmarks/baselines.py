@@ -1,7 +1,8 @@
-"""The whole table of baselines on one data set: tuned on validation, judged on test, written as metrics.json.
+"""The whole table on one data set: baselines tuned on validation, genrec without and with a language model, on test.
 
     python benchmarks/baselines.py --dataset ml-100k --out benchmarks/results/ml-100k.json
     python benchmarks/baselines.py --dataset amazon-beauty:PATH --out benchmarks/results/amazon-beauty.json
+    python benchmarks/baselines.py --dataset ml-100k --run RUN --out benchmarks/results/ml-100k.json
 
 Each system's lists and settings are kept in `--work` as soon as they are made, so a run that was stopped goes on with
 the systems it lacks, and `--systems` makes some of them now and the others later. What another run recommended is set
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pooled import fit_pool, title_vectors
 
 from genrec.artefacts import read_json, write_json, write_text
 from genrec.baseline_systems import SEQUENCE_MODELS
@@ -28,14 +30,16 @@ from genrec.baselines import BASELINES, ranked_lists, tune
 from genrec.evaluation import evaluate_lists
 from genrec.interactions import PreparedData, prepare
 from genrec.recommendation_files import lists_for_cases, read_recommendations
+from genrec.recommender import Recommender, Settings
+from genrec.signal_set import fit_signals
 from genrec.signals import Signal
 from genrec.splits import Case
 from genrec.tables import to_markdown
-from retrieval.encoders import load_encoder
 
 KS = (5, 10, 20)
-REFERENCE = "co-occurrence+content"
-"""What the others are compared with, unless genrec is in the table."""
+BLOCK = 128
+FUSED, POOL, MODEL = "genrec", "genrec-without-lm", "genrec-lm-only"
+"""genrec as it is, without its language model, and the language model alone."""
 
 logger = logging.getLogger("baselines")
 
@@ -52,6 +56,10 @@ def main() -> None:
     for system in arguments.systems:
         if not settings_file(work, system).exists():
             make_lists(system, data, vectors, work, budget(system, arguments), arguments.seed)
+    if not settings_file(work, POOL).exists():
+        make_pool_lists(data, vectors, work, arguments.seed)
+    if arguments.run and not settings_file(work, FUSED).exists():
+        make_run_lists(arguments.run, data, work)
     cases = data.split().test
     lists = {system: read_lists(lists_file(work, system), cases) for system in made(work)}
     for addition in arguments.add:
@@ -64,7 +72,7 @@ def main() -> None:
         train=data.split().train,
         ks=KS,
         seed=arguments.seed,
-        reference=next((system for system in ("genrec", REFERENCE) if system in lists), None),
+        reference=next(system for system in (FUSED, POOL) if system in lists),
         embeddings=vectors,
         settings={
             "dataset": name,
@@ -77,6 +85,7 @@ def main() -> None:
         },
     )
     write_json(arguments.out, report.to_json())
+    write_text(arguments.out.with_suffix(".md"), to_markdown(report) + "\n")
     print(to_markdown(report))
 
 
@@ -86,6 +95,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--out", required=True, type=Path, help="the JSON file to write")
     parser.add_argument("--work", default=Path("runs/baselines"), type=Path, help="where lists are kept")
     parser.add_argument("--systems", nargs="*", default=list(BASELINES), choices=list(BASELINES), help="which to make")
+    parser.add_argument("--run", type=Path, help="a finished run on the same data, to stand in the table")
     parser.add_argument("--add", nargs="*", default=[], metavar="NAME=FILE", help="other systems' recommendations")
     parser.add_argument("--budget", default=60, type=int, help="settings tried for each system")
     parser.add_argument("--sequence-budget", default=4, type=int, help="the same for sasrec and gru4rec")
@@ -111,18 +121,48 @@ def make_lists(
     # The lists of the best so far are made on the way: fitting it again would give the same ones, at twice the time.
     tuned = tune(system, split, data.catalog, tries, seed, vectors, rank)
     seconds = {"cpu_seconds": round(time.process_time() - started)}
-    rows = [
-        json.dumps({"user": case.history.user, "recommendations": [{"item": item} for item in items]})
-        for case, items in zip(split.test, lists, strict=True)
-    ]
-    write_text(lists_file(work, system), "\n".join(rows) + "\n")
+    write_lists(lists_file(work, system), split.test, lists)
     # Last, since its presence means that the system is done.
     write_json(settings_file(work, system), {**tuned.to_json(), **seconds})
     logger.info("%s: %s", system, json.dumps({**tuned.to_json(), **seconds}))
 
 
+def make_pool_lists(data: PreparedData, vectors: NDArray[np.float32], work: Path, seed: int) -> None:
+    """Rank by genrec's signals under the weights that validation cases give, without any language model."""
+    split, started = data.split(), time.process_time()
+    pool = fit_pool(fit_signals(data.catalog, split.train, vectors), data.catalog, split.valid, seed)
+    write_lists(lists_file(work, POOL), split.test, ranked_lists(pool, data.catalog, split.test, max(KS), seed))
+    weights = dict(zip(pool.signals, pool.weights, strict=True))
+    write_json(settings_file(work, POOL), {"weights": weights, "cpu_seconds": round(time.process_time() - started)})
+
+
+def make_run_lists(run: Path, data: PreparedData, work: Path) -> None:
+    """Rank by a run: fused, and by its language model alone."""
+    recommender, cases = Recommender.from_pretrained(run), data.split().test
+    answers = []
+    for start in range(0, len(cases), BLOCK):
+        block = [case.history for case in cases[start : start + BLOCK]]
+        answers += recommender.recommend_with_parts(block, Settings(k=max(KS)))
+        logger.info("%s: %d of %d users", FUSED, len(answers), len(cases))
+    fused = [[entry.item.id for entry in answer.recommendations] for answer in answers]
+    write_lists(lists_file(work, MODEL), cases, [answer.model_alone for answer in answers])
+    write_lists(lists_file(work, FUSED), cases, fused)
+    weights = recommender.fusion.to_json() if recommender.fusion else None
+    for system in (MODEL, FUSED):
+        write_json(settings_file(work, system), {"fusion": weights, "training": recommender.details["training"]})
+
+
+def write_lists(path: Path, cases: Sequence[Case], lists: Sequence[Sequence[str]]) -> None:
+    rows = [
+        json.dumps({"user": case.history.user, "recommendations": [{"item": item} for item in items]})
+        for case, items in zip(cases, lists, strict=True)
+    ]
+    write_text(path, "\n".join(rows) + "\n")
+
+
 def made(work: Path) -> list[str]:
-    return [system for system in BASELINES if settings_file(work, system).exists()]
+    systems = (FUSED, POOL, MODEL, *BASELINES)
+    return [system for system in systems if settings_file(work, system).exists()]
 
 
 def lists_file(work: Path, system: str) -> Path:
@@ -135,14 +175,6 @@ def settings_file(work: Path, system: str) -> Path:
 
 def read_lists(path: Path, cases: Sequence[Case]) -> list[tuple[str, ...]]:
     return lists_for_cases(cases, read_recommendations(path), path.name)
-
-
-def title_vectors(data: PreparedData, cache: Path) -> NDArray[np.float32]:
-    """Return the titles' vectors, made once."""
-    if not cache.exists():
-        np.save(cache, load_encoder("starter").encode([item.title for item in data.catalog]))
-    vectors: NDArray[np.float32] = np.load(cache, allow_pickle=False)
-    return vectors
 
 
 if __name__ == "__main__":

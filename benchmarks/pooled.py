@@ -23,7 +23,7 @@ from genrec.signals import Signal  # noqa: E402
 from genrec.splits import Case, History  # noqa: E402
 from retrieval.encoders import load_encoder  # noqa: E402
 
-CASES, CANDIDATES, BLOCK = 2000, 200, 128
+CASES, CANDIDATES, BLOCK = 4000, 200, 128
 
 
 @dataclass
