@@ -31,6 +31,7 @@ from genrec.evaluation import evaluate_lists
 from genrec.interactions import PreparedData, prepare
 from genrec.recommendation_files import lists_for_cases, read_recommendations
 from genrec.recommender import Recommender, Settings
+from genrec.results import Report
 from genrec.signal_set import fit_signals
 from genrec.signals import Signal
 from genrec.splits import Case
@@ -85,8 +86,11 @@ def main() -> None:
         },
     )
     write_json(arguments.out, report.to_json())
-    write_text(arguments.out.with_suffix(".md"), to_markdown(report) + "\n")
-    print(to_markdown(report))
+    text = to_markdown(report) + "\n"
+    if arguments.published:
+        text += "\n" + beside_published(report, arguments.published)
+    write_text(arguments.out.with_suffix(".md"), text)
+    print(text)
 
 
 def read_arguments() -> argparse.Namespace:
@@ -96,6 +100,9 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--work", default=Path("runs/baselines"), type=Path, help="where lists are kept")
     parser.add_argument("--systems", nargs="*", default=list(BASELINES), choices=list(BASELINES), help="which to make")
     parser.add_argument("--run", type=Path, help="a finished run on the same data, to stand in the table")
+    parser.add_argument(
+        "--published", type=Path, help="JSON of published rows: results: name: [HR@5, NDCG@5, HR@10, NDCG@10]"
+    )
     parser.add_argument("--add", nargs="*", default=[], metavar="NAME=FILE", help="other systems' recommendations")
     parser.add_argument("--budget", default=60, type=int, help="settings tried for each system")
     parser.add_argument("--sequence-budget", default=4, type=int, help="the same for sasrec and gru4rec")
@@ -158,6 +165,22 @@ def write_lists(path: Path, cases: Sequence[Case], lists: Sequence[Sequence[str]
         for case, items in zip(cases, lists, strict=True)
     ]
     write_text(path, "\n".join(rows) + "\n")
+
+
+def beside_published(report: Report, path: Path) -> str:
+    """Return one table of this run's systems and published rows, best NDCG@10 first."""
+    names = ("hr@5", "ndcg@5", "hr@10", "ndcg@10")
+    rows = [
+        (system, "measured here", [figures[name].value for name in names]) for system, figures in report.systems.items()
+    ]
+    published = read_json(path)["results"]
+    rows += [(system, "published", [*figures, *[None] * (4 - len(figures))]) for system, figures in published.items()]
+    rows.sort(key=lambda row: -(row[2][3] or row[2][1] or 0))
+    lines = ["| system | | HR@5 | NDCG@5 | HR@10 | NDCG@10 |", "|---|---|--:|--:|--:|--:|"]
+    for system, kind, figures in rows:
+        cells = " | ".join("" if value is None else f"{value:.4f}" for value in figures)
+        lines.append(f"| {system} | {kind} | {cells} |")
+    return "\n".join(lines) + "\n"
 
 
 def made(work: Path) -> list[str]:
