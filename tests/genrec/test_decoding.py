@@ -214,6 +214,7 @@ def test_items_that_share_a_leaf_all_come_back_in_catalogue_order() -> None:
     assert scores[0] == scores[1] == scores[2]
 
 
+@pytest.mark.timeout(1800)  # minutes on a processor without bf16 units
 def test_search_is_that_of_transformers_on_the_starter(starter_tokenizer: Any) -> None:
     """Law 6 on a real language model: 200 prompts of different lengths over MovieLens titles, fp32."""
     from genrec.basemodels import resolve_base
