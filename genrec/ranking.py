@@ -160,7 +160,7 @@ def fit_model_weight(
         targets: for each case, which candidate was taken.
 
     Returns:
-        The best of `MODEL_WEIGHTS`; of equals the smallest.
+        The best of `MODEL_WEIGHTS`; of equals the middle one, which is farthest from where the list gets worse.
     """
 
     def figure(weight: float) -> float:
@@ -171,7 +171,9 @@ def fit_model_weight(
             gained += 1 / math.log2(rank + 1) if rank <= 10 else 0.0
         return gained
 
-    return max(MODEL_WEIGHTS, key=figure)
+    figures = [figure(weight) for weight in MODEL_WEIGHTS]
+    best = [weight for weight, gained in zip(MODEL_WEIGHTS, figures, strict=True) if gained >= max(figures) - 1e-9]
+    return best[len(best) // 2]
 
 
 def fuse_reciprocal_ranks(lists: Sequence[Sequence[int]]) -> list[tuple[int, float]]:
