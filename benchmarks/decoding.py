@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -283,17 +284,23 @@ def main() -> None:
         print(json.dumps(result))
         return
     sources = {"ml-100k": "ml-100k"} | ({"amazon-beauty": f"amazon-beauty:{options.beauty}"} if options.beauty else {})
-    result = {
+    result: dict[str, Any] = {
         "what": "constrained beam search: genrec's decoder (genrec) against transformers' generate (reference)",
         "model": "starter (SmolLM2-135M)",
         "date": datetime.now(UTC).date().isoformat(),
         "machine": machine(),
         "repeats": options.repeats,
-        "comparisons": {name: compare(source, options.users, options.repeats) for name, source in sources.items()},
-        "growth": growth(options.users // 3),
-        "profile": measure("profile", source="ml-100k", history=50, users=16, beams=30),
+        "comparisons": {},
     }
-    options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    parts = {
+        **{name: partial(compare, source, options.users, options.repeats) for name, source in sources.items()},
+        "growth": partial(growth, options.users // 3),
+        "profile": partial(measure, "profile", source="ml-100k", history=50, users=16, beams=30),
+    }
+    for name, part in parts.items():
+        (result["comparisons"] if name in sources else result)[name] = part()
+        # After each part, since all of them take an hour on a slow processor.
+        options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     for name, row in result["comparisons"].items():
         print(f"{name}: {row['ratio']:.1f} times the users/s, {row['memory_ratio']:.2f} of the memory")
 
