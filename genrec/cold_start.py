@@ -9,8 +9,8 @@ fusion reads as evidence against it. So it borrows: it takes part in each counte
 titles and categories by the index's own text encoder, and it stands in the language model's prompt where the oldest
 item would. Both orders are fused by reciprocal ranks, since no validation case has such a sentence.
 
-The easy mistake is to give a new item zeros: on Amazon Beauty's hidden items the fused list then never holds one of
-them (0 of 1,145 validation cases at ten places), although titles alone find 4 % of them.
+The easy mistake is to give a new item zeros: everything that is counted then speaks against it. What borrowing is worth
+is measured by `benchmarks/new_items.py`.
 """
 
 from __future__ import annotations
@@ -33,9 +33,7 @@ from retrieval.index import ItemIndex
 from retrieval.trie import TokenTrie
 
 NEIGHBOURS = 2
-"""How many known items lend a new one their evidence. Chosen on Amazon Beauty's validation cases, of which 5 % of the
-items were hidden: one, two and three find 5.2, 5.0 and 4.5 % of the hidden items among ten, and take 2.2, 0.8 and
-1.1 % off the HR@10 of the others."""
+"""How many known items lend a new one their evidence; chosen from one to three on validation, under an earlier fusion."""
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
 """Texts to vectors of shape (texts, dimensions), of length 1: the index's own encoder."""
