@@ -33,7 +33,7 @@ from retrieval.index import ItemIndex
 from retrieval.trie import TokenTrie
 
 NEIGHBOURS = 2
-"""How many known items lend a new one their evidence; chosen from one to three on validation, under an earlier fusion."""
+"""How many known items lend a new one their evidence; of one to three, chosen on validation under an earlier fusion."""
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
 """Texts to vectors of shape (texts, dimensions), of length 1: the index's own encoder."""
