@@ -185,7 +185,7 @@ def test_a_batch_gives_what_single_calls_give(name: str) -> None:
     for batch in (3, 16):
         for one, other in zip(single, search_all(decoder, prompts, excluded, batch, 5, 8), strict=True):
             assert one.rows.tolist() == other.rows.tolist()
-            np.testing.assert_allclose(one.scores, other.scores, rtol=1e-6, atol=1e-5)
+            np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
     backwards = search_all(decoder, prompts[::-1], excluded[::-1], 16, keep=5, beams=8)[::-1]
     assert [result.rows.tolist() for result in backwards] == [result.rows.tolist() for result in single]
 
