@@ -19,6 +19,7 @@ import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ from genrec.baseline_systems import SEQUENCE_MODELS
 from genrec.baselines import BASELINES, ranked_lists, tune
 from genrec.evaluation import evaluate_lists
 from genrec.interactions import PreparedData, prepare
+from genrec.ranking import Fusion
 from genrec.recommendation_files import lists_for_cases, read_recommendations
 from genrec.recommender import Recommender, Settings
 from genrec.results import Report
@@ -139,8 +141,8 @@ def make_pool_lists(data: PreparedData, vectors: NDArray[np.float32], work: Path
     split, started = data.split(), time.process_time()
     pool = fit_pool(fit_signals(data.catalog, split.train, vectors), data.catalog, split.valid, seed)
     write_lists(lists_file(work, POOL), split.test, ranked_lists(pool, data.catalog, split.test, max(KS), seed))
-    weights = dict(zip(pool.signals, pool.weights, strict=True))
-    write_json(settings_file(work, POOL), {"weights": weights, "cpu_seconds": round(time.process_time() - started)})
+    seconds = round(time.process_time() - started)
+    write_json(settings_file(work, POOL), {"fusion": told(pool.fusion), "cpu_seconds": seconds})
 
 
 def make_run_lists(run: Path, data: PreparedData, work: Path) -> None:
@@ -154,9 +156,14 @@ def make_run_lists(run: Path, data: PreparedData, work: Path) -> None:
     fused = [[entry.item.id for entry in answer.recommendations] for answer in answers]
     write_lists(lists_file(work, MODEL), cases, [answer.model_alone for answer in answers])
     write_lists(lists_file(work, FUSED), cases, fused)
-    weights = recommender.fusion.to_json() if recommender.fusion else None
+    weights = told(recommender.fusion) if recommender.fusion else None
     for system in (MODEL, FUSED):
         write_json(settings_file(work, system), {"fusion": weights, "training": recommender.details["training"]})
+
+
+def told(fusion: Fusion) -> dict[str, Any]:
+    """Return a fusion's numbers without the text of its trees."""
+    return {name: value for name, value in fusion.to_json().items() if name != "forest"}
 
 
 def write_lists(path: Path, cases: Sequence[Case], lists: Sequence[Sequence[str]]) -> None:

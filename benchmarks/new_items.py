@@ -78,8 +78,8 @@ def main() -> None:
                for key, signal in before.items() if key not in ("similarity", "sequence")}  # fmt: skip
     silent = complete(counted, catalog, everything)
     signals = {
-        OURS: replace(pool, signals=after),
-        f"{OURS}-silent": replace(pool, signals=silent),
+        OURS: replace(pool, signals=after, catalog=catalog),
+        f"{OURS}-silent": replace(pool, signals=silent, catalog=catalog),
         "content": silent["similarity"],
         "co-occurrence": silent["collaborative"],
         "popularity": silent["popularity"],
@@ -106,7 +106,7 @@ def main() -> None:
         "hidden_items": len(hidden),
         "items": len(catalog),
         "what": "test cases, full ranking, seen items left out; new: the next item had no interaction in training",
-        "weights": dict(zip(before, pool.weights, strict=True)),
+        "weights": {**dict(zip(before, pool.fusion.weights, strict=True)), "forest": pool.fusion.forest_weight},
         "parts": {},
     }
     for part, cases in asked.items():

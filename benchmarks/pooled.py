@@ -16,28 +16,45 @@ sys.path.insert(0, str(ROOT))
 
 from genrec.baselines import sample_cases  # noqa: E402
 from genrec.catalog import Catalog  # noqa: E402
+from genrec.forest import shares_of  # noqa: E402
 from genrec.interactions import PreparedData  # noqa: E402
 from genrec.metrics import tie_order, top_rows  # noqa: E402
-from genrec.ranking import fit_weights, log_levels, mean_positive  # noqa: E402
+from genrec.ranking import Fusion, fit_signals_weights, log_levels  # noqa: E402
+from genrec.recommender import CONSIDERED  # noqa: E402
 from genrec.signals import Signal  # noqa: E402
 from genrec.splits import Case, History  # noqa: E402
+from genrec.tuning import CANDIDATES_ALONE, CASES_ALONE  # noqa: E402
 from retrieval.encoders import load_encoder  # noqa: E402
 
-CASES, CANDIDATES, BLOCK = 4000, 200, 128
+BLOCK = 128
 
 
 @dataclass
 class Pool:
-    """Signals and the weights of their levels, as one signal: what genrec ranks by where no model is asked."""
+    """Signals and their fitted fusion, as one signal: what genrec ranks by where no model is asked."""
 
     name: ClassVar[str] = "genrec-without-lm"
     signals: Mapping[str, Signal]
-    scales: Sequence[float]
-    weights: Sequence[float]
+    fusion: Fusion
+    catalog: Catalog
 
     def score(self, histories: Sequence[History]) -> NDArray[np.float32]:
-        """Return the weighted sums, shape (histories, items)."""
-        return log_levels(values_of(self.signals, histories), self.scales) @ np.array(self.weights, np.float32)
+        """Return the evidence for the items that the weighted sum puts first, shape (histories, items).
+
+        The others stand below them in the order of the sum, as they would never be candidates.
+        """
+        values, order = values_of(self.signals, histories), tie_order(len(self.catalog), 0)
+        scores = self.fusion.linear(values)
+        open_scores = scores.copy()
+        for user, history in enumerate(histories):
+            open_scores[user, self.catalog.rows(history.items)] = -np.inf
+        best = top_rows(open_scores, min(CONSIDERED, len(self.catalog)), order)
+        for user, history in enumerate(histories):
+            rows = best[user][best[user] >= 0]
+            evidence = self.fusion.evidence(values[user, rows], shares_of(values[user])[rows], len(history.items))
+            scores[user] -= scores[user].max() - evidence.min() + 1
+            scores[user, rows] = evidence
+        return scores
 
 
 def values_of(signals: Mapping[str, Signal], histories: Sequence[History]) -> NDArray[np.float32]:
@@ -47,22 +64,24 @@ def values_of(signals: Mapping[str, Signal], histories: Sequence[History]) -> ND
 
 def fit_pool(signals: Mapping[str, Signal], catalog: Catalog, valid: Sequence[Case], seed: int) -> Pool:
     """Fit the weights as `genrec.tuning` does in its first step: on the candidates of equal weights."""
-    order, found, targets = tie_order(len(catalog), 0), [], []
-    cases = [case for case in sample_cases(valid, CASES, seed) if case.history.items]
+    order = tie_order(len(catalog), 0)
+    found, shares, lengths, targets = [], [], [], []
+    cases = [case for case in sample_cases(valid, CASES_ALONE, seed) if case.history.items]
     for start in range(0, len(cases), BLOCK):
         block = cases[start : start + BLOCK]
         values = values_of(signals, [case.history for case in block])
         together = log_levels(values, None).sum(axis=2)
         for user, case in enumerate(block):
             together[user, catalog.rows(case.history.items)] = -np.inf
-        best = top_rows(together, min(CANDIDATES, len(catalog)), order)
+        best = top_rows(together, min(CANDIDATES_ALONE, len(catalog)), order)
         for user, case in enumerate(block):
             rows = best[user][best[user] >= 0]
             if catalog.row(case.target) in rows:
                 found.append(values[user, rows])
+                shares.append(shares_of(values[user])[rows])
+                lengths.append(len(case.history.items))
                 targets.append(rows.tolist().index(catalog.row(case.target)))
-    scales = mean_positive(np.concatenate(found), axis=0)[0].tolist()
-    return Pool(signals, scales, fit_weights([log_levels(values, scales) for values in found], targets))
+    return Pool(signals, fit_signals_weights(tuple(signals), found, shares, lengths, targets, seed), catalog)
 
 
 def title_vectors(data: PreparedData, cache: Path) -> NDArray[np.float32]:

@@ -3,7 +3,8 @@
 Every signal is read on a scale of its own, its mean where it says anything: level(j) = log(value(j) / scale + 2). Twice
 as much evidence is worth the same wherever there is much of it, and little evidence hardly differs from none. The fused
 score of an item is the weighted sum of its levels, plus a weight times the language model's log-likelihood, which is a
-logarithm as it is. One set of weights serves every list length.
+logarithm as it is. One set of weights serves every list length. Where there are cases enough, and it proves itself on
+cases it has not seen, a forest of small trees over the same signals is added to the sum (see `genrec.forest`).
 
 Sources: McFadden, "Conditional logit analysis of qualitative choice behavior", 1974 (the fit); Genest and Zidek,
 "Combining probability distributions", Statistical Science 1(1), 1986 (weighted sums of logarithms).
@@ -14,15 +15,22 @@ has is then divided away, and where data are sparse that is most of what there i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from genrec.errors import DataError
+from genrec.forest import (
+    ENOUGH_CASES,
+    choose_forest_weight,
+    fit_forest,
+    forest_features,
+    forest_scores,
+    gain_of,
+)
 from genrec.signal_arrays import FloatArray
 
 RECIPROCAL_RANK_CONSTANT = 60
@@ -50,6 +58,8 @@ class Fusion:
         model: weight of the language model's log-likelihood beside their sum; 0 where it did not help.
         cases: how many validation cases the signals' weights were fitted on.
         model_cases: how many the model's weight was fitted on.
+        forest_weight: how much the forest counts beside the sum; 0 where it did not help or cases were few.
+        forest: its trees as text; empty where it does not count.
     """
 
     signals: tuple[str, ...]
@@ -58,6 +68,26 @@ class Fusion:
     model: float
     cases: int
     model_cases: int
+    forest_weight: float = 0.0
+    forest: str = ""
+
+    def linear(self, values: FloatArray) -> FloatArray:
+        """Return the weighted sums of the signals' levels, shape (...) from values of shape (..., signals)."""
+        total: FloatArray = log_levels(values, self.scales) @ np.array(self.weights, np.float32)
+        return total
+
+    def evidence(self, values: FloatArray, shares: FloatArray, length: int) -> FloatArray:
+        """Return what all signals but the model say of one user's candidates, shape (candidates,).
+
+        Args:
+            values: shape (candidates, signals).
+            shares: the values as shares of the whole catalogue's, of the same shape.
+            length: how many items the history has.
+        """
+        total = self.linear(values)
+        if self.forest_weight:
+            total = total + np.float32(self.forest_weight) * forest_scores(self.forest, forest_features(shares, length))
+        return total
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values, by the names of the signals."""
@@ -67,11 +97,13 @@ class Fusion:
             "lm": self.model,
             "cases": self.cases,
             "lm_cases": self.model_cases,
+            "forest_weight": self.forest_weight,
+            "forest": self.forest,
         }
 
     def describe(self) -> str:
         """Return the weights as one line of text."""
-        weights = {"lm": self.model, **dict(zip(self.signals, self.weights, strict=True))}
+        weights = {"lm": self.model, **dict(zip(self.signals, self.weights, strict=True)), "forest": self.forest_weight}
         return ", ".join(f"{name} {weight:.2f}" for name, weight in weights.items())
 
     @classmethod
@@ -79,7 +111,11 @@ class Fusion:
         """Build from what `to_json` returned."""
         signals = tuple(entry["weights"])
         scales, weights = (tuple(entry[name][signal] for signal in signals) for name in ("scales", "weights"))
-        return cls(signals, scales, weights, entry["lm"], entry["cases"], entry["lm_cases"])
+        counts = entry["cases"], entry["lm_cases"]
+        # Runs made before there were forests have none.
+        return cls(
+            signals, scales, weights, entry["lm"], *counts, entry.get("forest_weight", 0.0), entry.get("forest", "")
+        )
 
 
 def log_levels(values: FloatArray, scales: Sequence[float] | None) -> FloatArray:
@@ -146,6 +182,41 @@ def fit_weights(features: Sequence[NDArray[np.floating]], targets: Sequence[int]
     return tuple(round(float(weight), 6) for weight in found.x)
 
 
+def fit_signals_weights(
+    signals: Sequence[str],
+    values: Sequence[FloatArray],
+    shares: Sequence[FloatArray],
+    lengths: Sequence[int],
+    targets: Sequence[int],
+    seed: int,
+) -> Fusion:
+    """Fit the sum, and the forest where cases are enough; the language model is not asked.
+
+    Args:
+        signals: their names.
+        values: for each case, what they say of its candidates, shape (candidates, signals).
+        shares: the same as shares of the whole catalogue's.
+        lengths: for each case, how many items its history has.
+        targets: for each case, which candidate was taken.
+        seed: of the forest.
+
+    Raises:
+        DataError: there is no case.
+    """
+    if not values:
+        raise DataError("there is no validation case whose item is among the candidates, so no weights can be fitted")
+    scales = tuple(float(scale) for scale in mean_positive(np.concatenate(values), axis=0)[0])
+    weights = fit_weights([log_levels(rows, scales) for rows in values], targets)
+    fusion = Fusion(tuple(signals), scales, weights, 0.0, len(values), 0)
+    if len(values) < ENOUGH_CASES:
+        return fusion
+    features = [forest_features(rows, length) for rows, length in zip(shares, lengths, strict=True)]
+    weight = choose_forest_weight([fusion.linear(rows) for rows in values], features, targets, seed)
+    if not weight:
+        return fusion
+    return replace(fusion, forest_weight=weight, forest=fit_forest(features, targets, seed))
+
+
 def fit_model_weight(
     sums: Sequence[NDArray[np.floating]], likelihoods: Sequence[NDArray[np.floating]], targets: Sequence[int]
 ) -> float:
@@ -164,12 +235,10 @@ def fit_model_weight(
     """
 
     def figure(weight: float) -> float:
-        gained = 0.0
-        for own, likelihood, target in zip(sums, likelihoods, targets, strict=True):
-            scores = own + weight * likelihood
-            rank = int((scores >= scores[target]).sum())  # equals count against the target
-            gained += 1 / math.log2(rank + 1) if rank <= 10 else 0.0
-        return gained
+        return sum(
+            gain_of(own + weight * likelihood, target)
+            for own, likelihood, target in zip(sums, likelihoods, targets, strict=True)
+        )
 
     figures = [figure(weight) for weight in MODEL_WEIGHTS]
     best = [weight for weight, gained in zip(MODEL_WEIGHTS, figures, strict=True) if gained >= max(figures) - 1e-9]

@@ -27,6 +27,7 @@ from genrec.explainer import Explainer
 from genrec.explanation import Explain, Language, Wording
 from genrec.explanation_words import Explanation, load_templates
 from genrec.filters import Filters
+from genrec.forest import shares_of
 from genrec.free_generation import FreeGenerator
 from genrec.metrics import NO_ITEM, IntArray, tie_order, top_rows
 from genrec.ranking import Fusion, fuse_reciprocal_ranks, log_levels
@@ -47,6 +48,9 @@ Taken = str | Item
 
 CANDIDATES = 50
 """How many items the signals other than the model put up for each user; at least twice as many as asked for."""
+
+CONSIDERED = 200
+"""How many items the weighted sum puts before the forest, which chooses the candidates among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,9 @@ class Candidates:
     Attributes:
         rows: int64 [candidates]; item rows.
         values: float32 [candidates, signals]; what each signal says, as it says it.
+        shares: float32 [candidates, signals]; the same, as shares of what the signal gives to the whole catalogue.
+        length: how many items the history has.
+        evidence: float32 [candidates]; what all of them together say, under the fitted weights.
         taste: float32 [candidates]; similarities to what the user says of their taste; None where nothing is said.
         likelihoods: float32 [candidates]; the model's log-likelihoods; None where it was not asked.
         found: what the language model found by itself.
@@ -91,6 +98,9 @@ class Candidates:
 
     rows: IntArray
     values: FloatArray
+    shares: FloatArray
+    length: int
+    evidence: FloatArray
     taste: FloatArray | None
     likelihoods: NDArray[np.float32] | None
     found: Found
@@ -278,9 +288,9 @@ class Recommender:
             pool = self._pool([histories[place] for place in places], [seen[place] for place in places], found, most)
             likelihoods: Sequence[NDArray[np.float32] | None] = [None] * len(places)
             if read is not None:
-                likelihoods = self.decoder.score(read, [own for own, *_ in pool])
+                likelihoods = self.decoder.score(read, [own.rows for own in pool])
             for place, own, likelihood, answer, text in zip(places, pool, likelihoods, found, texts, strict=True):
-                pools[place] = Candidates(*own, likelihood, answer, text)
+                pools[place] = replace(own, likelihoods=likelihood, found=answer, texts=text)
         return [pools[place] for place in range(len(histories))]
 
     def prompt(self, history: History) -> Prompt:
@@ -362,8 +372,8 @@ class Recommender:
 
     def _pool(
         self, histories: Sequence[History], seen: Sequence[IntArray], found: Sequence[Found], most: int
-    ) -> list[tuple[IntArray, FloatArray, FloatArray | None]]:
-        """Return each history's candidate rows, what the signals say of them, and the taste's part.
+    ) -> list[Candidates]:
+        """Return each history's candidates without the model's part.
 
         Where only a taste is known, all candidates are near it; the model orders them, but adds none.
         """
@@ -379,20 +389,36 @@ class Recommender:
                 if user in tastes:
                     values[user, :, self._similarity] = tastes[user]
             together[user, rows] = -np.inf
-        best = top_rows(together, min(most, len(self.catalog)), self.order)
+        best = top_rows(together, min(max(most, CONSIDERED), len(self.catalog)), self.order)
         near = {user: np.where(np.isinf(together[user]), -np.inf, own)[None] for user, own in tastes.items()}
         pools = []
         for user, answer in enumerate(found):
-            own, parts = tastes.get(user), [best[user]]
-            if histories[user].items:
+            own, length = tastes.get(user), len(histories[user].items)
+            shares = shares_of(values[user])
+            parts = [self._best(best[user], values[user], shares, length, most) if length else best[user][:most]]
+            if length:
                 parts.append(answer.rows)
                 if own is not None:
                     parts.append(top_rows(near[user], min(most, len(self.catalog)), self.order)[0])
             rows = np.concatenate(parts)
             rows = rows[np.sort(np.unique(rows, return_index=True)[1])]
             rows = rows[rows != NO_ITEM]
-            pools.append((rows, values[user, rows], None if own is None else own[rows]))
+            evidence = self._evidence(values[user, rows], shares[rows], length)
+            taste = None if own is None else own[rows]
+            told = Candidates(rows, values[user, rows], shares[rows], length, evidence, taste, None, _NOTHING, {})
+            pools.append(told)
         return pools
+
+    def _best(self, rows: IntArray, values: FloatArray, shares: FloatArray, length: int, most: int) -> IntArray:
+        """Return the best of the rows that the weighted sum put up, once the forest has looked at them."""
+        rows = rows[rows != NO_ITEM]
+        evidence = self._evidence(values[rows], shares[rows], length)
+        return rows[np.lexsort((self.order[rows], -evidence))[:most]]
+
+    def _evidence(self, values: FloatArray, shares: FloatArray, length: int) -> FloatArray:
+        if self.fusion is None:
+            return self._summed(values)
+        return self.fusion.evidence(values, shares, length)
 
     def _summed(self, values: FloatArray) -> FloatArray:
         """Return the weighted sum of the signals' levels, shape (..., items); equal weights where none is fitted.
@@ -410,8 +436,7 @@ class Recommender:
                     f"{', '.join(self.signals)}; fit them again with genrec.tuning.tune_fusion"
                 ]
             )
-        total: FloatArray = log_levels(values, self.fusion.scales) @ np.array(self.fusion.weights, np.float32)
-        return total
+        return self.fusion.linear(values)
 
     @property
     def _similarity(self) -> int:
@@ -498,7 +523,7 @@ class Recommender:
 
     def _rank(self, history: History, own: Candidates, settings: Settings) -> Ranked:
         """Fuse one user's signals and write the recommendations."""
-        alone = self._summed(own.values)
+        alone = own.evidence
         if not history.items:
             alone = own.values[:, self._popularity]
         by_signals = np.lexsort((self.order[own.rows], -alone))

@@ -14,14 +14,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from genrec.baselines import sample_cases
 from genrec.catalog import Catalog
-from genrec.errors import DataError
-from genrec.ranking import Fusion, fit_model_weight, fit_weights, log_levels, mean_positive
+from genrec.ranking import Fusion, fit_model_weight, fit_signals_weights
 from genrec.recommender import Candidates, Recommender, Settings
-from genrec.signal_arrays import FloatArray
 from genrec.splits import Case
 
 logger = logging.getLogger(__name__)
@@ -67,13 +64,12 @@ def tune_fusion(
     for start in range(0, len(many), BLOCK):
         block = [case.history for case in many[start : start + BLOCK]]
         found += recommender.candidates(block, chosen, CANDIDATES_ALONE, ask_model=False)
-    values, places, _ = _judged(found, many, recommender.catalog)
-    if not values:
-        raise DataError("there is no validation case whose item is among the candidates, so no weights can be fitted")
-    scales = tuple(float(scale) for scale in mean_positive(np.concatenate(values), axis=0)[0])
-    weights = fit_weights([log_levels(rows, scales) for rows in values], places)
+    judged = _judged(found, many, recommender.catalog)
+    values, shares, lengths = ([getattr(own, part) for own, _ in judged] for part in ("values", "shares", "length"))
     # The candidates of the second step are those that the first step's weights put up, as they will be in use.
-    fusion = Fusion(tuple(recommender.signals), scales, weights, 0.0, len(values), 0)
+    fusion = fit_signals_weights(
+        tuple(recommender.signals), values, shares, lengths, [place for _, place in judged], seed
+    )
     recommender.fusion = fusion
     few = sample_cases(cases, with_model, seed)
     asked: list[Candidates] = []
@@ -81,28 +77,22 @@ def tune_fusion(
         asked += recommender.candidates([case.history for case in few[start : start + BLOCK]], chosen)
         if progress is not None:
             progress(len(asked), len(few))
-    values, places, likelihoods = _judged(asked, few, recommender.catalog)
-    if values:
-        sums = [log_levels(rows, scales) @ np.array(weights) for rows in values]
-        fusion = replace(fusion, model=fit_model_weight(sums, likelihoods, places), model_cases=len(values))
+    judged = [(own, place) for own, place in _judged(asked, few, recommender.catalog) if own.likelihoods is not None]
+    if judged:
+        sums = [own.evidence for own, _ in judged]
+        likelihoods = [own.likelihoods for own, _ in judged if own.likelihoods is not None]
+        weight = fit_model_weight(sums, likelihoods, [place for _, place in judged])
+        fusion = replace(fusion, model=weight, model_cases=len(judged))
     recommender.fusion = fusion
-    logger.info("fusion fitted on %d and %d validation cases: %s", fusion.cases, len(values), fusion.describe())
+    logger.info("fusion fitted on %d and %d validation cases: %s", fusion.cases, len(judged), fusion.describe())
     return fusion
 
 
-def _judged(
-    found: Sequence[Candidates], cases: Sequence[Case], catalog: Catalog
-) -> tuple[list[FloatArray], list[int], list[NDArray[np.float32]]]:
-    """Return what signals say of the candidates, which of them was taken, and the model's log-likelihoods, if any."""
-    values: list[FloatArray] = []
-    places: list[int] = []
-    likelihoods: list[NDArray[np.float32]] = []
+def _judged(found: Sequence[Candidates], cases: Sequence[Case], catalog: Catalog) -> list[tuple[Candidates, int]]:
+    """Return the candidates of each case whose item is among them, and its place there."""
+    judged = []
     for own, case in zip(found, cases, strict=True):
         (place,) = np.nonzero(own.rows == catalog.row(case.target))
-        if not len(place) or not case.history.items:
-            continue
-        values.append(own.values)
-        places.append(int(place[0]))
-        if own.likelihoods is not None:
-            likelihoods.append(own.likelihoods)
-    return values, places, likelihoods
+        if len(place) and case.history.items:
+            judged.append((own, int(place[0])))
+    return judged

@@ -106,4 +106,4 @@ def test_a_fusion_survives_json():
 
 
 def test_a_fusion_says_its_weights():
-    assert FUSION.describe() == "lm 0.12, similarity 1.00, popularity -0.50"
+    assert FUSION.describe() == "lm 0.12, similarity 1.00, popularity -0.50, forest 0.00"

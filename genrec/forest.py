@@ -1,0 +1,154 @@
+"""A forest beside the weighted sum: small regression trees over all signals, fitted to put first what was taken.
+
+A sum of levels gives each signal one weight for everybody. Trees may say "trust co-occurrence only where the history is
+long" or "what only titles suggest needs two signals to agree". They read shares, each signal's value for an item
+divided by what it gives to the whole catalogue, so they see how clear-cut a signal is for this very user.
+
+Source: Burges, "From RankNet to LambdaRank to LambdaMART: an overview", MSR-TR-2010-82 (the objective); Ke et al.,
+"LightGBM", NeurIPS 2017 (the library that fits and holds the trees).
+
+The easy mistake is to believe trees on the cases that they were fitted on, where they always win. How much they count
+beside the sum is therefore decided on cases that they have not seen, and may come out as nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genrec.errors import ArtefactError
+from genrec.signal_arrays import FloatArray
+
+ENOUGH_CASES = 400
+"""Cases below which no forest is fitted: fewer teach it their accidents."""
+
+FOREST_WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
+"""Weights beside the sum that are tried."""
+
+FOLDS = 3
+TREES = 200
+
+_PARAMETERS: dict[str, Any] = {
+    "objective": "lambdarank",
+    "lambdarank_truncation_level": 20,
+    "learning_rate": 0.05,
+    "num_leaves": 7,
+    "min_data_in_leaf": 50,
+    "lambda_l2": 10.0,
+    "verbosity": -1,
+    # The same trees on every machine with any number of cores.
+    "num_threads": 1,
+    "deterministic": True,
+    "force_row_wise": True,
+}
+
+
+def shares_of(values: FloatArray) -> FloatArray:
+    """Return each signal's values as shares of what it gives to all items.
+
+    Args:
+        values: float32 [..., items, signals], over the whole catalogue; what is below 0 counts as 0.
+
+    Returns:
+        float32, of the same shape; zeros where a signal says nothing.
+    """
+    positive = np.maximum(values, 0.0)
+    total = positive.sum(axis=-2, keepdims=True)
+    shares: FloatArray = np.divide(positive, total, out=np.zeros_like(positive), where=total > 0)
+    return shares
+
+
+def forest_features(shares: FloatArray, length: int) -> FloatArray:
+    """Return what trees read of a user's candidates: shares, and the history's length, shape (items, signals + 1)."""
+    lengths = np.full((len(shares), 1), length, np.float32)
+    return np.concatenate((shares, lengths), axis=1)
+
+
+def fit_forest(features: Sequence[FloatArray], targets: Sequence[int], seed: int) -> str:
+    """Fit trees that put each case's taken item high among its candidates.
+
+    Args:
+        features: for each case, shape (candidates, signals + 1).
+        targets: for each case, which candidate was taken.
+        seed: of the fit.
+
+    Returns:
+        The forest as LightGBM's text.
+    """
+    import lightgbm
+
+    sizes = [len(rows) for rows in features]
+    taken = np.zeros(sum(sizes), np.float32)
+    taken[np.cumsum([0, *sizes[:-1]]) + np.array(targets)] = 1.0
+    data = lightgbm.Dataset(np.concatenate(features), taken, group=sizes)
+    booster = lightgbm.train({**_PARAMETERS, "seed": seed}, data, TREES)
+    return str(booster.model_to_string())
+
+
+def forest_scores(text: str, features: FloatArray) -> FloatArray:
+    """Return what a forest says, shape (items,).
+
+    Args:
+        text: what `fit_forest` returned.
+        features: shape (items, signals + 1).
+
+    Raises:
+        ArtefactError: the text is no forest, or one over other signals.
+    """
+    booster = _booster(text)
+    if booster.num_feature() != features.shape[1]:
+        raise ArtefactError(
+            f"the forest reads {booster.num_feature() - 1} signals, and there are {features.shape[1] - 1}; "
+            "fit the weights again with genrec.tuning.tune_fusion"
+        )
+    if not len(features):
+        return np.zeros(0, np.float32)
+    # One row after another adds up the same trees in the same order, so threads cannot change a score.
+    scores: FloatArray = np.asarray(booster.predict(features, raw_score=True)).astype(np.float32)
+    return scores
+
+
+@lru_cache(maxsize=4)
+def _booster(text: str) -> Any:
+    import lightgbm
+
+    try:
+        return lightgbm.Booster(model_str=text)
+    except (lightgbm.basic.LightGBMError, ValueError) as error:
+        raise ArtefactError(f"the forest in fusion.json cannot be read ({error}); make the run again") from error
+
+
+def choose_forest_weight(
+    sums: Sequence[FloatArray], features: Sequence[FloatArray], targets: Sequence[int], seed: int
+) -> float:
+    """Choose by cross-validation how much a forest counts beside the weighted sum.
+
+    Args:
+        sums: for each case, the weighted sums, of shape (candidates,).
+        features: for each case, shape (candidates, signals + 1).
+        targets: for each case, which candidate was taken.
+        seed: of the folds and the fits.
+
+    Returns:
+        Of `FOREST_WEIGHTS` the one with the best NDCG@10 on cases left out of the fit; the lowest of equals.
+    """
+    fold = np.random.default_rng(seed).permutation(len(targets)) % FOLDS
+    gained = np.zeros(len(FOREST_WEIGHTS))
+    for left_out in range(FOLDS):
+        kept = np.flatnonzero(fold != left_out).tolist()
+        text = fit_forest([features[case] for case in kept], [targets[case] for case in kept], seed)
+        for case in np.flatnonzero(fold == left_out).tolist():
+            own = forest_scores(text, features[case])
+            gained += [gain_of(sums[case] + weight * own, targets[case]) for weight in FOREST_WEIGHTS]
+    return FOREST_WEIGHTS[int(gained.argmax())]
+
+
+def gain_of(scores: NDArray[np.floating], target: int) -> float:
+    """Return NDCG@10 of one list with one right item; equal scores count against it."""
+    rank = int((scores >= scores[target]).sum())
+    return 1 / math.log2(rank + 1) if rank <= 10 else 0.0
