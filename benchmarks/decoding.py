@@ -6,7 +6,8 @@ Both sides get the same model (the starter), prompts, beams, number format and c
 it comes, normalising over the catalogue's tokens, and also over the whole vocabulary, as the reference does, which is
 `generate(prefix_allowed_tokens_fn=...)` over a dictionary trie at its better batch size. Each side runs in a process
 of its own, turn by turn, so that peak memory is its own and drift hits both alike. Then the decoder alone: how its
-speed goes with beams, history length and catalogue size, and where its time goes.
+speed goes with beams, history length and catalogue size, and where its time goes. Parts that `--out` has already from
+a machine of the same kind are kept; delete the file to measure them again.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 EVERY = 6
 """The reference is asked for one user in so many."""
+BATCH = 16
+"""Users that genrec decodes side by side: the caches of their beams must not take more memory than the reference's."""
 sys.path.insert(0, str(ROOT))
 
 
@@ -216,8 +219,8 @@ def compare(source: str, users: int, repeats: int, history: int = 50, beams: int
     sides: dict[str, list[dict[str, Any]]] = {"reference": [], "genrec": [], "genrec, whole vocabulary": []}
     for _ in range(repeats):
         sides["reference"].append(measure("reference", **few, batch=better))
-        sides["genrec"].append(measure("genrec", **job, batch=32, normalisation="catalogue"))
-        sides["genrec, whole vocabulary"].append(measure("genrec", **job, batch=32))
+        sides["genrec"].append(measure("genrec", **job, batch=BATCH, normalisation="catalogue"))
+        sides["genrec, whole vocabulary"].append(measure("genrec", **job, batch=BATCH))
     speed = {side: [run["users_per_second"] for run in runs] for side, runs in sides.items()}
     memory = {side: max(run["peak_mib"] for run in runs) for side, runs in sides.items()}
     median = {side: float(np.median(runs)) for side, runs in speed.items()}
@@ -228,7 +231,7 @@ def compare(source: str, users: int, repeats: int, history: int = 50, beams: int
         "history_items": history,
         "beams": beams,
         "mean_prompt_tokens": {side: runs[0]["mean_prompt_tokens"] for side, runs in sides.items()},
-        "batch": {side: better if side == "reference" else 32 for side in sides},
+        "batch": {side: better if side == "reference" else BATCH for side in sides},
         "users_per_second": {side: {"median": median[side], "runs": runs} for side, runs in speed.items()},
         "peak_mib": memory,
         "ratio": median["genrec"] / median["reference"],
@@ -243,7 +246,8 @@ def compare(source: str, users: int, repeats: int, history: int = 50, beams: int
 
 def growth(users: int) -> dict[str, Any]:
     """Return the decoder's speed by beams, history length and catalogue size."""
-    plain = {"source": "ml-100k", "history": 50, "users": users, "beams": 30, "batch": 32, "normalisation": "catalogue"}
+    size = {"history": 50, "users": users, "beams": 30, "batch": BATCH}
+    plain = {"source": "ml-100k", "normalisation": "catalogue", **size}
 
     def row(**change: Any) -> dict[str, float]:
         run = measure("genrec", **{**plain, **change})
@@ -297,7 +301,12 @@ def main() -> None:
         "growth": partial(growth, options.users // 3),
         "profile": partial(measure, "profile", source="ml-100k", history=50, users=16, beams=30),
     }
+    before = json.loads(options.out.read_text(encoding="utf-8")) if options.out.is_file() else {}
+    if before.get("machine") == result["machine"]:
+        result = {**result, **before}
     for name, part in parts.items():
+        if name in result or name in result["comparisons"]:
+            continue
         (result["comparisons"] if name in sources else result)[name] = part()
         # After each part, since all of them take an hour on a slow processor.
         options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
