@@ -236,7 +236,7 @@ def fit_model_weight(
 
     def figure(weight: float) -> float:
         return sum(
-            gain_of(own + weight * likelihood, target)
+            gain_of(own + weight * likelihood, target, 10)
             for own, likelihood, target in zip(sums, likelihoods, targets, strict=True)
         )
 

@@ -53,16 +53,17 @@ def test_features_are_the_shares_and_the_length():
 
 def test_the_gain_by_hand():
     scores = np.array([3.0, 2.0, 1.0, 2.0])
-    assert gain_of(scores, 0) == 1
-    assert gain_of(scores, 1) == pytest.approx(1 / 2)  # the equal one stands before it: rank 3, 1 / log2(4)
-    assert gain_of(np.arange(11.0), 0) == 0
+    assert gain_of(scores, 0, 10) == 1
+    assert gain_of(scores, 1, 3) == pytest.approx(1 / 2)  # the equal one stands before it: rank 3, 1 / log2(4)
+    assert gain_of(np.arange(11.0), 0, 10) == 0
+    assert gain_of(np.arange(11.0), 0, 11) == pytest.approx(1 / np.log2(12))
 
 
 def test_what_depends_on_the_history_is_learnt(fusion: Fusion) -> None:
     values, shares, lengths, targets = world(300, seed=1)
-    alone = [gain_of(fusion.linear(rows), target) for rows, target in zip(values, targets, strict=True)]
+    alone = [gain_of(fusion.linear(rows), target, 10) for rows, target in zip(values, targets, strict=True)]
     cases = zip(values, shares, lengths, targets, strict=True)
-    together = [gain_of(fusion.evidence(*parts), place) for *parts, place in cases]
+    together = [gain_of(fusion.evidence(*parts), place, 10) for *parts, place in cases]
     assert fusion.forest_weight > 0
     assert np.mean(together) > np.mean(alone) + 0.1
 
