@@ -13,6 +13,7 @@ from genrec import ConfigError, Recommender, Settings
 from genrec.artefacts import read_json
 from genrec.catalog import Catalog
 from genrec.errors import DataError
+from genrec.forest import fit_forest
 from genrec.interactions import load_prepared
 from genrec.ranking import Fusion, fuse_reciprocal_ranks
 from genrec.runs import fit_fusion
@@ -103,6 +104,42 @@ def test_a_signal_of_ones_own_joins_and_is_tuned(recommender: Recommender, valid
     assert found[0].item.title == "Red Harbour 3"
     assert found[0].signals["next-part"] == 1.0
     assert found[1].signals["next-part"] == 0.0
+
+
+def test_a_forest_ranks_beside_the_sum(loaded: Recommender, valid: tuple[Case, ...]) -> None:
+    """Scores are the evidence plus the model's part, the best by the forest come back, whatever the batch."""
+    draw = np.random.default_rng(0)
+    features = [draw.random((12, len(loaded.signals) + 1)).astype(np.float32) for _ in range(150)]
+    forest = fit_forest(features, [int(rows[:, 0].argmin()) for rows in features], seed=0)
+    assert loaded.fusion is not None
+    recommender = replace(loaded, fusion=replace(loaded.fusion, forest=forest, forest_weight=50.0))
+    histories = [case.history for case in valid[:9]]
+    plain, forested = (one.recommend_many(histories, Settings(k=5)) for one in (loaded, recommender))
+    assert [[entry.item.id for entry in answer] for answer in forested] != [
+        [entry.item.id for entry in answer] for answer in plain
+    ]
+    for history, answer in zip(histories, forested, strict=True):
+        (own,) = recommender.candidates([history], Settings(k=5))
+        assert own.evidence == pytest.approx(recommender.fusion.evidence(own.values, own.shares, len(history.items)))
+        scores = own.evidence + recommender.fusion.model * own.likelihoods
+        assert [entry.score for entry in answer] == pytest.approx(sorted(scores.tolist(), reverse=True)[:5], abs=1e-4)
+    again = recommender.recommend_many(histories, Settings(k=5, batch_size=2))
+    assert [[entry.item.id for entry in answer] for answer in again] == [
+        [entry.item.id for entry in answer] for answer in forested
+    ]
+
+
+def test_the_forest_chooses_the_candidates(loaded: Recommender, valid: tuple[Case, ...]) -> None:
+    draw = np.random.default_rng(1)
+    features = [draw.random((12, len(loaded.signals) + 1)).astype(np.float32) for _ in range(150)]
+    forest = fit_forest(features, [int(rows[:, 0].argmin()) for rows in features], seed=0)
+    assert loaded.fusion is not None
+    recommender = replace(loaded, fusion=replace(loaded.fusion, forest=forest, forest_weight=50.0))
+    history, settings = valid[0].history, Settings(k=2)
+    (few,) = recommender.candidates([history], settings, count=4, ask_model=False)
+    (all_of_them,) = recommender.candidates([history], settings, count=100, ask_model=False)
+    best = all_of_them.rows[np.lexsort((recommender.order[all_of_them.rows], -all_of_them.evidence))]
+    assert few.rows.tolist() == best[:4].tolist()
 
 
 def test_without_weights_lists_are_fused_by_reciprocal_ranks(loaded: Recommender) -> None:
