@@ -83,6 +83,9 @@ class Catalog:
             raise DataError(f"item ids must be unique; given more than once: {', '.join(sorted(twice)[:5])}")
         if any(not item.label for item in self._items):
             raise DataError("every item needs a label; build the catalogue with Catalog.from_items")
+        # Kept, since they are asked for once for each user.
+        self._ids = tuple(self._rows)
+        self._labels = tuple(item.label for item in self._items)
 
     @classmethod
     def from_items(cls, items: Iterable[Item]) -> Catalog:
@@ -115,12 +118,12 @@ class Catalog:
     @property
     def ids(self) -> tuple[str, ...]:
         """All item ids, in catalogue order."""
-        return tuple(item.id for item in self._items)
+        return self._ids
 
     @property
     def labels(self) -> tuple[str, ...]:
         """All labels, in catalogue order."""
-        return tuple(item.label for item in self._items)
+        return self._labels
 
     def row(self, item_id: str) -> int:
         """Return the item's place in catalogue order.
