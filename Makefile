@@ -32,7 +32,7 @@ $(VENV)/installed: $(VENV)/bin/python pyproject.toml
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(BIN)/pip install -q -e '.[dev,baselines,privacy,tensorboard]'
+	$(BIN)/pip install -q -e '.[dev,baselines,privacy,tensorboard,ray]'
 	touch $@
 
 clean:
