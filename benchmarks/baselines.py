@@ -59,10 +59,10 @@ def main() -> None:
     for system in arguments.systems:
         if not settings_file(work, system).exists():
             make_lists(system, data, vectors, work, budget(system, arguments), arguments.seed)
-    if not settings_file(work, POOL).exists():
-        make_pool_lists(data, vectors, work, arguments.seed)
     if arguments.run and not settings_file(work, FUSED).exists():
         make_run_lists(arguments.run, data, work)
+    if not settings_file(work, POOL).exists():
+        make_pool_lists(data, vectors, work, arguments.seed)
     cases = data.split().test
     lists = {system: read_lists(lists_file(work, system), cases) for system in made(work)}
     for addition in arguments.add:
@@ -146,7 +146,10 @@ def make_pool_lists(data: PreparedData, vectors: NDArray[np.float32], work: Path
 
 
 def make_run_lists(run: Path, data: PreparedData, work: Path) -> None:
-    """Rank by a run: fused, and by its language model alone."""
+    """Rank by a run: fused, without its language model, and by that alone.
+
+    Leaving the model out of the run itself, and not fitting another fusion without it, is what shows the model's share.
+    """
     recommender, cases = Recommender.from_pretrained(run), data.split().test
     answers = []
     for start in range(0, len(cases), BLOCK):
@@ -155,9 +158,10 @@ def make_run_lists(run: Path, data: PreparedData, work: Path) -> None:
         logger.info("%s: %d of %d users", FUSED, len(answers), len(cases))
     fused = [[entry.item.id for entry in answer.recommendations] for answer in answers]
     write_lists(lists_file(work, MODEL), cases, [answer.model_alone for answer in answers])
+    write_lists(lists_file(work, POOL), cases, [answer.without_model for answer in answers])
     write_lists(lists_file(work, FUSED), cases, fused)
     weights = told(recommender.fusion) if recommender.fusion else None
-    for system in (MODEL, FUSED):
+    for system in (MODEL, POOL, FUSED):
         write_json(settings_file(work, system), {"fusion": weights, "training": recommender.details["training"]})
 
 
