@@ -34,12 +34,16 @@ class SharedPrompt:
         values: likewise.
         lengths: int64 [users]; true prompt lengths, the rest being padding on the right.
         shortest: the shortest of them; no place before it is padding.
+        width: how many beams each user has room for.
+        slots: int64 [beams]; which of the users x width places each beam has, ascending; None: each has its own.
     """
 
     keys: list[Tensor]
     values: list[Tensor]
     lengths: Tensor
     shortest: int
+    width: int = 1
+    slots: Tensor | None = None
     layers_seen: set[int] = field(default_factory=set)
 
 
@@ -72,7 +76,7 @@ def shared_prompt_attention(
 
     Args:
         module: the attention layer.
-        query: [beams, heads, 1, head size], the beams of one user next to each other.
+        query: [beams, heads, 1, head size], the beams of one user next to each other, and as many as there are.
         key: [beams, key heads, own tokens, head size]; or the shared [users, ...] in cross-attention.
         value: likewise.
         attention_mask: the model's own mask; used only where nothing is shared.
@@ -95,7 +99,6 @@ def shared_prompt_attention(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
         return output
-    users = len(shared_prompt.lengths)
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     shared_prompt.layers_seen.add(layer)
     if shared_prompt.keys:
@@ -109,16 +112,16 @@ def shared_prompt_attention(
     groups, prompt_size = prompt_key.shape[1], prompt_key.shape[2]
     # [beams, heads, 1, size] -> [beams, key heads, heads of the group, size]; scaled here, where it is smallest
     grouped = (query * scale).view(beams, groups, heads // groups, size)
-    scores = _to_rows(grouped, users) @ prompt_key.transpose(2, 3)
+    scores = _to_rows(grouped, shared_prompt) @ prompt_key.transpose(2, 3)
     if own is not None:
-        scores = torch.cat((scores, _to_rows(grouped @ own[0].transpose(2, 3), users)), dim=-1)
+        scores = torch.cat((scores, _to_rows(grouped @ own[0].transpose(2, 3), shared_prompt)), dim=-1)
     if (softcap := kwargs.get("softcap")) is not None:
         scores = torch.tanh(scores / softcap) * softcap
     _hide(scores, shared_prompt, prompt_size, 0 if own is None else own[0].shape[2], kwargs.get("sliding_window"))
     weights = scores.softmax(dim=-1)  # sums in fp32 inside, whatever the format
-    attended = _to_beams(weights[..., :prompt_size] @ prompt_value, beams)
+    attended = _to_beams(weights[..., :prompt_size] @ prompt_value, shared_prompt)
     if own is not None:
-        attended = attended + _to_beams(weights[..., prompt_size:], beams) @ own[1]
+        attended = attended + _to_beams(weights[..., prompt_size:], shared_prompt) @ own[1]
     return attended.reshape(beams, 1, heads, size), None
 
 
@@ -162,16 +165,20 @@ def _softcapped(
     return output.flatten(1, 2).transpose(1, 2), None
 
 
-def _to_rows(scores: Tensor, users: int) -> Tensor:
-    """[beams, key heads, group, any] -> [users, key heads, beams of the user x group, any]."""
-    beams, groups, group, size = scores.shape
-    return scores.view(users, beams // users, groups, group, size).transpose(1, 2).flatten(2, 3)
+def _to_rows(scores: Tensor, shared: SharedPrompt) -> Tensor:
+    """[beams, key heads, group, any] -> [users, key heads, places of the user x group, any]; empty places are 0."""
+    if shared.slots is not None:
+        room = scores.new_zeros((len(shared.lengths) * shared.width, *scores.shape[1:]))
+        scores = room.index_copy_(0, shared.slots, scores)
+    _, groups, group, size = scores.shape
+    return scores.view(-1, shared.width, groups, group, size).transpose(1, 2).flatten(2, 3)
 
 
-def _to_beams(rows: Tensor, beams: int) -> Tensor:
-    """[users, key heads, beams of the user x group, any] -> [beams, key heads, group, any]."""
+def _to_beams(rows: Tensor, shared: SharedPrompt) -> Tensor:
+    """[users, key heads, places of the user x group, any] -> [beams, key heads, group, any]."""
     users, groups, _, size = rows.shape
-    return rows.view(users, groups, beams // users, -1, size).transpose(1, 2).flatten(0, 1)
+    beams = rows.view(users, groups, shared.width, -1, size).transpose(1, 2).flatten(0, 1)
+    return beams if shared.slots is None else beams[shared.slots]
 
 
 def _hide(scores: Tensor, shared: SharedPrompt, size: int, own: int, window: int | None) -> None:

@@ -15,7 +15,7 @@ The easy mistake is to normalise over one set of tokens in training and another 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -113,7 +113,9 @@ class Decoder:
         self._child_start = self._tensor(trie.child_start)
         self._forced = self._child_start[1:] - self._child_start[:-1] == 1
         self._is_leaf = self._child_start[1:] == self._child_start[:-1]
-        self._layers = 0
+        # Where the only possible continuation costs nothing, the rest of a beam's only item needs no model.
+        free = normalisation == "children" or forced_tokens == "free"
+        self._costs = self._tensor(~(trie.chains() if free else np.zeros(trie.nodes, np.bool_))) > 0
 
     def _tensor(self, array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(array.astype(np.int64)).to(self.device)
@@ -257,9 +259,9 @@ class Decoder:
         done = torch.full((users, keep), -torch.inf, device=self.device)
         leaves = torch.full((users, keep), -1, device=self.device)
         stepper = _Stepper(self, prompts)
-        values = prompts.log_probabilities
+        values, places = prompts.log_probabilities, torch.arange(users, device=self.device)[:, None]
         while True:
-            scores, children, origins = self._continue(nodes, running, values, 2 * beams, keys, allow)
+            scores, children, origins = self._continue(nodes, running, values, places, 2 * beams, keys, allow)
             ends = self._is_leaf[children]
             finished = scores.where(ends & (torch.arange(scores.shape[1], device=self.device) < beams), -torch.inf)
             done, order = torch.cat((done, finished), 1).sort(dim=1, descending=True, stable=True)
@@ -274,12 +276,16 @@ class Decoder:
                 return done.cpu().numpy(), leaves.cpu().numpy()
             running, order = running[:, :width].contiguous(), order[:, :width]
             nodes = children.gather(1, order)
-            values = stepper.step(self._token[nodes], origins.gather(1, order))
+            needed = (running > -torch.inf) & self._costs[nodes]
+            values, places = stepper.step(self._token[nodes], origins.gather(1, order), needed, values)
 
     def _continue(
-        self, nodes: Tensor, running: Tensor, values: Tensor, most: int, keys: Tensor, allow: bool
+        self, nodes: Tensor, running: Tensor, values: Tensor, places: Tensor, most: int, keys: Tensor, allow: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return each user's best continuations: scores, nodes and the beams they come from, [users, up to most]."""
+        """Return each user's best continuations: scores, nodes and the beams they come from, [users, up to most].
+
+        `values[places[user, beam]]` are a beam's log-probabilities, where its next token costs anything.
+        """
         users, width = nodes.shape
         flat = nodes.flatten()
         counts = (self._child_start[flat + 1] - self._child_start[flat]) * (running.flatten() > -torch.inf)
@@ -289,23 +295,26 @@ class Decoder:
         user = beam // width
         special = _contains(keys, user * self.trie.nodes + child)
         allowed = special if allow else ~special
-        beam, child, user = beam[allowed], child[allowed], user[allowed]
-        gains = values[beam, self._place[child]]
+        gains = values[places.flatten()[beam], self._place[child]]
         if self.normalisation == "children":
-            gains = gains - _log_sum_exp(gains, beam, users * width)[beam]
+            # What is left out of a search shares in no probability; what is not asked for does.
+            sharing = gains if allow else gains.masked_fill(special, -torch.inf)
+            gains = gains - _log_sum_exp(sharing, beam, users * width)[beam]
         if self.forced_tokens == "free":
             gains = gains.masked_fill(self._forced[flat][beam], 0.0)
-        return _best_of_each(running.flatten()[beam] + gains, child, beam % width, user, users, most)
+        gains = (running.flatten()[beam] + gains)[allowed]
+        beam, child, user = beam[allowed], child[allowed], user[allowed]
+        return _best_of_each(gains, child, beam % width, user, users, most)
 
 
 class _Stepper:
-    """Runs the model one token further for every beam; knows caches, not tries."""
+    """Runs the model one token further for the beams that need it; knows caches, not tries."""
 
     def __init__(self, decoder: Decoder, prompts: Prompts) -> None:
         self.decoder = decoder
         self.prompts = prompts
-        self.width = 1
         self.length = 0
+        self.places = torch.arange(prompts.users, device=decoder.device)[:, None]  # [users, beams]: rows of the cache
         self.own = DynamicCache()
         self.cache: DynamicCache | EncoderDecoderCache = self.own
         if decoder.seq2seq:
@@ -315,24 +324,31 @@ class _Stepper:
                 cross.update(*prompts.cross[layer], layer)
             self.cache = EncoderDecoderCache(self.own, cross)
 
-    def step(self, tokens: Tensor, origins: Tensor) -> Tensor:
+    def step(self, tokens: Tensor, origins: Tensor, needed: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
         """Feed each beam its new token.
 
         Args:
             tokens: int64 [users, beams].
             origins: int64 [users, beams]; which earlier beam of the user each one continues.
+            needed: bool [users, beams]; the others are not run, now or later.
+            before: what the last step returned first; returned again where no beam is needed.
 
         Returns:
-            float32 [users * beams, tokens of the head].
+            float32 [needed beams, tokens of the head], and int64 [users, beams], each beam's row in it (0 where none).
         """
         users, width = tokens.shape
-        shared = self.prompts.shared
-        if self.own.get_seq_length():
-            rows = torch.arange(users, device=tokens.device)[:, None] * self.width + origins
-            self.own.reorder_cache(rows.flatten())
-        self.width = width
+        slots = needed.flatten().nonzero()[:, 0]
+        rows = self.places.gather(1, origins).flatten()[slots]
+        self.places = torch.zeros_like(tokens).flatten().index_put((slots,), torch.arange(len(slots)).to(slots))
+        self.places = self.places.view(users, width)
+        if not len(slots):
+            return before, self.places
+        # Beams that all go on in the order they stand in need no moving.
+        if self.own.get_seq_length() and not torch.equal(rows, torch.arange(len(self.own.layers[0].keys)).to(rows)):
+            self.own.reorder_cache(rows)
         model = self.decoder.model
-        ids = tokens.reshape(-1, 1)
+        shared = replace(self.prompts.shared, width=width, slots=slots if len(slots) < users * width else None)
+        ids = tokens.flatten()[slots, None]
         if self.decoder.seq2seq:
             output = model(
                 decoder_input_ids=ids,
@@ -342,14 +358,14 @@ class _Stepper:
                 shared_prompt=shared,
             )
         else:
-            positions = (shared.lengths + self.length)[:, None].expand(users, width).reshape(-1, 1)
+            positions = (shared.lengths + self.length)[slots // width, None]
             output = model(
                 ids, position_ids=positions, past_key_values=self.cache, use_cache=True, shared_prompt=shared
             )
         self.length += 1
         if not shared.layers_seen:
             raise ModelError(f"{type(model).__name__} does not pass its attention the shared prompt; use another base")
-        return self.decoder._normalise(output.logits[:, -1])
+        return self.decoder._normalise(output.logits[:, -1]), self.places
 
 
 def _contains(keys: Tensor, queries: Tensor) -> Tensor:

@@ -112,7 +112,7 @@ class PromptEncoder:
         bos = () if template.chat and opening.startswith(self.tokenizer.bos_token or "\0") else starts
         self._head = (*bos, *self._pieces(opening))
         self._separator = self._pieces(template.separator)
-        if not self._separator:
+        if template.separator and not self._separator:
             raise PromptError(
                 f"template {template.name!r}: this tokenizer drops the separator {template.separator!r}, so items "
                 "would run into each other; use a visible separator such as ' ;'"

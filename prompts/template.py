@@ -57,7 +57,7 @@ class Template:
                 raise PromptError(f"template {self.name!r}: {piece} has the variable {found[0]!r}; only item has one")
         if variables(self.item) != ["label"]:
             raise PromptError(f"template {self.name!r}: item is {self.item!r}; it must hold {{label}} exactly once")
-        if not self.separator:
+        if not self.separator and self.item.endswith("{label}"):
             raise PromptError(f"template {self.name!r}: separator is empty; items would run into each other")
         if self.style == "whole-history" and (self.cue or self.chat):
             raise PromptError(

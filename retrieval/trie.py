@@ -114,6 +114,18 @@ class TokenTrie:
         """The distinct tokens that the catalogue uses, sorted."""
         return np.unique(self.token[1:])
 
+    def chains(self) -> NDArray[np.bool_]:
+        """Return for each node whether only one leaf is at or below it, bool [nodes]."""
+        chain: NDArray[np.bool_] = self.child_start[1:] == self.child_start[:-1]
+        single = np.flatnonzero(np.diff(self.child_start) == 1)
+        while True:
+            # One level up at a time; as many rounds as the longest chain has nodes.
+            new = single[chain[self.child_start[single]]]
+            if not len(new):
+                return chain
+            chain[new] = True
+            single = single[~chain[single]]
+
     def sequence(self, row: int) -> tuple[int, ...]:
         """Return one item's token sequence."""
         tokens, node = [], int(self.leaf[row])

@@ -52,8 +52,20 @@ def reference_search(
     keep: int,
     beams: int,
     catalogue_tokens: Sequence[int] | None = None,
+    over_children: bool = False,
 ) -> list[list[tuple[tuple[int, ...], float]]]:
-    """Return each prompt's best (token sequence, score); every sequence ends with the same terminator token."""
+    """Return each prompt's best (token sequence, score); every sequence ends with the same terminator token.
+
+    Args:
+        model: causal or seq2seq.
+        prompts: token ids.
+        sequences: the items' tokens.
+        excluded: rows of `sequences` that must not come back, for each prompt.
+        keep: how many come back.
+        beams: how many are held.
+        catalogue_tokens: what to normalise over; None: the whole vocabulary.
+        over_children: normalise over the allowed tokens instead.
+    """
     seq2seq = model.config.is_encoder_decoder
     terminator = sequences[0][-1]
     width = max(map(len, prompts))
@@ -85,6 +97,7 @@ def reference_search(
         do_sample=False,
         length_penalty=0.0,
         early_stopping="never",
+        renormalize_logits=over_children,
         **constraint,
         output_scores=True,
         return_dict_in_generate=True,

@@ -106,7 +106,7 @@ def search_all(decoder: Decoder, prompts: list, excluded: list, batch: int, keep
 
 
 @pytest.mark.parametrize("name", [*CAUSAL, *SEQ2SEQ])
-@pytest.mark.parametrize("normalisation", ["catalogue", "vocabulary"])
+@pytest.mark.parametrize("normalisation", ["catalogue", "vocabulary", "children"])
 def test_search_is_the_beam_search_of_transformers(name: str, normalisation: Any) -> None:
     sequences, prompts = make_sequences(), make_prompts(40)
     excluded = make_exclusions(len(prompts), len(sequences))
@@ -115,7 +115,14 @@ def test_search_is_the_beam_search_of_transformers(name: str, normalisation: Any
     # One prompt at a time: padding is not the reference's strength.
     expected = [
         reference_search(
-            make_model_once(name), [prompt], sequences, [set(gone.tolist())], keep=6, beams=8, catalogue_tokens=tokens
+            make_model_once(name),
+            [prompt],
+            sequences,
+            [set(gone.tolist())],
+            keep=6,
+            beams=8,
+            catalogue_tokens=tokens,
+            over_children=normalisation == "children",
         )[0]
         for prompt, gone in zip(prompts, excluded, strict=True)
     ]
@@ -150,6 +157,34 @@ def test_beams_as_wide_as_the_catalogue_give_the_exact_ranking(
         assert sorted(result.rows.tolist()) == list(range(len(sequences)))
         if normalisation == "children":
             assert np.exp(scores.astype(float)).sum() == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("normalisation", ["catalogue", "vocabulary", "children"])
+def test_an_items_score_does_not_depend_on_what_else_is_asked_for(normalisation: Any) -> None:
+    sequences, prompts = make_sequences(40), make_prompts(3)
+    decoder = Decoder(make_model("llama"), TokenTrie.build(sequences), normalisation)
+    read = decoder.read(prompts)
+    everything = decoder.score(read, [np.arange(len(sequences))] * len(prompts))
+    rows = np.array([31, 4, 17])
+    for scores, of_all in zip(decoder.score(read, [rows] * len(prompts)), everything, strict=True):
+        np.testing.assert_allclose(scores, of_all[rows], atol=1e-5)
+
+
+def test_a_tail_that_costs_nothing_is_not_run() -> None:
+    """Only where the next token is a choice does the free rule need the model."""
+    sequences = [(5, 6, 7, 8, 9, END), (5, 10, 11, 12, 13, END), (14, 15, 16, 17, 18, END)]
+    runs = {}
+    for rule in ("count", "free"):
+        decoder = Decoder(make_model("llama"), TokenTrie.build(sequences), forced_tokens=rule)
+        forwards: list[int] = []
+        decoder.model.register_forward_pre_hook(
+            lambda _, args, kwargs, seen=forwards: seen.append(len(args[0])), with_kwargs=True
+        )
+        found = decoder.search(decoder.read([[20, 21]]), keep=3, beams=3)
+        assert sorted(found[0].rows.tolist()) == [0, 1, 2]
+        runs[rule] = forwards
+    assert runs["free"] == [1, 1]  # the prompt, and the one beam that has two continuations
+    assert sum(runs["count"]) > 10
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "t5", "bart"])

@@ -18,6 +18,13 @@ def children(trie: TokenTrie, node: int) -> list[int]:
     return list(range(trie.child_start[node], trie.child_start[node + 1]))
 
 
+def below_or_at(trie: TokenTrie, node: int) -> np.ndarray:
+    within = np.arange(trie.nodes) == node
+    for child in range(node + 1, trie.nodes):
+        within[child] = within[trie.parent[child]]
+    return within
+
+
 @settings(max_examples=150, deadline=None)
 @given(bodies)
 def test_the_trie_holds_exactly_its_sequences(found: list[list[int]]) -> None:
@@ -25,6 +32,7 @@ def test_the_trie_holds_exactly_its_sequences(found: list[list[int]]) -> None:
     trie = TokenTrie.build(sequences)
     assert [trie.sequence(row) for row in range(len(trie))] == sequences
     walked: list[tuple[int, ...]] = []
+    chains = trie.chains()
 
     def walk(node: int, prefix: tuple[int, ...]) -> None:
         below = children(trie, node)
@@ -37,6 +45,8 @@ def test_the_trie_holds_exactly_its_sequences(found: list[list[int]]) -> None:
         for child, token in zip(below, tokens, strict=True):
             assert trie.parent[child] == node
             walk(child, (*prefix, token))
+        leaves = np.flatnonzero(np.isin(np.arange(trie.nodes), trie.leaf) & below_or_at(trie, node))
+        assert chains[node] == (len(leaves) == 1)
         assert trie.items_below[node] == len(items) + sum(int(trie.items_below[child]) for child in below)
 
     walk(0, ())
