@@ -1,7 +1,7 @@
 """Are new items found? A seeded share of the items loses its every interaction, and is added again by title alone.
 
     python benchmarks/new_items.py --dataset amazon-beauty:PATH [--out benchmarks/results/new-items-amazon-beauty.json]
-    python benchmarks/new_items.py --dataset ml-100k
+    python benchmarks/new_items.py --dataset ml-100k --share 0.1 --folds 10
 
 Asked are the test cases whose next item is such a new item (`new`), and a sample of the others (`known`), which shows
 what it costs them that new items are recommended too. Systems:
@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pooled import ROOT, fit_pool, title_vectors
 
 from genrec.artefacts import write_json
@@ -47,24 +48,88 @@ OURS = "genrec-without-lm"
 
 def main() -> None:
     arguments = read_arguments()
+    if arguments.run and arguments.folds > 1:
+        raise SystemExit("--run was trained without one share of the items; leave out --folds")
     name = arguments.dataset.split(":")[0]
     data = prepare(dataset=arguments.dataset)
     vectors = title_vectors(data, arguments.work / f"{name}.npy")
-    draw = np.random.default_rng(arguments.seed)
-    hidden_rows = np.sort(draw.permutation(len(data.catalog))[: round(arguments.share * len(data.catalog))])
-    hidden = {data.catalog.ids[row] for row in hidden_rows}
-    known_rows = np.setdiff1d(np.arange(len(data.catalog)), hidden_rows)
-    items = data.catalog.items
-    known = Catalog(items[row] for row in known_rows)
+    order = np.random.default_rng(arguments.seed).permutation(len(data.catalog))
+    size = round(arguments.share * len(data.catalog))
+    folds = [np.sort(order[start : start + size]) for start in range(0, arguments.folds * size, size)]
+    if len(np.concatenate(folds)) < arguments.folds * size:
+        raise SystemExit(f"{arguments.folds} folds of {arguments.share:g} are more than all items; lower one of them")
     if arguments.save_data:
+        known, hidden = divided(data.catalog, folds[0])
         kept = tuple(one for history in data.histories if (one := without(history, hidden)).items)
         save_prepared(PreparedData(known, kept, data.split_name, data.report), arguments.save_data)
         print(f"{len(known)} items, {len(kept)} histories; written to {arguments.save_data}")
         return
+    asked: dict[str, list[Case]] = {"new": [], "known": []}
+    lists: dict[str, dict[str, list[list[str]]]] = {"new": {}, "known": {}}
+    places: dict[str, dict[str, list[float]]] = {"new": {}, "known": {}}
+    for number, rows in enumerate(folds, 1):
+        print(f"fold {number} of {len(folds)}", flush=True)
+        _, hidden = divided(data.catalog, rows)
+        cases, found = ask(data, vectors, rows, arguments)
+        for part in asked:
+            asked[part] += cases[part]
+            for system, some in found[part].items():
+                lists[part].setdefault(system, []).extend(some)
+                places[part].setdefault(system, []).extend(np.isin(one, list(hidden)).mean() for one in some)
+    result: dict[str, Any] = {
+        "date": datetime.now(tz=UTC).date().isoformat(),
+        "dataset": name,
+        "seed": arguments.seed,
+        "folds": len(folds),
+        "hidden_items": size,
+        "items": len(data.catalog),
+        "what": "test cases, full ranking, seen items left out; new: the next item had no interaction in training; "
+        "folds hide one share of the items after another, each with all fitted anew",
+        "parts": {},
+    }
+    for part, cases in asked.items():
+        report = evaluate_lists(
+            cases,
+            lists[part],
+            catalog=data.catalog,
+            train=data.split().train,
+            ks=(K,),
+            seed=arguments.seed,
+            reference="genrec" if arguments.run else OURS,
+        )
+        result["parts"][part] = {
+            "cases": len(cases),
+            "systems": {
+                system: {figure: report.systems[system][figure].to_json() for figure in FIGURES}
+                | {"share_of_places_given_to_new_items": round(float(np.mean(shares)), 5)}
+                for system, shares in places[part].items()
+            },
+            "comparisons": {
+                system: {figure: tested[figure].to_json() for figure in FIGURES}
+                for system, tested in report.comparisons.items()
+            },
+        }
+    out = arguments.out or ROOT / f"benchmarks/results/new-items-{name}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_json(out, result)
+    show(result)
+
+
+def divided(catalog: Catalog, rows: NDArray[np.int64]) -> tuple[Catalog, set[str]]:
+    """Return the catalogue without some rows, and the ids of those."""
+    gone = {catalog.ids[row] for row in rows}
+    return Catalog(item for item in catalog if item.id not in gone), gone
+
+
+def ask(
+    data: PreparedData, vectors: NDArray[np.float32], rows: NDArray[np.int64], arguments: argparse.Namespace
+) -> tuple[dict[str, list[Case]], dict[str, dict[str, list[list[str]]]]]:
+    """Hide some items, fit everything without them, add them by title, and ask every system."""
+    known, hidden = divided(data.catalog, rows)
+    known_rows = np.setdiff1d(np.arange(len(data.catalog)), rows)
     # Titles alone: what else the catalogue says of a new item is taken away.
-    new = [replace(items[row], label="", categories=(), attributes={}) for row in hidden_rows]
+    new = [replace(data.catalog.items[row], label="", categories=(), attributes={}) for row in rows]
     catalog = known.with_items(new)
-    everything = vectors[np.concatenate([known_rows, hidden_rows])]
     split = data.split()
     train = [one for history in split.train if (one := without(history, hidden)).items]
     valid = [case for case in stripped(split.valid, hidden) if case.target not in hidden]
@@ -72,7 +137,8 @@ def main() -> None:
 
     before = fit_signals(known, train, vectors[known_rows])
     pool = fit_pool(before, known, valid, arguments.seed)
-    lent = borrowing(vectors[hidden_rows], vectors[known_rows])
+    lent = borrowing(vectors[rows], vectors[known_rows])
+    everything = vectors[np.concatenate([known_rows, rows])]
     after = signals_with_items(before, catalog, everything, lent)
     counted = {key: type(signal).from_arrays(catalog, signal.to_arrays())  # type: ignore[attr-defined]
                for key, signal in before.items() if key not in ("similarity", "sequence")}  # fmt: skip
@@ -93,48 +159,18 @@ def main() -> None:
         part: {system: ranked_lists(signal, catalog, cases, K, arguments.seed) for system, signal in signals.items()}
         for part, cases in asked.items()
     }
-    reference = OURS
     if arguments.run:
-        reference = "genrec"
         recommender = Recommender.from_pretrained(arguments.run).with_items(new)
         for part, cases in asked.items():
             lists[part] = {"genrec": model_lists(recommender, cases), **lists[part]}
-    result: dict[str, Any] = {
-        "date": datetime.now(tz=UTC).date().isoformat(),
-        "dataset": name,
-        "seed": arguments.seed,
-        "hidden_items": len(hidden),
-        "items": len(catalog),
-        "what": "test cases, full ranking, seen items left out; new: the next item had no interaction in training",
-        "weights": {**dict(zip(before, pool.fusion.weights, strict=True)), "forest": pool.fusion.forest_weight},
-        "parts": {},
-    }
-    for part, cases in asked.items():
-        report = evaluate_lists(
-            cases, lists[part], catalog=catalog, train=train, ks=(K,), seed=arguments.seed, reference=reference
-        )
-        result["parts"][part] = {
-            "cases": len(cases),
-            "systems": {
-                system: {figure: report.systems[system][figure].to_json() for figure in FIGURES}
-                | {"share_of_places_given_to_new_items": round(share_of(found, hidden), 5)}
-                for system, found in lists[part].items()
-            },
-            "comparisons": {
-                system: {figure: tested[figure].to_json() for figure in FIGURES}
-                for system, tested in report.comparisons.items()
-            },
-        }
-    out = arguments.out or ROOT / f"benchmarks/results/new-items-{name}.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(out, result)
-    show(result)
+    return asked, lists
 
 
 def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True, help="NAME or NAME:PATH")
     parser.add_argument("--share", default=0.05, type=float, help="of the items that are hidden")
+    parser.add_argument("--folds", default=1, type=int, help="shares that are hidden, one after another")
     parser.add_argument("--seed", default=0, type=int)
     parser.add_argument("--save-data", type=Path, metavar="FOLDER", help="write the data without the hidden items")
     parser.add_argument("--run", type=Path, help="a run that was trained on that data")
@@ -160,10 +196,6 @@ def model_lists(recommender: Recommender, cases: list[Case]) -> list[list[str]]:
         block = [case.history for case in cases[start : start + 128]]
         lists += [[entry.item.id for entry in found] for found in recommender.recommend_many(block, settings)]
     return lists
-
-
-def share_of(lists: list[list[str]], hidden: set[str]) -> float:
-    return float(np.mean([item in hidden for found in lists for item in found]))
 
 
 def show(result: dict[str, Any]) -> None:

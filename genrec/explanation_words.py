@@ -144,7 +144,7 @@ class Writer:
         self._checker = checker
         self._templates = templates
         tokenizer = generator.tokenizer
-        ends = [tokenizer.eos_token_id, generator.terminator[0]]
+        ends = [tokenizer.eos_token_id, generator.stop]
         self._stops = [int(end) for end in dict.fromkeys(ends) if end is not None]
         self._context = getattr(generator.model.config, "max_position_embeddings", None) or math.inf
 

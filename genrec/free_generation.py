@@ -28,16 +28,18 @@ class FreeGenerator:
     Attributes:
         model: a `transformers` model; the decoder's own is fine, its restricted head is set aside meanwhile.
         tokenizer: its tokenizer.
-        terminator: the tokens that end an answer; the first of them ends a text.
+        stop: the token that ends a text.
         head: the model's output head over its whole vocabulary.
         max_new_tokens: longest text.
+        ending: what ends a title within a text; empty where only `stop` does.
     """
 
     model: Any
     tokenizer: Any
-    terminator: tuple[int, ...]
+    stop: int
     head: Any
     max_new_tokens: int = 32
+    ending: str = ""
 
     @torch.inference_mode()
     def generate(
@@ -65,16 +67,16 @@ class FreeGenerator:
             do_sample=method != "beams",
             **({} if method == "beams" else {"top_k": 0}),
             max_new_tokens=self.max_new_tokens,
-            eos_token_id=self.terminator[0],
-            pad_token_id=self.terminator[0],
+            eos_token_id=self.stop,
+            pad_token_id=self.stop,
             length_penalty=0.0,
             return_dict_in_generate=True,
             output_scores=True,
         )
         tokens = output.sequences[:, self._start(ids) :]
-        if method != "sampling":
+        if method != "sampling" and count > 1:
             scores = output.sequences_scores
-        else:
+        else:  # one beam is no beam search to transformers
             gains = self.model.compute_transition_scores(output.sequences, output.scores, normalize_logits=True)
             scores = gains.masked_fill(torch.isinf(gains), 0.0).sum(dim=1)
         texts = [self._text(row) for row in tokens.tolist()]
@@ -143,5 +145,6 @@ class FreeGenerator:
             self.model.set_output_embeddings(restricted)
 
     def _text(self, tokens: list[int]) -> str:
-        end = tokens.index(self.terminator[0]) if self.terminator[0] in tokens else len(tokens)
-        return str(self.tokenizer.decode(tokens[:end], skip_special_tokens=True)).strip()
+        end = tokens.index(self.stop) if self.stop in tokens else len(tokens)
+        text = str(self.tokenizer.decode(tokens[:end], skip_special_tokens=True))
+        return (text.partition(self.ending)[0] if self.ending else text).strip()

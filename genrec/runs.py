@@ -221,7 +221,7 @@ def assemble(run: Path, details: dict[str, Any], device: str | None, precision: 
     of_catalogue = details["loss"] == "catalogue"
     weights = run / "fusion.json"
     # Before the decoder, which gives the model a head over the catalogue's tokens only.
-    generator = FreeGenerator(model, tokenizer, encoder.terminator, model.get_output_embeddings())
+    generator = FreeGenerator(model, tokenizer, encoder.stop, model.get_output_embeddings(), ending=template.ending)
     return Recommender(
         catalog=catalog,
         encoder=encoder,

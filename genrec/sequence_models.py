@@ -28,12 +28,10 @@ from genrec.errors import DataError
 from genrec.metrics import IntArray
 from genrec.signal_arrays import Arrays, FloatArray, padded
 from genrec.splits import History
+from training.losses import catalogue_loss
 
 BLOCK = 64
 """Histories scored in one pass. Every pass has this shape, so a history's scores do not depend on its neighbours."""
-
-ROWS = 256
-"""Positions whose scores over the catalogue are held at once in training; more do not fit a processor's cache."""
 
 NO_TARGET = -1
 
@@ -137,49 +135,6 @@ class Network(nn.Module):
         return normed
 
 
-class _CatalogueLoss(torch.autograd.Function):
-    """Mean cross-entropy over the whole catalogue, with the gradient made on the way.
-
-    Scores are made for a few positions at a time and never kept: on a processor this is three times as fast as
-    `cross_entropy` on all of them, and gives the same to rounding.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: torch.autograd.function.FunctionCtx, hidden: Tensor, items: Tensor, offsets: Tensor, targets: Tensor
-    ) -> Tensor:
-        hidden_grad, items_grad = torch.empty_like(hidden), torch.zeros_like(items)
-        total = hidden.new_zeros(())
-        for start in range(0, len(hidden), ROWS):
-            part, wanted = hidden[start : start + ROWS], targets[start : start + ROWS, None]
-            scores = torch.addmm(offsets, part, items.T)
-            scores -= scores.logsumexp(dim=1, keepdim=True)
-            total -= scores.gather(1, wanted).sum()
-            grad = scores.exp_().scatter_add_(1, wanted, scores.new_full(wanted.shape, -1.0))
-            hidden_grad[start : start + ROWS] = grad @ items
-            items_grad.addmm_(grad.T, part)
-        ctx.save_for_backward(hidden_grad / len(hidden), items_grad / len(hidden))
-        return total / len(hidden)
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        hidden_grad, items_grad = ctx.saved_tensors  # type: ignore[attr-defined]
-        return hidden_grad * grads[0], items_grad * grads[0], None, None
-
-
-def catalogue_loss(hidden: Tensor, items: Tensor, offsets: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean cross-entropy of scores over all items.
-
-    Args:
-        hidden: shape (positions, dimension).
-        items: item vectors, of shape (items, dimension).
-        offsets: what is added to each item's score, of shape (items,); no gradient flows to it.
-        targets: the right item's row at each position, of shape (positions,).
-    """
-    loss: Tensor = _CatalogueLoss.apply(hidden, items, offsets, targets)  # type: ignore[no-untyped-call]
-    return loss
-
-
 def train_epochs(
     sequences: Sequence[IntArray],
     items: int,
@@ -212,7 +167,7 @@ def train_epochs(
             network.train()
             for inputs, targets in _batches(_windows(sequences, settings.length, rng), settings.batch_size, rng):
                 real = targets != NO_TARGET
-                loss = catalogue_loss(network(inputs)[real], network.items.weight, offsets, targets[real])
+                loss = catalogue_loss(network(inputs)[real], network.items.weight, targets[real], offsets)
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()

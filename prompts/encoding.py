@@ -112,9 +112,10 @@ class PromptEncoder:
         bos = () if template.chat and opening.startswith(self.tokenizer.bos_token or "\0") else starts
         self._head = (*bos, *self._pieces(opening))
         self._separator = self._pieces(template.separator)
-        if template.separator and not self._separator:
+        between = template.separator or template.ending
+        if not self._pieces(between):
             raise PromptError(
-                f"template {template.name!r}: this tokenizer drops the separator {template.separator!r}, so items "
+                f"template {template.name!r}: this tokenizer drops the separator {between!r}, so items "
                 "would run into each other; use a visible separator such as ' ;'"
             )
         self._cue = (*self._pieces(cue), *(ends if self.family == "seq2seq" else ()))
@@ -127,8 +128,21 @@ class PromptEncoder:
 
     @property
     def terminator(self) -> tuple[int, ...]:
-        """The tokens that end an answer."""
+        """The tokens that end an answer; none where the item's own text has an ending."""
         return self._terminator
+
+    @property
+    def stop(self) -> int:
+        """The token that ends a free text.
+
+        Raises:
+            PromptError: there is none.
+        """
+        if self._terminator:
+            return self._terminator[0]
+        if self.tokenizer.eos_token_id is None:
+            raise PromptError("this tokenizer has no end-of-sequence token; use a template with a separator")
+        return int(self.tokenizer.eos_token_id)
 
     def item(self, label: str) -> tuple[int, ...]:
         """Return an item's tokens, the same wherever it stands.

@@ -36,7 +36,8 @@ class Template:
             answer after a cue.
         opening: text before the first item.
         item: text of one item, in the history and as the answer; must hold `{label}` and nothing else variable.
-        separator: text after each history item. In `whole-history` it also ends the answer.
+        separator: text after each history item. In `whole-history` it also ends the answer. It may be empty where
+            `item` has an ending of its own: a tokenizer trained on it can then make title and ending one token.
         cue: text between the last item and the answer; empty in `whole-history`.
         chat: whether opening and cue are wrapped by the tokenizer's own chat template.
     """
@@ -57,13 +58,21 @@ class Template:
                 raise PromptError(f"template {self.name!r}: {piece} has the variable {found[0]!r}; only item has one")
         if variables(self.item) != ["label"]:
             raise PromptError(f"template {self.name!r}: item is {self.item!r}; it must hold {{label}} exactly once")
-        if not self.separator and self.item.endswith("{label}"):
-            raise PromptError(f"template {self.name!r}: separator is empty; items would run into each other")
+        if not self.separator and not self.ending.strip(" "):
+            raise PromptError(
+                f"template {self.name!r}: separator is empty and item ends with its label; items would run into each "
+                "other"
+            )
         if self.style == "whole-history" and (self.cue or self.chat):
             raise PromptError(
                 f"template {self.name!r}: a whole-history template is one running text, so it has no cue and no chat; "
                 "use style = 'one-target'"
             )
+
+    @property
+    def ending(self) -> str:
+        """What stands in `item` after the label."""
+        return self.item.partition("{label}")[2]
 
     def item_text(self, label: str) -> str:
         """Return the text of one item."""

@@ -242,6 +242,23 @@ def summed_loss(model: Any, family: Family, inputs: dict[str, Tensor], tokens: T
         inputs: `input_ids`, `attention_mask` and `labels`, each of shape (examples, length).
         tokens: the tokens that the model's head is restricted to, sorted; None: it is whole.
     """
+    logits, wanted = supervised(model, family, inputs)
+    if tokens is not None:
+        wanted = torch.searchsorted(tokens.to(wanted.device), wanted)
+    return F.cross_entropy(logits.float(), wanted, reduction="sum"), len(wanted)
+
+
+def supervised(model: Any, family: Family, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return what the model's head gives where something is supervised, and the labels there.
+
+    Args:
+        model: of the family.
+        family: see `summed_loss`.
+        inputs: likewise.
+
+    Returns:
+        shape (supervised, size of the head's output), and int64 (supervised,).
+    """
     labels = inputs["labels"]
     if family == "seq2seq":
         config = getattr(model, "module", model).config  # several processes wrap the model
@@ -253,10 +270,7 @@ def summed_loss(model: Any, family: Family, inputs: dict[str, Tensor], tokens: T
         logits = model(input_ids=inputs["input_ids"]).logits[:, :-1]
         labels = labels[:, 1:]
     kept = labels != IGNORED
-    wanted = labels[kept]
-    if tokens is not None:
-        wanted = torch.searchsorted(tokens.to(wanted.device), wanted)
-    return F.cross_entropy(logits[kept].float(), wanted, reduction="sum"), len(wanted)
+    return logits[kept], labels[kept]
 
 
 class _Clock(TrainerCallback):  # type: ignore[misc]

@@ -7,6 +7,9 @@ The model reads histories and writes titles, as fine-tuning will have it: a deco
 and every title is a target; an encoder reads a history up to a cut, and its decoder writes the titles after the cut one
 after another, so that one reading serves many targets. Where histories are cut is drawn anew in every pass.
 
+Tokens need not start from nothing: where title vectors are given, a token starts as the mean of its titles', so that
+items few have taken begin beside those that mean the same.
+
 The easy mistake is to train until the loss no longer falls: a few hundred histories are known by heart long before.
 The weights with the lowest loss on validation cases are the ones that are kept.
 """
@@ -22,15 +25,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 import yaml
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from prompts.encoding import Example, Family, PromptEncoder
 from prompts.template import Template
-from training.finetune import Batches, summed_loss
+from training.finetune import Batches, supervised
+from training.losses import catalogue_loss
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +102,7 @@ def make_base(
     recipe: PretrainRecipe,
     folder: Path,
     progress: Progress | None = None,
+    vectors: NDArray[np.float32] | None = None,
 ) -> tuple[Pass, ...]:
     """Make a base: a folder with a tokenizer, a configuration and weights (safetensors).
 
@@ -108,6 +114,8 @@ def make_base(
         recipe: how.
         folder: where the base goes; its weights are the best ones so far from the first pass on.
         progress: told about each step.
+        vectors: a text encoder's vector of each item's title, of shape (items, any), in the order of `catalogue`;
+            see `start_from_vectors`. None: all weights start at random.
 
     Returns:
         The passes, in order.
@@ -125,6 +133,8 @@ def make_base(
     answers = encoder.answers(catalogue)
     longest = max(map(len, answers))
     model = make_model(recipe, tokenizer, recipe.max_tokens + longest)
+    if vectors is not None:
+        start_from_vectors(model.get_input_embeddings().weight, answers, vectors)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder)
     questions = Batches([encoder.one_target(*question) for question in valid], recipe.batch_tokens, recipe.seed)
@@ -204,20 +214,45 @@ def make_model(recipe: PretrainRecipe, tokenizer: Any, context: int) -> Any:
     )  # fmt: skip
 
 
-class CatalogueHead(torch.nn.Module):
-    """An output head over some tokens only, tied to the input embeddings.
+def start_from_vectors(embeddings: Tensor, answers: Sequence[Sequence[int]], vectors: NDArray[np.float32]) -> None:
+    """Set token embeddings, in place, to the mean of the vectors of the titles that hold the token.
 
-    BPE leaves many tokens that are only steps towards longer ones; no title uses them, so no loss need look at them.
+    Vectors are first turned to their principal directions and cut to the embeddings' width. Tokens of no title, or of
+    all (the terminator), keep what they have. Source: Harte et al., "Leveraging large language models for sequential
+    recommendation", RecSys 2023 (LLM2BERT4Rec), there for item numbers.
+
+    Args:
+        embeddings: shape (tokens, width).
+        answers: each item's tokens.
+        vectors: shape (items, any).
+    """
+    centred = vectors.astype(np.float64) - vectors.mean(axis=0)
+    _, directions = np.linalg.eigh(centred.T @ centred)
+    placed = torch.from_numpy(centred @ directions[:, ::-1][:, : embeddings.shape[1]])
+    items = torch.repeat_interleave(torch.arange(len(answers)), torch.tensor([len(set(tokens)) for tokens in answers]))
+    tokens = torch.tensor([token for answer in answers for token in sorted(set(answer))])
+    counts = torch.bincount(tokens, minlength=len(embeddings))
+    means = placed.new_zeros(len(embeddings), placed.shape[1]).index_add_(0, tokens, placed[items])
+    means /= counts.clamp(min=1)[:, None]
+    told = ((counts > 0) & (counts < len(answers))).nonzero()[:, 0]
+    spread = means[told].std()
+    if not len(told) or not float(spread) > 0:
+        return
+    with torch.no_grad():
+        scaled = means[told] * (embeddings.std() / spread)
+        embeddings[told, : placed.shape[1]] = scaled.to(embeddings.dtype)
+
+
+class NoHead(torch.nn.Module):
+    """Stands where the output head was, so that the model's logits are its last hidden states.
+
+    The loss then goes over the tokens of titles only: BPE leaves many tokens that are only steps towards longer ones,
+    and no loss need look at them.
     """
 
-    def __init__(self, embeddings: torch.nn.Embedding, tokens: Tensor) -> None:
-        super().__init__()
-        self.tokens = tokens
-        self._embeddings = (embeddings,)  # in a tuple, so that it is not saved a second time
-
     def forward(self, hidden: Tensor) -> Tensor:
-        """Return logits of shape (..., tokens) from hidden states of shape (..., width)."""
-        return F.linear(hidden, self._embeddings[0].weight[self.tokens])
+        """Return the hidden states as they come."""
+        return hidden
 
 
 def dense_examples(encoder: PromptEncoder, labels: Labels, count: int, draw: random.Random) -> list[Example]:
@@ -251,7 +286,7 @@ def _train(
     progress: Progress | None,
 ) -> list[Pass]:
     head = model.get_output_embeddings()
-    model.set_output_embeddings(CatalogueHead(model.get_input_embeddings(), tokens))
+    model.set_output_embeddings(NoHead())
     optimiser = torch.optim.AdamW(_groups(model, recipe.weight_decay), lr=recipe.learning_rate, betas=(0.9, 0.98))
     draw = random.Random(recipe.seed)  # noqa: S311 - not cryptography
     passes: list[Pass] = []
@@ -263,7 +298,7 @@ def _train(
         batches = Batches(examples, recipe.batch_tokens, draw.randrange(1 << 30))
         order = draw.sample(range(len(batches)), len(batches))
         model.train()
-        total, supervised, share = 0.0, 0, 0.0
+        total, seen, share = 0.0, 0, 0.0
         for place, batch in enumerate(order):
             share = (number - 1 + (place + 1) / len(order)) / recipe.epochs
             if recipe.max_minutes is not None:
@@ -271,36 +306,52 @@ def _train(
             rate = recipe.learning_rate * min(1.0, (step + 1) / recipe.warmup) * max(0.1, 1 - 0.9 * share)
             for group in optimiser.param_groups:
                 group["lr"] = rate
-            loss, count = summed_loss(model, encoder.family, batches[batch], tokens)
-            (loss / count).backward()  # type: ignore[no-untyped-call]
+            loss, count = token_loss(model, encoder.family, batches[batch], tokens)
+            loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
-            total, supervised, step = total + float(loss.detach()), supervised + count, step + 1
+            total, seen, step = total + float(loss.detach()) * count, seen + count, step + 1
             if progress is not None:
                 progress(min(share, 1.0), passes[-1] if passes else None)
             if share >= 1.0:
                 break
         valid = _judge(model, encoder.family, questions, tokens)
-        passes.append(Pass(number, total / max(supervised, 1), valid, time.monotonic() - started))
-        logger.info("pass %d: loss %.3f a token, validation %.3f an answer", number, total / max(supervised, 1), valid)
+        passes.append(Pass(number, total / max(seen, 1), valid, time.monotonic() - started))
+        logger.info("pass %d: loss %.3f a token, validation %.3f an answer", number, total / max(seen, 1), valid)
         if valid < best or not len(questions):
             best = valid
-            restricted = model.get_output_embeddings()
             model.set_output_embeddings(head)
             model.save_pretrained(folder)
-            model.set_output_embeddings(restricted)
+            model.set_output_embeddings(NoHead())
         since = number - min(passes, key=lambda one: one.valid).number
         if share >= 1.0 or (len(questions) and since >= recipe.patience):
             break
     return passes
 
 
+def token_loss(model: Any, family: Family, inputs: dict[str, Tensor], tokens: Tensor) -> tuple[Tensor, int]:
+    """Return the mean cross-entropy of supervised tokens over some tokens, in nats, and how many they are.
+
+    Args:
+        model: of the family, with `NoHead`, its output embeddings tied to its input embeddings.
+        family: causal or seq2seq.
+        inputs: a batch.
+        tokens: the tokens that the probabilities are over, sorted.
+    """
+    hidden, wanted = supervised(model, family, inputs)
+    weights = model.get_input_embeddings().weight[tokens]
+    return catalogue_loss(hidden, weights, torch.searchsorted(tokens, wanted)), len(wanted)
+
+
 @torch.inference_mode()
 def _judge(model: Any, family: Family, questions: Batches, tokens: Tensor) -> float:
     """Return the mean loss of an answer, in nats; 0 where there are no questions."""
     model.eval()
-    total = sum(float(summed_loss(model, family, questions[place], tokens)[0]) for place in range(len(questions)))
+    total = 0.0
+    for place in range(len(questions)):
+        loss, count = token_loss(model, family, questions[place], tokens)
+        total += float(loss) * count
     return total / max(1, sum(map(len, questions.groups)))
 
 

@@ -18,17 +18,21 @@ def pretrain(
     change: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="width, layers, epochs, ...; repeatable.")
     ] = None,
+    encoder: Annotated[
+        str, typer.Option(help="Whose title vectors tokens start from: as for genrec train, or none.")
+    ] = "starter",
 ) -> None:
     """Make a small base model from nothing: a tokenizer of the catalogue, and weights that know the histories.
 
     [bold]Example:[/bold] genrec pretrain --data data/films --family seq2seq --out bases/films, and then
-    genrec train --data data/films --set base=bases/films --set template=instruction-seq2seq --out runs/films
+    genrec train --data data/films --set base=bases/films --set template=seq2seq-joined --out runs/films
     """
     from genrec.artefacts import check_writable
     from genrec.cli.progress import progress_bar
     from genrec.errors import ArtefactError
     from genrec.interactions import load_prepared
     from prompts.template import load_template
+    from retrieval.encoders import load_encoder
     from training.pretrain import Pass, PretrainRecipe, make_base
     from training.recipe import read_changes, validated
 
@@ -39,7 +43,8 @@ def pretrain(
     check_writable(out)
     prepared = load_prepared(data)
     split, catalog = prepared.split(), prepared.catalog
-    name = "next-item" if recipe.family == "causal" else "instruction-seq2seq"
+    name = "next-item-joined" if recipe.family == "causal" else "seq2seq-joined"
+    vectors = None if encoder == "none" else load_encoder(encoder).encode([item.title for item in catalog], True)
     typer.echo(f"a {recipe.family} base: {', '.join(f'{key}={value}' for key, value in recipe.model_dump().items())}")
     with progress_bar("Pretraining") as bar:
 
@@ -58,6 +63,7 @@ def pretrain(
             recipe,
             out,
             progress,
+            vectors,
         )
     (out / "pretrain.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
     best = min(passes, key=lambda one: one.valid)

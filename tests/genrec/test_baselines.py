@@ -295,7 +295,7 @@ class TestSequenceModels:
         items = torch.randn(11, 7, generator=generator, requires_grad=True)
         targets = torch.randint(0, 11, (600,), generator=generator)
         offsets = torch.randn(11, generator=generator)
-        own = catalogue_loss(hidden, items, offsets, targets)
+        own = catalogue_loss(hidden, items, targets, offsets)
         own_grads = torch.autograd.grad(2 * own, (hidden, items))
         other = F.cross_entropy(hidden @ items.T + offsets, targets)
         other_grads = torch.autograd.grad(2 * other, (hidden, items))

@@ -188,29 +188,27 @@ def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         run()
 
 
-def test_a_base_from_nothing_is_trained_and_served(genrec: Any, toy_data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("family", "template"), [("causal", "next-item-joined"), ("seq2seq", "seq2seq-joined")])
+def test_a_base_from_nothing_is_trained_and_served(
+    genrec: Any, toy_data: Path, tmp_path: Path, family: str, template: str
+) -> None:
     base, out = tmp_path / "base", tmp_path / "run"
-    small = (
-        "--set",
-        "vocabulary=400",
-        "--set",
-        "width=32",
-        "--set",
-        "layers=1",
-        "--set",
-        "heads=2",
-        "--set",
-        "epochs=2",
-    )
-    code, shown, err = genrec("pretrain", "--data", toy_data, "--family", "seq2seq", "--out", base, *small)
+    small = [
+        word
+        for change in ("vocabulary=400", "width=32", "layers=1", "heads=2", "epochs=2")
+        for word in ("--set", change)
+    ]
+    encoder = ("--encoder", "hashing")
+    code, shown, err = genrec("pretrain", "--data", toy_data, "--family", family, "--out", base, *encoder, *small)
+    assert f"--set template={template}" in shown
     assert code == 0, err
     assert "of 2" in shown
     assert {"config.json", "model.safetensors", "tokenizer.json", "pretrain.yaml"} <= {p.name for p in base.iterdir()}
     fails(genrec("pretrain", "--data", toy_data, "--out", base), "is not empty")
     fails(genrec("pretrain", "--data", toy_data, "--out", tmp_path / "b", "--set", "widht=8"), "did you mean 'width'")
-    changes = ("base=" + str(base), "template=instruction-seq2seq", "max_tokens=128", "epochs=1", "tuning_cases=5")
+    changes = ("base=" + str(base), f"template={template}", "max_tokens=128", "epochs=1", "tuning_cases=5")
     options = [word for change in changes for word in ("--set", change)]
-    code, _, err = genrec("train", "--data", toy_data, "--encoder", "hashing", "--out", out, *options)
+    code, _, err = genrec("train", "--data", toy_data, *encoder, "--out", out, *options)
     assert code == 0, err
     lists = tmp_path / "lists.jsonl"
     code, _, err = genrec("recommend", "--run", out, "--data", toy_data, "--users", "all", "--k", 3, "--out", lists)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,14 @@ def test_beams_write_the_next_title(recommender: Recommender) -> None:
     assert first[0].text == "Red Harbour 3"
     assert second[0].text == "Night Train 5"
     assert [generation.score for generation in first] == sorted((g.score for g in first), reverse=True)
+
+
+def test_a_title_ends_where_its_ending_begins(recommender: Recommender) -> None:
+    """With a stop that is never written, only the ending says where the title is over."""
+    assert recommender.generator is not None
+    free = replace(recommender.generator, stop=0, ending="\n")
+    first, second = free.generate(prompts(recommender), 1)
+    assert [first[0].text, second[0].text] == ["Red Harbour 3", "Night Train 5"]
 
 
 def test_padding_changes_nothing(recommender: Recommender) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from prompts.encoding import IGNORED, PromptEncoder, encode_text, render_chat, text_example
 from prompts.template import PromptError, Template, load_template, load_text_template
+from retrieval.trie import TokenTrie
 from tests.toyworld import train_tokenizer
 
 LABELS = ["Toy Story", "Fargo", "Il Postino", "Amélie 🎬", "فيلم", "{braces} % <|im_end|>", "12 Angry Men", "M"]
@@ -146,6 +148,22 @@ def test_loss_covers_exactly_the_supervised_items_and_their_terminators(tokenize
     assert [label for label in example.labels if label != IGNORED] == wanted
     assert all(label in (IGNORED, token) for token, label in zip(example.input_ids, example.labels, strict=True))
     assert example.supervised == len(wanted)
+
+
+def test_an_ending_of_its_own_ends_an_item(tokenizer: Any) -> None:
+    """Where items bring their own ending, nothing is put between them, and no answer begins another."""
+    if not tokenizer("\n", add_special_tokens=False)["input_ids"]:
+        with pytest.raises(PromptError, match="drops the separator"):
+            PromptEncoder(load_template("next-item-joined"), tokenizer)
+        return
+    encoder = make(tokenizer, "next-item-joined")
+    assert encoder.terminator == ()
+    labels = [*LABELS, LABELS[0] + " 2", "Fargo", "Fargo or", "Far"]
+    trie = TokenTrie.build(encoder.answers(labels))
+    assert len(np.unique(trie.leaf)) == len(set(labels))
+    (example,) = encoder.examples(labels)
+    text = tokenizer.decode([label for label in example.labels if label != IGNORED])
+    assert [" ".join(line.split()) for line in text.splitlines()] == labels[1:]
 
 
 def test_seq2seq_supervises_the_answer_and_closes_the_prompt(tokenizer: Any) -> None:

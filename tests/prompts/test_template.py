@@ -13,7 +13,8 @@ from prompts.template import (
     variables,
 )
 
-RECOMMENDING = ["next-item", "next-item-zh", "instruction", "instruction-chat", "instruction-seq2seq"]
+RECOMMENDING = ["next-item", "next-item-zh", "instruction", "instruction-chat", "instruction-seq2seq",
+               "next-item-joined", "seq2seq-joined"]  # fmt: skip
 TEXTS = ["explanation", "explanation-zh", "cold-start"]
 
 

@@ -6,18 +6,28 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from prompts.encoding import PromptEncoder
 from prompts.template import load_template
 from tests.toyworld import make_catalog, make_histories
-from training.backbone import load_base, load_tokenizer
-from training.finetune import Batches, summed_loss
-from training.pretrain import CatalogueHead, PretrainRecipe, dense_examples, make_base, make_model, train_tokenizer
+from training.backbone import load_base, load_tokenizer, restrict_head
+from training.finetune import Batches, summed_loss, supervised
+from training.pretrain import (
+    NoHead,
+    PretrainRecipe,
+    dense_examples,
+    make_base,
+    make_model,
+    start_from_vectors,
+    token_loss,
+    train_tokenizer,
+)
 
 CATALOG = make_catalog()
-TEMPLATES = {"causal": "next-item", "seq2seq": "instruction-seq2seq"}
+TEMPLATES = {"causal": "next-item-joined", "seq2seq": "seq2seq-joined"}
 
 
 def labels_of(users: int, seed: int) -> list[list[str]]:
@@ -66,19 +76,52 @@ def test_every_label_but_the_first_is_a_target_once(count: int) -> None:
 
 
 @pytest.mark.parametrize("family", ["causal", "seq2seq"])
-def test_a_head_over_some_tokens_gives_those_tokens_logits(family: str) -> None:
+def test_the_loss_over_some_tokens_is_that_of_their_logits(family: Any) -> None:
     template = load_template(TEMPLATES[family])
     tokenizer = train_tokenizer([CATALOG.labels], CATALOG.labels, template, 400)
     model = make_model(recipe(family), tokenizer, 64).eval()
-    inputs = {"input_ids": torch.tensor([[5, 6, 7]])}
-    if family == "seq2seq":
-        inputs["decoder_input_ids"] = torch.tensor([[0, 9]])
+    ids = torch.tensor([[5, 6, 7, 300]])
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": torch.tensor([[-100, 8, 300, 3]])}
     tokens = torch.tensor([3, 8, 300])
     with torch.inference_mode():
-        whole = model(**inputs).logits
-        model.set_output_embeddings(CatalogueHead(model.get_input_embeddings(), tokens))
-        some = model(**inputs).logits
-    torch.testing.assert_close(some, whole[..., tokens])
+        logits, wanted = supervised(model, family, inputs)
+        expected = torch.nn.functional.cross_entropy(logits[:, tokens], torch.searchsorted(tokens, wanted))
+        model.set_output_embeddings(NoHead())
+        loss, count = token_loss(model, family, inputs, tokens)
+    assert count == len(wanted) == 3
+    torch.testing.assert_close(loss, expected)
+
+
+def test_tokens_start_as_the_mean_of_their_titles_vectors() -> None:
+    """Of the tokens 1 to 4, 4 is in every title; two widths: fewer directions than the vectors have, and more."""
+    answers, generator = [(1, 4), (2, 4), (1, 3, 4)], torch.Generator().manual_seed(0)
+    vectors = np.array([[1.0, 0, 0], [0, 1.0, 0], [0.8, 0, 0.6]], np.float32)
+    for width in (2, 8):
+        before = torch.randn(6, width, generator=generator) * 0.02
+        after = before.clone()
+        start_from_vectors(after, answers, vectors)
+        assert torch.equal(after[[0, 4, 5]], before[[0, 4, 5]])
+        near = torch.nn.functional.cosine_similarity(after[1, :2], after[2:4, :2])
+        assert near[1] > 0.8 > near[0]
+        assert after[1:4].std() == pytest.approx(float(before.std()), rel=0.8)
+    same = before.clone()
+    start_from_vectors(same, answers, np.ones((3, 4), np.float32))
+    assert torch.equal(same, before)
+
+
+def test_title_vectors_make_the_first_pass_better(tmp_path: Path) -> None:
+    """The vectors know the toy world's groups, so a model that starts from them knows more after the same pass."""
+    from retrieval.encoders import HashingEncoder
+
+    valid = [(labels[:-1], labels[-1]) for labels in labels_of(30, seed=7)]
+    losses = {}
+    for name, vectors in (("random", None), ("titles", HashingEncoder().encode(CATALOG.labels))):
+        passes = make_base(
+            labels_of(40, 99), CATALOG.labels, valid, load_template("next-item-joined"),
+            recipe("causal", vocabulary=2000, epochs=1), tmp_path / name, vectors=vectors,
+        )  # fmt: skip
+        losses[name] = passes[0].valid
+    assert losses["titles"] < losses["random"]
 
 
 @pytest.mark.parametrize("family", ["causal", "seq2seq"])
@@ -102,7 +145,7 @@ def test_the_base_knows_the_world_and_holds_its_best_weights(family: Any, tmp_pa
     tokenizer = load_tokenizer(str(tmp_path / "base"))
     encoder = PromptEncoder(template, tokenizer, family, 64)
     tokens = torch.tensor(sorted({token for answer in encoder.answers(CATALOG.labels) for token in answer}))
-    model.set_output_embeddings(CatalogueHead(model.get_input_embeddings(), tokens))
+    restrict_head(model, tokens)
     batches = Batches([encoder.one_target(*question) for question in questions], 256, 0)
     with torch.inference_mode():
         total = sum(
