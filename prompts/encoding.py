@@ -119,7 +119,7 @@ class PromptEncoder:
                 "would run into each other; use a visible separator such as ' ;'"
             )
         self._cue = (*self._pieces(cue), *(ends if self.family == "seq2seq" else ()))
-        if template.style == "whole-history":
+        if template.style == "whole-history" or not template.separator:
             self._terminator = self._separator
         elif self.tokenizer.eos_token_id is not None:
             self._terminator = (int(self.tokenizer.eos_token_id),)

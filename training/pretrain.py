@@ -1,7 +1,9 @@
 """Pretraining: a tokenizer and a small language model from nothing, for a recommender without any download.
 
 The tokenizer is byte-level BPE that may merge across spaces, trained on titles as often as they are taken: a title that
-is taken often becomes one token, a rare one is spelt in pieces that it shares with others, and histories become short.
+is taken often becomes one token, a rare one in a large catalogue is spelt in pieces that it shares with others.
+Templates whose items bring their own ending (`next-item-joined`) leave nothing between titles: the model predicts the
+next title from the last one's own place, and need not first learn to look back over a line break.
 
 The model reads histories and writes titles, as fine-tuning will have it: a decoder-only model reads the whole history
 and every title is a target; an encoder reads a history up to a cut, and its decoder writes the titles after the cut one
@@ -52,20 +54,20 @@ class PretrainRecipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     family: Literal["causal", "seq2seq"] = Field("causal", description="Decoder only (GPT-2) or encoder-decoder (T5).")
-    vocabulary: int = Field(8000, ge=300, description="Most tokens; more make titles shorter and the model larger.")
-    width: int = Field(128, ge=8, multiple_of=8, description="Length of hidden states.")
+    vocabulary: int = Field(100_000, ge=300, description="Most tokens; enough make every title one token.")
+    width: int = Field(64, ge=8, multiple_of=8, description="Length of hidden states.")
     layers: int = Field(2, ge=1, description="Blocks; of the encoder and of the decoder, each.")
-    heads: int = Field(4, ge=1, description="Attention heads; they divide the width.")
+    heads: int = Field(2, ge=1, description="Attention heads; they divide the width.")
     dropout: float = Field(0.3, ge=0, lt=1, description="Share of hidden values dropped in training.")
-    max_tokens: int = Field(256, ge=16, description="Longest prompt and longest window, in tokens.")
-    answers: int = Field(8, ge=1, description="Titles that an encoder's one reading is trained to be followed by.")
+    max_tokens: int = Field(128, ge=16, description="Longest prompt and longest window, in tokens.")
+    answers: int = Field(16, ge=1, description="Titles that an encoder's one reading is trained to be followed by.")
     epochs: int = Field(40, ge=1, description="Most passes over the histories.")
-    patience: int = Field(3, ge=1, description="Passes without a lower validation loss before training stops.")
+    patience: int = Field(5, ge=1, description="Passes without a lower validation loss before training stops.")
     max_minutes: float | None = Field(None, gt=0, description="Stop after this many minutes.")
     learning_rate: float = Field(2e-3, gt=0, description="Peak learning rate; it falls linearly to a tenth.")
     warmup: int = Field(100, ge=1, description="Steps in which the learning rate rises.")
-    weight_decay: float = Field(0.1, ge=0, description="AdamW's weight decay.")
-    batch_tokens: int = Field(4096, ge=16, description="Tokens per step, padding included.")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay.")
+    batch_tokens: int = Field(1024, ge=16, description="Tokens per step, padding included.")
     seed: int = Field(0, ge=0, description="Seed of everything random.")
 
     def to_yaml(self) -> str:
@@ -193,11 +195,11 @@ def make_model(recipe: PretrainRecipe, tokenizer: Any, context: int) -> Any:
         tokenizer: its tokens.
         context: the most tokens that a decoder-only model can read.
     """
-    from transformers import GPT2Config, GPT2LMHeadModel, T5Config, T5ForConditionalGeneration
+    from transformers import GPT2Config, GPT2LMHeadModel, T5Config
 
     pad, start, end = tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id
     if recipe.family == "seq2seq":
-        return T5ForConditionalGeneration(
+        return _quieted(
             T5Config(
                 vocab_size=len(tokenizer), d_model=recipe.width, d_kv=recipe.width // recipe.heads,
                 d_ff=4 * recipe.width, num_layers=recipe.layers, num_heads=recipe.heads, dropout_rate=recipe.dropout,
@@ -212,6 +214,24 @@ def make_model(recipe: PretrainRecipe, tokenizer: Any, context: int) -> Any:
             pad_token_id=pad, bos_token_id=start, eos_token_id=end,
         )
     )  # fmt: skip
+
+
+def _quieted(config: Any) -> Any:
+    """Return a T5 whose embeddings start small, as GPT-2's do, and whose blocks at first add little to them.
+
+    T5's own start, embeddings of unit variance, is meant for Adafactor, whose steps are relative: AdamW's would take
+    thousands of them to move a title's vector. The last norm makes up for the factor of width^-0.5 before a tied head.
+    """
+    from transformers import T5ForConditionalGeneration
+
+    model = T5ForConditionalGeneration(config)
+    with torch.no_grad():
+        model.shared.weight.normal_(std=0.05)
+        model.decoder.final_layer_norm.weight.fill_(config.d_model**0.5)
+        for name, parameter in model.named_parameters():
+            if name.endswith((".o.weight", ".wo.weight")):
+                parameter.mul_(0.2)
+    return model
 
 
 def start_from_vectors(embeddings: Tensor, answers: Sequence[Sequence[int]], vectors: NDArray[np.float32]) -> None:
