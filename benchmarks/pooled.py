@@ -81,7 +81,8 @@ def fit_pool(signals: Mapping[str, Signal], catalog: Catalog, valid: Sequence[Ca
                 shares.append(shares_of(values[user])[rows])
                 lengths.append(len(case.history.items))
                 targets.append(rows.tolist().index(catalog.row(case.target)))
-    return Pool(signals, fit_signals_weights(tuple(signals), found, shares, lengths, targets, seed), catalog)
+    fusion, _ = fit_signals_weights(tuple(signals), found, shares, lengths, targets, seed)
+    return Pool(signals, fusion, catalog)
 
 
 def title_vectors(data: PreparedData, cache: Path) -> NDArray[np.float32]:

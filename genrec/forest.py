@@ -8,13 +8,15 @@ Source: Burges, "From RankNet to LambdaRank to LambdaMART: an overview", MSR-TR-
 "LightGBM", NeurIPS 2017 (the library that fits and holds the trees).
 
 The easy mistake is to believe trees on the cases that they were fitted on, where they always win. How much they count
-beside the sum is therefore decided on cases that they have not seen, and may come out as nothing.
+beside the sum is therefore decided on cases that they have not seen, and may come out as nothing; and so is how much
+anything else counts beside them.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -69,11 +71,20 @@ def forest_features(shares: FloatArray, length: int) -> FloatArray:
     return np.concatenate((shares, lengths), axis=1)
 
 
+def model_features(shares: FloatArray, length: int, likelihoods: NDArray[np.float32]) -> FloatArray:
+    """Return what trees read where the language model was asked, shape (items, signals + 3).
+
+    Beside `forest_features`: its log-likelihoods, and how far each is below the best candidate's.
+    """
+    own = np.stack((likelihoods, likelihoods - likelihoods.max(initial=-np.inf)), axis=1)
+    return np.concatenate((forest_features(shares, length), own), axis=1).astype(np.float32)
+
+
 def fit_forest(features: Sequence[FloatArray], targets: Sequence[int], seed: int) -> str:
     """Fit trees that put each case's taken item high among its candidates.
 
     Args:
-        features: for each case, shape (candidates, signals + 1).
+        features: for each case, shape (candidates, features).
         targets: for each case, which candidate was taken.
         seed: of the fit.
 
@@ -95,7 +106,7 @@ def forest_scores(text: str, features: FloatArray) -> FloatArray:
 
     Args:
         text: what `fit_forest` returned.
-        features: shape (items, signals + 1).
+        features: shape (items, features).
 
     Raises:
         ArtefactError: the text is no forest, or one over other signals.
@@ -103,7 +114,7 @@ def forest_scores(text: str, features: FloatArray) -> FloatArray:
     booster = _booster(text)
     if booster.num_feature() != features.shape[1]:
         raise ArtefactError(
-            f"the forest reads {booster.num_feature() - 1} signals, and there are {features.shape[1] - 1}; "
+            f"the forest reads {booster.num_feature()} features, and there are {features.shape[1]}; "
             "fit the weights again with genrec.tuning.tune_fusion"
         )
     if not len(features):
@@ -123,30 +134,58 @@ def _booster(text: str) -> Any:
         raise ArtefactError(f"the forest in fusion.json cannot be read ({error}); make the run again") from error
 
 
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Forests that have each not seen some of the cases.
+
+    Attributes:
+        fold: int64 [cases]; which forest has not seen the case.
+        forests: as text.
+    """
+
+    fold: NDArray[np.int64]
+    forests: tuple[str, ...]
+
+    @classmethod
+    def fit(cls, features: Sequence[FloatArray], targets: Sequence[int], seed: int) -> HeldOut:
+        """Fit `FOLDS` forests, each without its share of the cases; the arguments are those of `fit_forest`."""
+        fold = np.random.default_rng(seed).permutation(len(targets)) % FOLDS
+        forests = []
+        for left_out in range(FOLDS):
+            kept = np.flatnonzero(fold != left_out).tolist()
+            forests.append(fit_forest([features[case] for case in kept], [targets[case] for case in kept], seed))
+        return cls(fold, tuple(forests))
+
+    def scores(self, case: int, features: FloatArray) -> FloatArray:
+        """Return what the forest that has not seen a case says of its candidates, or of others of the same user."""
+        return forest_scores(self.forests[self.fold[case]], features)
+
+
 def choose_forest_weight(
-    sums: Sequence[FloatArray], features: Sequence[FloatArray], targets: Sequence[int], seed: int
-) -> float:
-    """Choose by cross-validation how much a forest counts beside the weighted sum.
+    sums: Sequence[FloatArray], forests: Sequence[FloatArray], targets: Sequence[int]
+) -> tuple[float, float]:
+    """Choose how much a forest counts beside the weighted sum.
 
     Args:
         sums: for each case, the weighted sums, of shape (candidates,).
-        features: for each case, shape (candidates, signals + 1).
+        forests: for each case, the scores of a forest that has not seen it, of the same shape.
         targets: for each case, which candidate was taken.
-        seed: of the folds and the fits.
 
     Returns:
-        Of `FOREST_WEIGHTS` the one with the best NDCG on cases left out of the fit, the lowest of equals. Whole lists
-        count and not their ten best alone: a thousand cases put too few items there to tell weights apart.
+        Of `FOREST_WEIGHTS` the one with the best NDCG, the lowest of equals, and that figure. Whole lists count and not
+        their ten best alone: a thousand cases put too few items there to tell weights apart.
     """
-    fold = np.random.default_rng(seed).permutation(len(targets)) % FOLDS
-    gained = np.zeros(len(FOREST_WEIGHTS))
-    for left_out in range(FOLDS):
-        kept = np.flatnonzero(fold != left_out).tolist()
-        text = fit_forest([features[case] for case in kept], [targets[case] for case in kept], seed)
-        for case in np.flatnonzero(fold == left_out).tolist():
-            own = forest_scores(text, features[case])
-            gained += [gain_of(sums[case] + weight * own, targets[case], len(own)) for weight in FOREST_WEIGHTS]
-    return FOREST_WEIGHTS[int(gained.argmax())]
+    gained = [
+        mean_gain([own + weight * forest for own, forest in zip(sums, forests, strict=True)], targets)
+        for weight in FOREST_WEIGHTS
+    ]
+    best = int(np.argmax(gained))
+    return FOREST_WEIGHTS[best], gained[best]
+
+
+def mean_gain(scores: Sequence[NDArray[np.floating]], targets: Sequence[int]) -> float:
+    """Return the mean NDCG of whole lists with one right item each."""
+    return float(np.mean([gain_of(own, target, len(own)) for own, target in zip(scores, targets, strict=True)]))
 
 
 def gain_of(scores: NDArray[np.floating], target: int, k: int) -> float:

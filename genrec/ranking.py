@@ -4,7 +4,8 @@ Every signal is read on a scale of its own, its mean where it says anything: lev
 as much evidence is worth the same wherever there is much of it, and little evidence hardly differs from none. The fused
 score of an item is the weighted sum of its levels, plus a weight times the language model's log-likelihood, which is a
 logarithm as it is. One set of weights serves every list length. Where there are cases enough, and it proves itself on
-cases it has not seen, a forest of small trees over the same signals is added to the sum (see `genrec.forest`).
+cases it has not seen, a forest of small trees over the same signals is added to the sum (see `genrec.forest`). Where
+the model was asked, it may be one that reads the log-likelihoods too, and then these have no other part.
 
 Sources: McFadden, "Conditional logit analysis of qualitative choice behavior", 1974 (the fit); Genest and Zidek,
 "Combining probability distributions", Statistical Science 1(1), 1986 (weighted sums of logarithms).
@@ -25,11 +26,14 @@ from numpy.typing import NDArray
 from genrec.errors import DataError
 from genrec.forest import (
     ENOUGH_CASES,
+    HeldOut,
     choose_forest_weight,
     fit_forest,
     forest_features,
     forest_scores,
     gain_of,
+    mean_gain,
+    model_features,
 )
 from genrec.signal_arrays import FloatArray
 
@@ -60,6 +64,9 @@ class Fusion:
         model_cases: how many the model's weight was fitted on.
         forest_weight: how much the forest counts beside the sum; 0 where it did not help or cases were few.
         forest: its trees as text; empty where it does not count.
+        model_forest_weight: how much the forest that reads the model's log-likelihoods too counts beside the sum; where
+            it is not 0, it stands for the model's weight and for the other forest.
+        model_forest: its trees as text.
     """
 
     signals: tuple[str, ...]
@@ -70,6 +77,8 @@ class Fusion:
     model_cases: int
     forest_weight: float = 0.0
     forest: str = ""
+    model_forest_weight: float = 0.0
+    model_forest: str = ""
 
     def linear(self, values: FloatArray) -> FloatArray:
         """Return the weighted sums of the signals' levels, shape (...) from values of shape (..., signals)."""
@@ -89,6 +98,28 @@ class Fusion:
             total = total + np.float32(self.forest_weight) * forest_scores(self.forest, forest_features(shares, length))
         return total
 
+    def with_model(
+        self,
+        evidence: FloatArray,
+        values: FloatArray,
+        shares: FloatArray,
+        length: int,
+        likelihoods: NDArray[np.float32],
+    ) -> FloatArray:
+        """Return what all signals and the model say of one user's candidates, shape (candidates,).
+
+        Args:
+            evidence: what `evidence` returned.
+            values: as there.
+            shares: likewise.
+            length: likewise.
+            likelihoods: the model's log-likelihoods, shape (candidates,).
+        """
+        if not self.model_forest_weight:
+            return evidence + np.float32(self.model) * likelihoods
+        scores = forest_scores(self.model_forest, model_features(shares, length, likelihoods))
+        return self.linear(values) + np.float32(self.model_forest_weight) * scores
+
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values, by the names of the signals."""
         return {
@@ -99,11 +130,16 @@ class Fusion:
             "lm_cases": self.model_cases,
             "forest_weight": self.forest_weight,
             "forest": self.forest,
+            "lm_forest_weight": self.model_forest_weight,
+            "lm_forest": self.model_forest,
         }
 
     def describe(self) -> str:
         """Return the weights as one line of text."""
         weights = {"lm": self.model, **dict(zip(self.signals, self.weights, strict=True)), "forest": self.forest_weight}
+        if self.model_forest_weight:
+            weights = {"forest with lm": self.model_forest_weight, **weights}
+            del weights["lm"]
         return ", ".join(f"{name} {weight:.2f}" for name, weight in weights.items())
 
     @classmethod
@@ -114,8 +150,9 @@ class Fusion:
         counts = entry["cases"], entry["lm_cases"]
         # Runs made before there were forests have none.
         return cls(
-            signals, scales, weights, entry["lm"], *counts, entry.get("forest_weight", 0.0), entry.get("forest", "")
-        )
+            signals, scales, weights, entry["lm"], *counts, entry.get("forest_weight", 0.0), entry.get("forest", ""),
+            entry.get("lm_forest_weight", 0.0), entry.get("lm_forest", ""),
+        )  # fmt: skip
 
 
 def log_levels(values: FloatArray, scales: Sequence[float] | None) -> FloatArray:
@@ -189,7 +226,7 @@ def fit_signals_weights(
     lengths: Sequence[int],
     targets: Sequence[int],
     seed: int,
-) -> Fusion:
+) -> tuple[Fusion, HeldOut | None]:
     """Fit the sum, and the forest where cases are enough; the language model is not asked.
 
     Args:
@@ -200,6 +237,9 @@ def fit_signals_weights(
         targets: for each case, which candidate was taken.
         seed: of the forest.
 
+    Returns:
+        The fusion; and, where it has a forest, forests that have each not seen some of the cases.
+
     Raises:
         DataError: there is no case.
     """
@@ -209,12 +249,61 @@ def fit_signals_weights(
     weights = fit_weights([log_levels(rows, scales) for rows in values], targets)
     fusion = Fusion(tuple(signals), scales, weights, 0.0, len(values), 0)
     if len(values) < ENOUGH_CASES:
-        return fusion
+        return fusion, None
     features = [forest_features(rows, length) for rows, length in zip(shares, lengths, strict=True)]
-    weight = choose_forest_weight([fusion.linear(rows) for rows in values], features, targets, seed)
+    held_out = HeldOut.fit(features, targets, seed)
+    unseen = [held_out.scores(case, rows) for case, rows in enumerate(features)]
+    weight, _ = choose_forest_weight([fusion.linear(rows) for rows in values], unseen, targets)
     if not weight:
-        return fusion
-    return replace(fusion, forest_weight=weight, forest=fit_forest(features, targets, seed))
+        return fusion, None
+    return replace(fusion, forest_weight=weight, forest=fit_forest(features, targets, seed)), held_out
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCase:
+    """A validation case for which the language model was asked.
+
+    Attributes:
+        values: what the signals say of its candidates, shape (candidates, signals).
+        shares: the same as shares of the whole catalogue's.
+        length: how many items its history has.
+        evidence: what they say together, by a forest that has not seen the case, shape (candidates,).
+        likelihoods: the model's log-likelihoods, shape (candidates,).
+        target: which candidate was taken.
+    """
+
+    values: FloatArray
+    shares: FloatArray
+    length: int
+    evidence: FloatArray
+    likelihoods: NDArray[np.float32]
+    target: int
+
+
+def fit_model(fusion: Fusion, cases: Sequence[ModelCase], seed: int) -> Fusion:
+    """Return the fusion with the language model's part: a weight, or a forest that reads its log-likelihoods too.
+
+    A forest needs `ENOUGH_CASES`, and must be better than the weight on cases it has not seen. Everything the model is
+    weighed against must not have seen the cases either: evidence that knows them leaves a model nothing to add.
+
+    Args:
+        fusion: what `fit_signals_weights` returned.
+        cases: at least one.
+        seed: of the forest.
+    """
+    targets = [case.target for case in cases]
+    weight = fit_model_weight([case.evidence for case in cases], [case.likelihoods for case in cases], targets)
+    weighed = replace(fusion, model=weight, model_cases=len(cases))
+    if len(cases) < ENOUGH_CASES:
+        return weighed
+    features = [model_features(case.shares, case.length, case.likelihoods) for case in cases]
+    held_out = HeldOut.fit(features, targets, seed)
+    unseen = [held_out.scores(place, rows) for place, rows in enumerate(features)]
+    share, gained = choose_forest_weight([fusion.linear(case.values) for case in cases], unseen, targets)
+    if not share or gained <= mean_gain([case.evidence + weight * case.likelihoods for case in cases], targets):
+        return weighed
+    forest = fit_forest(features, targets, seed)
+    return replace(weighed, model=0.0, model_forest_weight=share, model_forest=forest)
 
 
 def fit_model_weight(

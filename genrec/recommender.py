@@ -529,7 +529,7 @@ class Recommender:
         by_signals = np.lexsort((self.order[own.rows], -alone))
         scores = alone
         if own.likelihoods is not None and self.fusion is not None:
-            scores = alone + self.fusion.model * own.likelihoods
+            scores = self.fusion.with_model(alone, own.values, own.shares, own.length, own.likelihoods)
         elif own.likelihoods is not None:
             fused = dict(fuse_reciprocal_ranks([own.found.rows.tolist(), own.rows[by_signals].tolist()]))
             scores = np.array([fused[row] for row in own.rows.tolist()], np.float32)

@@ -1,8 +1,8 @@
 """Fitting a fusion on validation cases, once, for every list length.
 
 First the weights of the signals without the language model, on many cases, since they cost little; these weights choose
-the candidates. Then how much the language model counts beside their sum, one number, on fewer cases, since the model
-must score every candidate: so few cases cannot upset what many have said.
+the candidates. Then how much the language model counts beside them, on fewer cases, since the model must score every
+candidate: one number, so that few cases cannot upset what many have said; or a forest, where they are not so few.
 
 The easy mistake is to tune on the cases that are reported; only validation cases may come here.
 """
@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from genrec.baselines import sample_cases
 from genrec.catalog import Catalog
-from genrec.ranking import Fusion, fit_model_weight, fit_signals_weights
+from genrec.forest import forest_features
+from genrec.ranking import Fusion, ModelCase, fit_model, fit_signals_weights
 from genrec.recommender import Candidates, Recommender, Settings
 from genrec.splits import Case
 
@@ -65,11 +65,12 @@ def tune_fusion(
         block = [case.history for case in many[start : start + BLOCK]]
         found += recommender.candidates(block, chosen, CANDIDATES_ALONE, ask_model=False)
     judged = _judged(found, many, recommender.catalog)
-    values, shares, lengths = ([getattr(own, part) for own, _ in judged] for part in ("values", "shares", "length"))
+    values, shares, lengths = ([getattr(own, part) for own, _, _ in judged] for part in ("values", "shares", "length"))
     # The candidates of the second step are those that the first step's weights put up, as they will be in use.
-    fusion = fit_signals_weights(
-        tuple(recommender.signals), values, shares, lengths, [place for _, place in judged], seed
+    fusion, held_out = fit_signals_weights(
+        tuple(recommender.signals), values, shares, lengths, [place for _, place, _ in judged], seed
     )
+    seen = {case: number for number, (_, _, case) in enumerate(judged)}
     recommender.fusion = fusion
     few = sample_cases(cases, with_model, seed)
     asked: list[Candidates] = []
@@ -77,22 +78,29 @@ def tune_fusion(
         asked += recommender.candidates([case.history for case in few[start : start + BLOCK]], chosen)
         if progress is not None:
             progress(len(asked), len(few))
-    judged = [(own, place) for own, place in _judged(asked, few, recommender.catalog) if own.likelihoods is not None]
-    if judged:
-        sums = [own.evidence for own, _ in judged]
-        likelihoods = [own.likelihoods for own, _ in judged if own.likelihoods is not None]
-        weight = fit_model_weight(sums, likelihoods, [place for _, place in judged])
-        fusion = replace(fusion, model=weight, model_cases=len(judged))
+    with_likelihoods = []
+    for own, place, case in _judged(asked, few, recommender.catalog):
+        if own.likelihoods is None:
+            continue
+        evidence = own.evidence
+        if held_out is not None and case in seen:
+            unseen = held_out.scores(seen[case], forest_features(own.shares, own.length))
+            evidence = fusion.linear(own.values) + np.float32(fusion.forest_weight) * unseen
+        with_likelihoods.append(ModelCase(own.values, own.shares, own.length, evidence, own.likelihoods, place))
+    if with_likelihoods:
+        fusion = fit_model(fusion, with_likelihoods, seed)
     recommender.fusion = fusion
-    logger.info("fusion fitted on %d and %d validation cases: %s", fusion.cases, len(judged), fusion.describe())
+    logger.info(
+        "fusion fitted on %d and %d validation cases: %s", fusion.cases, len(with_likelihoods), fusion.describe()
+    )
     return fusion
 
 
-def _judged(found: Sequence[Candidates], cases: Sequence[Case], catalog: Catalog) -> list[tuple[Candidates, int]]:
-    """Return the candidates of each case whose item is among them, and its place there."""
+def _judged(found: Sequence[Candidates], cases: Sequence[Case], catalog: Catalog) -> list[tuple[Candidates, int, Case]]:
+    """Return the candidates of each case whose item is among them, its place there, and the case."""
     judged = []
     for own, case in zip(found, cases, strict=True):
         (place,) = np.nonzero(own.rows == catalog.row(case.target))
         if len(place) and case.history.items:
-            judged.append((own, int(place[0])))
+            judged.append((own, int(place[0]), case))
     return judged

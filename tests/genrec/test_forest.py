@@ -11,13 +11,15 @@ import pytest
 from genrec.errors import ArtefactError
 from genrec.forest import (
     ENOUGH_CASES,
+    FOLDS,
+    HeldOut,
     choose_forest_weight,
     forest_features,
     forest_scores,
     gain_of,
     shares_of,
 )
-from genrec.ranking import Fusion, fit_signals_weights
+from genrec.ranking import Fusion, ModelCase, fit_model, fit_signals_weights
 
 CANDIDATES = 20
 
@@ -39,7 +41,7 @@ def world(cases, seed=0, told=True):
 
 @pytest.fixture(scope="module")
 def fusion() -> Fusion:
-    return fit_signals_weights(("one", "other"), *world(ENOUGH_CASES), seed=0)
+    return fit_signals_weights(("one", "other"), *world(ENOUGH_CASES), seed=0)[0]
 
 
 def test_shares_by_hand():
@@ -75,11 +77,19 @@ def test_chance_is_not_learnt():
     for scores, target in zip(sums[::2], targets[::2], strict=True):
         scores[target] = 1.01  # right by itself every second time; trees know the other times by heart only
     features = [forest_features(rows, length) for rows, length in zip(shares, lengths, strict=True)]
-    assert choose_forest_weight(sums, features, targets, seed=0) == 0
+    held_out = HeldOut.fit(features, targets, seed=0)
+    unseen = [held_out.scores(case, rows) for case, rows in enumerate(features)]
+    assert choose_forest_weight(sums, unseen, targets)[0] == 0
+    # The same forest asked about cases that it knows would have been believed.
+    known = [
+        forest_scores(held_out.forests[(held_out.fold[case] + 1) % FOLDS], rows) for case, rows in enumerate(features)
+    ]
+    assert choose_forest_weight(sums, known, targets)[0] > 0
 
 
 def test_few_cases_give_no_forest():
-    few = fit_signals_weights(("one", "other"), *world(ENOUGH_CASES - 1), seed=0)
+    few, held_out = fit_signals_weights(("one", "other"), *world(ENOUGH_CASES - 1), seed=0)
+    assert held_out is None
     assert few.forest_weight == 0
     assert few.forest == ""
 
@@ -93,12 +103,12 @@ def test_a_forest_survives_json_and_says_its_weight(fusion: Fusion) -> None:
 
 
 def test_a_fusion_from_before_there_were_forests_loads(fusion: Fusion) -> None:
-    old = {name: value for name, value in fusion.to_json().items() if not name.startswith("forest")}
+    old = {name: value for name, value in fusion.to_json().items() if "forest" not in name}
     assert Fusion.from_json(old) == replace(fusion, forest="", forest_weight=0.0)
 
 
 def test_the_same_forest_every_time(fusion: Fusion) -> None:
-    assert fit_signals_weights(("one", "other"), *world(ENOUGH_CASES), seed=0) == fusion
+    assert fit_signals_weights(("one", "other"), *world(ENOUGH_CASES), seed=0)[0] == fusion
 
 
 def test_one_row_scores_as_among_many(fusion: Fusion) -> None:
@@ -112,5 +122,41 @@ def test_one_row_scores_as_among_many(fusion: Fusion) -> None:
 def test_a_damaged_forest_is_said(fusion: Fusion) -> None:
     with pytest.raises(ArtefactError, match="make the run again"):
         forest_scores("tree\nnot a forest", np.zeros((1, 3), np.float32))
-    with pytest.raises(ArtefactError, match="reads 2 signals, and there are 3"):
+    with pytest.raises(ArtefactError, match="reads 3 features, and there are 4"):
         forest_scores(fusion.forest, np.zeros((1, 4), np.float32))
+
+
+def with_model(cases: int, seed: int, says: str) -> list[ModelCase]:
+    """The same world, and a model: right where the history is long, always right, or knowing nothing."""
+    draw = np.random.default_rng(seed + 100)
+    fusion, made = Fusion(("one", "other"), (0.5, 0.5), (1.0, 1.0), 0.0, 0, 0), []
+    for values, shares, length, target in zip(*world(cases, seed), strict=True):
+        likelihoods = draw.normal(-5, 1, CANDIDATES).astype(np.float32)
+        if says == "right" or (says == "right for long histories" and length > 10):
+            likelihoods[target] = -0.5
+        made.append(ModelCase(values, shares, length, fusion.linear(values), likelihoods, target))
+    return made
+
+
+def test_a_model_right_for_some_users_only_is_read_by_trees() -> None:
+    fusion = Fusion(("one", "other"), (0.5, 0.5), (1.0, 1.0), 0.0, 0, 0)
+    fitted = fit_model(fusion, with_model(ENOUGH_CASES, 0, "right for long histories"), seed=0)
+    assert fitted.model == 0
+    assert fitted.model_forest_weight > 0
+    assert "forest with lm" in fitted.describe()
+    assert Fusion.from_json(json.loads(json.dumps(fitted.to_json()))) == fitted
+    gains = {"trees": 0.0, "weight": 0.0}
+    weighed = replace(fitted, model_forest_weight=0.0, model=1.0)
+    for case in with_model(200, 1, "right for long histories"):
+        for name, one in (("trees", fitted), ("weight", weighed)):
+            scores = one.with_model(case.evidence, case.values, case.shares, case.length, case.likelihoods)
+            gains[name] += gain_of(scores, case.target, 10) / 200
+    assert gains["trees"] > gains["weight"] + 0.05
+
+
+def test_few_cases_give_the_model_a_weight_and_chance_gives_it_none() -> None:
+    fusion = Fusion(("one", "other"), (0.5, 0.5), (1.0, 1.0), 0.0, 0, 0)
+    few = fit_model(fusion, with_model(ENOUGH_CASES - 1, 0, "right"), seed=0)
+    assert few.model > 0
+    assert few.model_forest_weight == 0
+    assert fit_model(fusion, with_model(ENOUGH_CASES - 1, 0, "nothing"), seed=0).model <= 0.05

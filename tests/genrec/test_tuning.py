@@ -13,9 +13,9 @@ from genrec import ConfigError, Recommender, Settings
 from genrec.artefacts import read_json
 from genrec.catalog import Catalog
 from genrec.errors import DataError
-from genrec.forest import fit_forest
+from genrec.forest import fit_forest, forest_scores, model_features
 from genrec.interactions import load_prepared
-from genrec.ranking import Fusion, fuse_reciprocal_ranks
+from genrec.ranking import Fusion, ModelCase, fit_model, fuse_reciprocal_ranks
 from genrec.runs import fit_fusion
 from genrec.splits import Case, History
 from genrec.tuning import tune_fusion
@@ -126,6 +126,42 @@ def test_a_forest_ranks_beside_the_sum(loaded: Recommender, valid: tuple[Case, .
     again = recommender.recommend_many(histories, Settings(k=5, batch_size=2))
     assert [[entry.item.id for entry in answer] for answer in again] == [
         [entry.item.id for entry in answer] for answer in forested
+    ]
+
+
+def test_the_model_is_weighed_against_evidence_that_has_not_seen_the_case(
+    recommender: Recommender, valid: tuple[Case, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A forest knows the cases it was fitted on by heart; beside that a model would have nothing to add."""
+    weighed: list[ModelCase] = []
+    monkeypatch.setattr("genrec.ranking.ENOUGH_CASES", 20)
+    monkeypatch.setattr("genrec.forest.FOREST_WEIGHTS", (1.0,))
+    monkeypatch.setattr(
+        "genrec.tuning.fit_model", lambda fusion, cases, seed: weighed.extend(cases) or fit_model(fusion, cases, seed)
+    )
+    fusion = tune_fusion(recommender, valid, with_model=40)
+    assert fusion.forest_weight == 1
+    assert len(weighed) >= 20
+    differ = [
+        np.abs(case.evidence - fusion.evidence(case.values, case.shares, case.length)).max() > 1e-6 for case in weighed
+    ]
+    assert np.mean(differ) > 0.9
+
+
+def test_trees_that_read_the_model_rank(loaded: Recommender, valid: tuple[Case, ...]) -> None:
+    draw = np.random.default_rng(2)
+    features = [draw.random((12, len(loaded.signals) + 3)).astype(np.float32) for _ in range(150)]
+    forest = fit_forest(features, [int(rows[:, -1].argmin()) for rows in features], seed=0)
+    assert loaded.fusion is not None
+    fusion = replace(loaded.fusion, model=0.0, model_forest=forest, model_forest_weight=50.0)
+    recommender, history = replace(loaded, fusion=fusion), valid[0].history
+    (own,) = recommender.candidates([history], Settings(k=5))
+    trees = forest_scores(forest, model_features(own.shares, own.length, own.likelihoods))
+    expected = fusion.linear(own.values) + np.float32(50.0) * trees
+    (answer,) = recommender.recommend_many([history], Settings(k=5))
+    assert [entry.score for entry in answer] == pytest.approx(sorted(expected.tolist(), reverse=True)[:5], abs=1e-4)
+    assert [entry.item.id for entry in answer] != [
+        entry.item.id for entry in loaded.recommend_many([history], Settings(k=5))[0]
     ]
 
 
