@@ -12,14 +12,14 @@ after another, so that one reading serves many targets. Where histories are cut 
 Tokens need not start from nothing: where title vectors are given, a token starts as the mean of its titles', so that
 items few have taken begin beside those that mean the same.
 
-The easy mistake is to train until the loss no longer falls: a few hundred histories are known by heart long before.
-The weights with the lowest loss on validation cases are the ones that are kept.
+The easy mistake is to stop where the loss on validation answers is lowest. What is put first goes on getting better
+long after: on Amazon Beauty the loss was lowest after 9 passes, with NDCG@10 0.058, and after 17 it was 0.069. So the
+weights that put validation answers first are the ones that are kept.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -34,10 +34,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from prompts.encoding import Example, Family, PromptEncoder
+from prompts.encoding import IGNORED, Example, Family, PromptEncoder
 from prompts.template import Template
 from training.finetune import Batches, supervised
-from training.losses import catalogue_loss
+from training.losses import ROWS, catalogue_loss
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class PretrainRecipe(BaseModel):
     max_tokens: int = Field(128, ge=16, description="Longest prompt and longest window, in tokens.")
     answers: int = Field(16, ge=1, description="Titles that an encoder's one reading is trained to be followed by.")
     epochs: int = Field(40, ge=1, description="Most passes over the histories.")
-    patience: int = Field(5, ge=1, description="Passes without a lower validation loss before training stops.")
+    patience: int = Field(8, ge=1, description="Passes without a better validation gain before training stops.")
     max_minutes: float | None = Field(None, gt=0, description="Stop after this many minutes.")
     learning_rate: float = Field(2e-3, gt=0, description="Peak learning rate; it falls linearly to a tenth.")
     warmup: int = Field(100, ge=1, description="Steps in which the learning rate rises.")
@@ -83,13 +83,29 @@ class Pass:
         number: from 1.
         train: mean loss per supervised token, in nats.
         valid: mean loss per validation answer, in nats.
+        gain: how far up a validation answer's tokens stand among all tokens of titles: the mean over answers of their
+            product of 1 / log2(1 + rank), 0 beyond `K`. Where titles are one token, this is NDCG@10 among all items.
         seconds: since the beginning.
     """
 
     number: int
     train: float
     valid: float
+    gain: float
     seconds: float
+
+
+K = 10
+"""Ranks from which on a token counts nothing in `Pass.gain`."""
+
+
+def best_pass(passes: Sequence[Pass]) -> Pass:
+    """Return the pass that puts validation answers highest; of equals (to a thousandth) the likeliest, then the last.
+
+    Args:
+        passes: at least one.
+    """
+    return max(passes, key=lambda one: (round(one.gain, 3), -one.valid, one.number))
 
 
 Progress = Callable[[float, Pass | None], None]
@@ -111,7 +127,8 @@ def make_base(
     Args:
         histories: labels that each training user took, oldest first.
         catalogue: every item's label; those that nobody took can be spelt, too.
-        valid: what decides when to stop; where empty, training goes through all passes.
+        valid: what decides which weights are kept and when to stop; where empty, training goes through all passes and
+            keeps the last.
         template: the prompt; one-target for seq2seq.
         recipe: how.
         folder: where the base goes; its weights are the best ones so far from the first pass on.
@@ -142,7 +159,7 @@ def make_base(
     questions = Batches([encoder.one_target(*question) for question in valid], recipe.batch_tokens, recipe.seed)
     tokens = torch.tensor(sorted({token for answer in answers for token in answer}))
     passes = _train(model, encoder, tokens, usable, questions, recipe, folder, progress)
-    logger.info("kept the weights of pass %d of %d", min(passes, key=lambda one: one.valid).number, len(passes))
+    logger.info("kept the weights of pass %d of %d", best_pass(passes).number, len(passes))
     return tuple(passes)
 
 
@@ -310,7 +327,7 @@ def _train(
     optimiser = torch.optim.AdamW(_groups(model, recipe.weight_decay), lr=recipe.learning_rate, betas=(0.9, 0.98))
     draw = random.Random(recipe.seed)  # noqa: S311 - not cryptography
     passes: list[Pass] = []
-    best, step, started = math.inf, 0, time.monotonic()
+    step, started = 0, time.monotonic()
     for number in range(1, recipe.epochs + 1):
         examples = [
             example for history in histories for example in dense_examples(encoder, history, recipe.answers, draw)
@@ -336,15 +353,16 @@ def _train(
                 progress(min(share, 1.0), passes[-1] if passes else None)
             if share >= 1.0:
                 break
-        valid = _judge(model, encoder.family, questions, tokens)
-        passes.append(Pass(number, total / max(seen, 1), valid, time.monotonic() - started))
-        logger.info("pass %d: loss %.3f a token, validation %.3f an answer", number, total / max(seen, 1), valid)
-        if valid < best or not len(questions):
-            best = valid
+        valid, gain = _judge(model, encoder.family, questions, tokens)
+        passes.append(Pass(number, total / max(seen, 1), valid, gain, time.monotonic() - started))
+        logger.info(
+            "pass %d: loss %.3f a token; validation loss %.3f, gain %.4f", number, total / max(seen, 1), valid, gain
+        )
+        if best_pass(passes) is passes[-1]:
             model.set_output_embeddings(head)
             model.save_pretrained(folder)
             model.set_output_embeddings(NoHead())
-        since = number - min(passes, key=lambda one: one.valid).number
+        since = number - best_pass(passes).number
         if share >= 1.0 or (len(questions) and since >= recipe.patience):
             break
     return passes
@@ -365,14 +383,28 @@ def token_loss(model: Any, family: Family, inputs: dict[str, Tensor], tokens: Te
 
 
 @torch.inference_mode()
-def _judge(model: Any, family: Family, questions: Batches, tokens: Tensor) -> float:
-    """Return the mean loss of an answer, in nats; 0 where there are no questions."""
+def _judge(model: Any, family: Family, questions: Batches, tokens: Tensor) -> tuple[float, float]:
+    """Return the mean loss of an answer, in nats, and the mean gain (see `Pass`); zeros without questions."""
     model.eval()
-    total = 0.0
+    loss = gain = 0.0
+    weights = model.get_input_embeddings().weight[tokens]
     for place in range(len(questions)):
-        loss, count = token_loss(model, family, questions[place], tokens)
-        total += float(loss) * count
-    return total / max(1, sum(map(len, questions.groups)))
+        batch = questions[place]
+        hidden, wanted = supervised(model, family, batch)
+        targets = torch.searchsorted(tokens, wanted)
+        answer = (batch["labels"] != IGNORED).nonzero()[:, 0]  # whose token each one is
+        products = torch.ones(len(batch["labels"]))
+        for start in range(0, len(hidden), ROWS):
+            part = slice(start, start + ROWS)
+            scores = (hidden[part] @ weights.T).float()
+            own = scores.gather(1, targets[part, None])
+            loss += float((scores.logsumexp(dim=1) - own[:, 0]).sum())
+            ranks = (scores >= own).sum(dim=1)
+            gains = torch.where(ranks <= K, 1 / torch.log2(1.0 + ranks), 0.0)
+            products.scatter_reduce_(0, answer[part].cpu(), gains.cpu(), "prod")
+        gain += float(products.sum())
+    count = max(1, sum(map(len, questions.groups)))
+    return loss / count, gain / count
 
 
 def _groups(model: Any, weight_decay: float) -> list[dict[str, Any]]:

@@ -33,7 +33,7 @@ def pretrain(
     from genrec.interactions import load_prepared
     from prompts.template import load_template
     from retrieval.encoders import load_encoder
-    from training.pretrain import Pass, PretrainRecipe, make_base
+    from training.pretrain import Pass, PretrainRecipe, best_pass, make_base
     from training.recipe import read_changes, validated
 
     changes, problems = read_changes(change or ())
@@ -49,7 +49,7 @@ def pretrain(
     with progress_bar("Pretraining") as bar:
 
         def progress(share: float, newest: Pass | None) -> None:
-            bar(share, 1.0, f"pass {newest.number}: validation {newest.valid:.3f}" if newest else "")
+            bar(share, 1.0, f"pass {newest.number}: validation gain {newest.gain:.4f}" if newest else "")
 
         passes = make_base(
             [[catalog[item].label for item in history.items] for history in split.train],
@@ -66,8 +66,9 @@ def pretrain(
             vectors,
         )
     (out / "pretrain.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
-    best = min(passes, key=lambda one: one.valid)
+    best = best_pass(passes)
     typer.echo(
-        f"kept pass {best.number} of {len(passes)}: {best.valid:.3f} nats a validation answer, {best.seconds:.0f} s\n"
+        f"kept pass {best.number} of {len(passes)}: validation gain {best.gain:.4f}, loss {best.valid:.3f} nats an "
+        f"answer, {best.seconds:.0f} s\n"
         f"next: genrec train --data {data} --set base={out} --set template={name} --out RUN"
     )

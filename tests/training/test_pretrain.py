@@ -14,10 +14,12 @@ from prompts.encoding import PromptEncoder
 from prompts.template import load_template
 from tests.toyworld import make_catalog, make_histories
 from training.backbone import load_base, load_tokenizer, restrict_head
-from training.finetune import Batches, summed_loss, supervised
+from training.finetune import Batches, supervised
 from training.pretrain import (
     NoHead,
+    Pass,
     PretrainRecipe,
+    best_pass,
     dense_examples,
     make_base,
     make_model,
@@ -126,7 +128,7 @@ def test_title_vectors_make_the_first_pass_better(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("family", ["causal", "seq2seq"])
 def test_the_base_knows_the_world_and_holds_its_best_weights(family: Any, tmp_path: Path) -> None:
-    """The kept weights give the lowest validation loss of all passes, from the files alone."""
+    """The kept weights put validation answers highest of all passes, from the files alone."""
     template, valid = load_template(TEMPLATES[family]), labels_of(30, seed=7)
     questions = [(labels[:-1], labels[-1]) for labels in valid]
     seen: list[float] = []
@@ -136,9 +138,11 @@ def test_the_base_knows_the_world_and_holds_its_best_weights(family: Any, tmp_pa
     )  # fmt: skip
     assert seen == sorted(seen)
     assert seen[-1] == 1.0
-    best = min(one.valid for one in passes)
-    assert best < passes[0].valid
-    assert best < 0.5 * torch.tensor(float(len(CATALOG))).log()
+    best = best_pass(passes)
+    assert best.gain == pytest.approx(max(one.gain for one in passes), abs=1e-3)
+    assert best.gain > passes[0].gain
+    assert best.gain > 0.7
+    assert best.valid < 0.5 * torch.tensor(float(len(CATALOG))).log()
     assert not [path for path in (tmp_path / "base").iterdir() if path.suffix in {".bin", ".pt", ".pkl"}]
     model, found = load_base(str(tmp_path / "base"), "cpu", torch.float32)
     assert found == family
@@ -147,14 +151,31 @@ def test_the_base_knows_the_world_and_holds_its_best_weights(family: Any, tmp_pa
     tokens = torch.tensor(sorted({token for answer in encoder.answers(CATALOG.labels) for token in answer}))
     restrict_head(model, tokens)
     batches = Batches([encoder.one_target(*question) for question in questions], 256, 0)
+    total = gain = 0.0
     with torch.inference_mode():
-        total = sum(
-            float(summed_loss(model.eval(), family, batches[place], tokens)[0]) for place in range(len(batches))
-        )
-    assert total / len(questions) == pytest.approx(best, rel=1e-4)
+        for place in range(len(batches)):
+            logits, wanted = supervised(model.eval(), family, batches[place])
+            targets = torch.searchsorted(tokens, wanted)
+            total += float(torch.nn.functional.cross_entropy(logits, targets, reduction="sum"))
+            ranks = (logits >= logits.gather(1, targets[:, None])).sum(dim=1).float()
+            gains = torch.where(ranks <= 10, 1 / torch.log2(1 + ranks), 0.0).tolist()
+            for row in batches[place]["labels"].tolist():
+                of_one = [gains.pop(0) for label in row if label != -100]
+                gain += float(np.prod(of_one))
+    assert total / len(questions) == pytest.approx(best.valid, rel=1e-4)
+    assert gain / len(questions) == pytest.approx(best.gain, rel=1e-4)
 
 
-def test_training_stops_when_validation_no_longer_falls(tmp_path: Path) -> None:
+def test_the_best_pass_puts_answers_first_though_its_loss_is_higher() -> None:
+    lower = Pass(1, 5.0, valid=8.1, gain=0.058, seconds=1.0)
+    higher = Pass(2, 4.0, valid=8.2, gain=0.069, seconds=2.0)
+    equal = Pass(3, 3.0, valid=8.3, gain=0.0694, seconds=3.0)
+    assert best_pass([lower, higher, equal]) is higher
+    nothing = [Pass(number, 1.0, valid=0.0, gain=0.0, seconds=1.0) for number in (1, 2)]
+    assert best_pass(nothing).number == 2  # without validation cases the last
+
+
+def test_training_stops_when_validation_gets_no_better(tmp_path: Path) -> None:
     wrong = [(labels[:-1], CATALOG.labels[0]) for labels in labels_of(20, seed=7)]
     settings = recipe("causal", epochs=30, patience=2)
     passes = make_base(
