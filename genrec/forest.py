@@ -161,9 +161,7 @@ class HeldOut:
         return forest_scores(self.forests[self.fold[case]], features)
 
 
-def choose_forest_weight(
-    sums: Sequence[FloatArray], forests: Sequence[FloatArray], targets: Sequence[int]
-) -> tuple[float, float]:
+def choose_forest_weight(sums: Sequence[FloatArray], forests: Sequence[FloatArray], targets: Sequence[int]) -> float:
     """Choose how much a forest counts beside the weighted sum.
 
     Args:
@@ -172,20 +170,19 @@ def choose_forest_weight(
         targets: for each case, which candidate was taken.
 
     Returns:
-        Of `FOREST_WEIGHTS` the one with the best NDCG, the lowest of equals, and that figure. Whole lists count and not
-        their ten best alone: a thousand cases put too few items there to tell weights apart.
+        Of `FOREST_WEIGHTS` the one with the best NDCG, the lowest of equals. Whole lists count and not their ten best
+        alone: a thousand cases put too few items there to tell weights apart.
     """
     gained = [
-        mean_gain([own + weight * forest for own, forest in zip(sums, forests, strict=True)], targets)
+        list_gains([own + weight * forest for own, forest in zip(sums, forests, strict=True)], targets).mean()
         for weight in FOREST_WEIGHTS
     ]
-    best = int(np.argmax(gained))
-    return FOREST_WEIGHTS[best], gained[best]
+    return FOREST_WEIGHTS[int(np.argmax(gained))]
 
 
-def mean_gain(scores: Sequence[NDArray[np.floating]], targets: Sequence[int]) -> float:
-    """Return the mean NDCG of whole lists with one right item each."""
-    return float(np.mean([gain_of(own, target, len(own)) for own, target in zip(scores, targets, strict=True)]))
+def list_gains(scores: Sequence[NDArray[np.floating]], targets: Sequence[int]) -> NDArray[np.float64]:
+    """Return the NDCG of each whole list with one right item, float64 [cases]."""
+    return np.array([gain_of(own, target, len(own)) for own, target in zip(scores, targets, strict=True)])
 
 
 def gain_of(scores: NDArray[np.floating], target: int, k: int) -> float:

@@ -32,7 +32,7 @@ from genrec.forest import (
     forest_features,
     forest_scores,
     gain_of,
-    mean_gain,
+    list_gains,
     model_features,
 )
 from genrec.signal_arrays import FloatArray
@@ -253,7 +253,7 @@ def fit_signals_weights(
     features = [forest_features(rows, length) for rows, length in zip(shares, lengths, strict=True)]
     held_out = HeldOut.fit(features, targets, seed)
     unseen = [held_out.scores(case, rows) for case, rows in enumerate(features)]
-    weight, _ = choose_forest_weight([fusion.linear(rows) for rows in values], unseen, targets)
+    weight = choose_forest_weight([fusion.linear(rows) for rows in values], unseen, targets)
     if not weight:
         return fusion, None
     return replace(fusion, forest_weight=weight, forest=fit_forest(features, targets, seed)), held_out
@@ -283,8 +283,9 @@ class ModelCase:
 def fit_model(fusion: Fusion, cases: Sequence[ModelCase], seed: int) -> Fusion:
     """Return the fusion with the language model's part: a weight, or a forest that reads its log-likelihoods too.
 
-    A forest needs `ENOUGH_CASES`, and must be better than the weight on cases it has not seen. Everything the model is
-    weighed against must not have seen the cases either: evidence that knows them leaves a model nothing to add.
+    A forest needs `ENOUGH_CASES`, and must be better than the weight on cases it has not seen, by more than the
+    standard error of the difference: it is the more complex of the two. Everything the model is weighed against must
+    not have seen the cases either: evidence that knows them leaves a model nothing to add.
 
     Args:
         fusion: what `fit_signals_weights` returned.
@@ -299,8 +300,11 @@ def fit_model(fusion: Fusion, cases: Sequence[ModelCase], seed: int) -> Fusion:
     features = [model_features(case.shares, case.length, case.likelihoods) for case in cases]
     held_out = HeldOut.fit(features, targets, seed)
     unseen = [held_out.scores(place, rows) for place, rows in enumerate(features)]
-    share, gained = choose_forest_weight([fusion.linear(case.values) for case in cases], unseen, targets)
-    if not share or gained <= mean_gain([case.evidence + weight * case.likelihoods for case in cases], targets):
+    sums = [fusion.linear(case.values) for case in cases]
+    share = choose_forest_weight(sums, unseen, targets)
+    by_forest = list_gains([own + share * forest for own, forest in zip(sums, unseen, strict=True)], targets)
+    better = by_forest - list_gains([case.evidence + weight * case.likelihoods for case in cases], targets)
+    if not share or better.mean() <= better.std() / np.sqrt(len(better)):
         return weighed
     forest = fit_forest(features, targets, seed)
     return replace(weighed, model=0.0, model_forest_weight=share, model_forest=forest)
