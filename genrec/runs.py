@@ -38,7 +38,7 @@ from genrec.artefacts import (
     write_manifest,
     write_text,
 )
-from genrec.basemodels import resolve_base
+from genrec.basemodels import resolve_base, template_of
 from genrec.catalog import Catalog, Item
 from genrec.cold_start import Stock, stock_with_items
 from genrec.decoding import Decoder
@@ -113,6 +113,8 @@ def train_run(
     where = backbone.choose_device(device)
     dtype = backbone.choose_precision(recipe.precision, where)
     base = resolve_base(recipe.base)
+    if (meant := template_of(base)) not in (None, recipe.template):
+        logger.warning("%s was made for template=%s; with %s it has to learn anew", recipe.base, meant, recipe.template)
     model, family = backbone.load_base(base, where, dtype, recipe.quantisation, recipe.layers)
     prompt_encoder = PromptEncoder(template, backbone.load_tokenizer(base), family, recipe.max_tokens)
     trie = TokenTrie.build(prompt_encoder.answers(data.catalog.labels))

@@ -36,12 +36,16 @@ from torch import Tensor
 
 from prompts.encoding import IGNORED, Example, Family, PromptEncoder
 from prompts.template import Template
+from training.backbone import BackboneError
 from training.finetune import Batches, supervised
 from training.losses import ROWS, catalogue_loss
+from training.title_tokens import load_with_title_tokens
 
 logger = logging.getLogger(__name__)
 
 PAD, START, END = "<pad>", "<s>", "</s>"
+LAYERS = 2
+"""Blocks of a model from nothing where the recipe does not say."""
 
 Labels = Sequence[str]
 Question = tuple[Labels, str]
@@ -49,22 +53,34 @@ Question = tuple[Labels, str]
 
 
 class PretrainRecipe(BaseModel):
-    """How a base is made from nothing."""
+    """How a base is made: from nothing, or from a model that has been trained elsewhere."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     family: Literal["causal", "seq2seq"] = Field("causal", description="Decoder only (GPT-2) or encoder-decoder (T5).")
-    vocabulary: int = Field(100_000, ge=300, description="Most tokens; enough make every title one token.")
-    width: int = Field(64, ge=8, multiple_of=8, description="Length of hidden states.")
-    layers: int = Field(2, ge=1, description="Blocks; of the encoder and of the decoder, each.")
-    heads: int = Field(2, ge=1, description="Attention heads; they divide the width.")
-    dropout: float = Field(0.3, ge=0, lt=1, description="Share of hidden values dropped in training.")
+    base: str | None = Field(
+        None, description="A model to start from, its titles made tokens: a hub id, a local folder, or 'starter'."
+    )
+    vocabulary: int = Field(
+        100_000, ge=300, description="Most tokens (of a base: most titles made tokens); enough make every title one."
+    )
+    width: int = Field(64, ge=8, multiple_of=8, description="Length of hidden states; a base has its own.")
+    layers: int | None = Field(
+        None, ge=1, description="Blocks; of encoder and decoder, each; 2, or of a base its first so many, or all."
+    )
+    heads: int = Field(2, ge=1, description="Attention heads; they divide the width; a base has its own.")
+    dropout: float = Field(
+        0.3, ge=0, lt=1, description="Share of hidden values dropped in training; a base has its own."
+    )
     max_tokens: int = Field(128, ge=16, description="Longest prompt and longest window, in tokens.")
     answers: int = Field(16, ge=1, description="Titles that an encoder's one reading is trained to be followed by.")
     epochs: int = Field(40, ge=1, description="Most passes over the histories.")
     patience: int = Field(8, ge=1, description="Passes without a better validation gain before training stops.")
     max_minutes: float | None = Field(None, gt=0, description="Stop after this many minutes.")
     learning_rate: float = Field(2e-3, gt=0, description="Peak learning rate; it falls linearly to a tenth.")
+    base_share: float = Field(
+        0.3, gt=0, le=1, description="Share of it for what a base knows already: all but its tokens' embeddings."
+    )
     warmup: int = Field(100, ge=1, description="Steps in which the learning rate rises.")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay.")
     batch_tokens: int = Field(1024, ge=16, description="Tokens per step, padding included.")
@@ -121,6 +137,7 @@ def make_base(
     folder: Path,
     progress: Progress | None = None,
     vectors: NDArray[np.float32] | None = None,
+    start: str | None = None,
 ) -> tuple[Pass, ...]:
     """Make a base: a folder with a tokenizer, a configuration and weights (safetensors).
 
@@ -135,23 +152,36 @@ def make_base(
         progress: told about each step.
         vectors: a text encoder's vector of each item's title, of shape (items, any), in the order of `catalogue`;
             see `start_from_vectors`. None: all weights start at random.
+        start: the model to start from instead, a folder or a hub id: what the recipe's `base` means here.
 
     Returns:
         The passes, in order.
 
     Raises:
         ValueError: no history has two items.
+        BackboneError: the model to start from is not there, or is not of the recipe's family.
     """
     usable = [history for history in histories if len(history) > 1]
     if not usable:
         raise ValueError("no training history has two items, so there is nothing to learn; give a longer log")
     torch.manual_seed(recipe.seed)
-    tokenizer = train_tokenizer(usable, catalogue, template, recipe.vocabulary)
+    model = None
+    if start is not None:
+        model, tokenizer, family = load_with_title_tokens(
+            start, usable, catalogue, template, recipe.vocabulary, recipe.layers
+        )
+        if family != recipe.family:
+            raise BackboneError(f"{recipe.base} is a {family} model, family={recipe.family} was asked for; change one")
+        model.get_input_embeddings().register_forward_hook(
+            lambda module, _, out: torch.nn.functional.dropout(out, recipe.dropout, module.training)
+        )
+    else:
+        tokenizer = train_tokenizer(usable, catalogue, template, recipe.vocabulary)
     encoder = PromptEncoder(template, tokenizer, recipe.family, recipe.max_tokens)
     encoder.remember(catalogue)
     answers = encoder.answers(catalogue)
-    longest = max(map(len, answers))
-    model = make_model(recipe, tokenizer, recipe.max_tokens + longest)
+    if model is None:
+        model = make_model(recipe, tokenizer, recipe.max_tokens + max(map(len, answers)))
     if vectors is not None:
         start_from_vectors(model.get_input_embeddings().weight, answers, vectors)
     folder.mkdir(parents=True, exist_ok=True)
@@ -219,13 +249,14 @@ def make_model(recipe: PretrainRecipe, tokenizer: Any, context: int) -> Any:
         return _quieted(
             T5Config(
                 vocab_size=len(tokenizer), d_model=recipe.width, d_kv=recipe.width // recipe.heads,
-                d_ff=4 * recipe.width, num_layers=recipe.layers, num_heads=recipe.heads, dropout_rate=recipe.dropout,
-                feed_forward_proj="gated-gelu", pad_token_id=pad, eos_token_id=end, decoder_start_token_id=pad,
+                d_ff=4 * recipe.width, num_layers=recipe.layers or LAYERS, num_heads=recipe.heads,
+                dropout_rate=recipe.dropout, feed_forward_proj="gated-gelu", pad_token_id=pad, eos_token_id=end,
+                decoder_start_token_id=pad,
             )
         )  # fmt: skip
     return GPT2LMHeadModel(
         GPT2Config(
-            vocab_size=len(tokenizer), n_embd=recipe.width, n_layer=recipe.layers, n_head=recipe.heads,
+            vocab_size=len(tokenizer), n_embd=recipe.width, n_layer=recipe.layers or LAYERS, n_head=recipe.heads,
             # Dropping attention weights would need them all in memory; without it the fast kernel runs.
             n_positions=context, resid_pdrop=recipe.dropout, embd_pdrop=recipe.dropout, attn_pdrop=0.0,
             pad_token_id=pad, bos_token_id=start, eos_token_id=end,
@@ -322,9 +353,10 @@ def _train(
     folder: Path,
     progress: Progress | None,
 ) -> list[Pass]:
+    parameters = list(model.parameters())
+    optimiser = torch.optim.AdamW(_groups(model, recipe), lr=recipe.learning_rate, betas=(0.9, 0.98))
     head = model.get_output_embeddings()
     model.set_output_embeddings(NoHead())
-    optimiser = torch.optim.AdamW(_groups(model, recipe.weight_decay), lr=recipe.learning_rate, betas=(0.9, 0.98))
     draw = random.Random(recipe.seed)  # noqa: S311 - not cryptography
     passes: list[Pass] = []
     step, started = 0, time.monotonic()
@@ -342,10 +374,10 @@ def _train(
                 share = max(share, (time.monotonic() - started) / (60 * recipe.max_minutes))
             rate = recipe.learning_rate * min(1.0, (step + 1) / recipe.warmup) * max(0.1, 1 - 0.9 * share)
             for group in optimiser.param_groups:
-                group["lr"] = rate
-            loss, count = token_loss(model, encoder.family, batches[batch], tokens)
+                group["lr"] = rate * group["share"]
+            loss, count = token_loss(model, encoder.family, batches[batch], head.weight, tokens)
             loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
             total, seen, step = total + float(loss.detach()) * count, seen + count, step + 1
@@ -353,7 +385,7 @@ def _train(
                 progress(min(share, 1.0), passes[-1] if passes else None)
             if share >= 1.0:
                 break
-        valid, gain = _judge(model, encoder.family, questions, tokens)
+        valid, gain = _judge(model, encoder.family, questions, head.weight, tokens)
         passes.append(Pass(number, total / max(seen, 1), valid, gain, time.monotonic() - started))
         logger.info(
             "pass %d: loss %.3f a token; validation loss %.3f, gain %.4f", number, total / max(seen, 1), valid, gain
@@ -368,26 +400,28 @@ def _train(
     return passes
 
 
-def token_loss(model: Any, family: Family, inputs: dict[str, Tensor], tokens: Tensor) -> tuple[Tensor, int]:
+def token_loss(
+    model: Any, family: Family, inputs: dict[str, Tensor], head: Tensor, tokens: Tensor
+) -> tuple[Tensor, int]:
     """Return the mean cross-entropy of supervised tokens over some tokens, in nats, and how many they are.
 
     Args:
-        model: of the family, with `NoHead`, its output embeddings tied to its input embeddings.
+        model: of the family, with `NoHead`.
         family: causal or seq2seq.
         inputs: a batch.
+        head: the weights of the head it had, of shape (tokens, width).
         tokens: the tokens that the probabilities are over, sorted.
     """
     hidden, wanted = supervised(model, family, inputs)
-    weights = model.get_input_embeddings().weight[tokens]
-    return catalogue_loss(hidden, weights, torch.searchsorted(tokens, wanted)), len(wanted)
+    return catalogue_loss(hidden, head[tokens], torch.searchsorted(tokens, wanted)), len(wanted)
 
 
 @torch.inference_mode()
-def _judge(model: Any, family: Family, questions: Batches, tokens: Tensor) -> tuple[float, float]:
+def _judge(model: Any, family: Family, questions: Batches, head: Tensor, tokens: Tensor) -> tuple[float, float]:
     """Return the mean loss of an answer, in nats, and the mean gain (see `Pass`); zeros without questions."""
     model.eval()
     loss = gain = 0.0
-    weights = model.get_input_embeddings().weight[tokens]
+    weights = head[tokens]
     for place in range(len(questions)):
         batch = questions[place]
         hidden, wanted = supervised(model, family, batch)
@@ -407,10 +441,17 @@ def _judge(model: Any, family: Family, questions: Batches, tokens: Tensor) -> tu
     return loss / count, gain / count
 
 
-def _groups(model: Any, weight_decay: float) -> list[dict[str, Any]]:
-    """Return the parameters in two groups: matrices are pulled towards zero, biases and norms are not."""
-    matrices: list[Tensor] = []
-    others: list[Tensor] = []
+def _groups(model: Any, recipe: PretrainRecipe) -> list[dict[str, Any]]:
+    """Return the parameters in groups, by their share of the learning rate and by what pulls them towards zero.
+
+    Matrices are pulled, biases and norms are not; nor are a base's embeddings, most of which no title's loss holds.
+    """
+    embeddings = {id(model.get_input_embeddings().weight), id(model.get_output_embeddings().weight)}
+    groups: dict[tuple[float, float], list[Tensor]] = {}
     for parameter in model.parameters():
-        (matrices if parameter.dim() > 1 else others).append(parameter)
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+        learnt = recipe.base is not None
+        own = id(parameter) in embeddings
+        share = recipe.base_share if learnt and not own else 1.0
+        decay = recipe.weight_decay if parameter.dim() > 1 and not (learnt and own) else 0.0
+        groups.setdefault((share, decay), []).append(parameter)
+    return [{"params": some, "share": share, "weight_decay": decay} for (share, decay), some in groups.items()]

@@ -1,4 +1,4 @@
-"""`genrec pretrain`: a data folder becomes a base model, from nothing."""
+"""`genrec pretrain`: a data folder becomes a base model, from nothing or from one trained elsewhere."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ def pretrain(
     family: Annotated[
         Literal["causal", "seq2seq"], typer.Option(help="Decoder only (GPT-2), or encoder and decoder (T5).")
     ] = "causal",
+    base: Annotated[
+        str | None, typer.Option(help="Start from this model: a local folder, a hub id, or 'starter'.")
+    ] = None,
     minutes: Annotated[float | None, typer.Option(help="Stop after this many minutes.")] = None,
     change: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="width, layers, epochs, ...; repeatable.")
@@ -22,12 +25,18 @@ def pretrain(
         str, typer.Option(help="Whose title vectors tokens start from: as for genrec train, or none.")
     ] = "starter",
 ) -> None:
-    """Make a small base model from nothing: a tokenizer of the catalogue, and weights that know the histories.
+    """Make a base model: a tokenizer of the catalogue, and weights that know the histories.
 
-    [bold]Example:[/bold] genrec pretrain --data data/films --family seq2seq --out bases/films, and then
+    From nothing, or from a trained model with --base: each title then becomes one of its tokens, and all of its
+    weights learn.
+
+    [bold]Examples:[/bold] genrec pretrain --data data/films --family seq2seq --out bases/films, and then
     genrec train --data data/films --set base=bases/films --set template=seq2seq-joined --out runs/films
+
+    genrec pretrain --data data/films --base starter --set layers=6 --set learning_rate=0.001 --out bases/films
     """
     from genrec.artefacts import check_writable
+    from genrec.basemodels import MADE, resolve_base
     from genrec.cli.progress import progress_bar
     from genrec.errors import ArtefactError
     from genrec.interactions import load_prepared
@@ -37,14 +46,17 @@ def pretrain(
     from training.recipe import read_changes, validated
 
     changes, problems = read_changes(change or ())
-    recipe = validated(PretrainRecipe, {"family": family, "max_minutes": minutes, **changes}, problems)
+    recipe = validated(PretrainRecipe, {"family": family, "base": base, "max_minutes": minutes, **changes}, problems)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ArtefactError(f"{out} is not empty; choose another --out or delete it")
     check_writable(out)
     prepared = load_prepared(data)
     split, catalog = prepared.split(), prepared.catalog
     name = "next-item-joined" if recipe.family == "causal" else "seq2seq-joined"
-    vectors = None if encoder == "none" else load_encoder(encoder).encode([item.title for item in catalog], True)
+    start = resolve_base(recipe.base) if recipe.base else None
+    vectors = None
+    if encoder != "none" and start is None:
+        vectors = load_encoder(encoder).encode([item.title for item in catalog], True)
     typer.echo(f"a {recipe.family} base: {', '.join(f'{key}={value}' for key, value in recipe.model_dump().items())}")
     with progress_bar("Pretraining") as bar:
 
@@ -64,8 +76,9 @@ def pretrain(
             out,
             progress,
             vectors,
+            start,
         )
-    (out / "pretrain.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
+    (out / MADE).write_text(f"template: {name}\n{recipe.to_yaml()}", encoding="utf-8")
     best = best_pass(passes)
     typer.echo(
         f"kept pass {best.number} of {len(passes)}: validation gain {best.gain:.4f}, loss {best.valid:.3f} nats an "

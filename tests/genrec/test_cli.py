@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from genrec.basemodels import template_of
 from genrec.cli.main import run
 from tests.toyworld import make_catalog, write_files
 
@@ -214,3 +215,25 @@ def test_a_base_from_nothing_is_trained_and_served(
     code, _, err = genrec("recommend", "--run", out, "--data", toy_data, "--users", "all", "--k", 3, "--out", lists)
     assert code == 0, err
     assert len(lists.read_text(encoding="utf-8").splitlines()) == 60
+
+
+def test_a_trained_base_gets_title_tokens_and_its_template_is_remembered(
+    genrec: Any, toy_data: Path, toy_base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    base = tmp_path / "base"
+    code, shown, err = genrec(
+        "pretrain", "--data", toy_data, "--base", toy_base, "--out", base, "--set", "epochs=1", "--set", "layers=1"
+    )
+    assert code == 0, err
+    assert "--set template=next-item-joined" in shown
+    assert template_of(str(base)) == "next-item-joined"
+    assert template_of(str(toy_base)) is None
+    for template in ("next-item", "next-item-joined"):
+        changes = (f"base={base}", f"template={template}", "max_tokens=128", "epochs=1", "tuning_cases=0")
+        options = [word for change in changes for word in ("--set", change)]
+        caplog.clear()
+        code, _, err = genrec(
+            "train", "--data", toy_data, "--encoder", "hashing", "--out", tmp_path / template, *options
+        )
+        assert code == 0, err
+        assert ("was made for template=next-item-joined" in caplog.text) == (template == "next-item")
