@@ -354,7 +354,7 @@ def _train(
     progress: Progress | None,
 ) -> list[Pass]:
     parameters = list(model.parameters())
-    optimiser = torch.optim.AdamW(_groups(model, recipe), lr=recipe.learning_rate, betas=(0.9, 0.98))
+    optimiser = torch.optim.AdamW(_groups(model, recipe), lr=recipe.learning_rate, betas=(0.9, 0.98), fused=True)
     head = model.get_output_embeddings()
     model.set_output_embeddings(NoHead())
     draw = random.Random(recipe.seed)  # noqa: S311 - not cryptography

@@ -57,7 +57,9 @@ def pretrain(
     vectors = None
     if encoder != "none" and start is None:
         vectors = load_encoder(encoder).encode([item.title for item in catalog], True)
-    typer.echo(f"a {recipe.family} base: {', '.join(f'{key}={value}' for key, value in recipe.model_dump().items())}")
+    shape = {"width", "heads"} if start else set()  # a trained model has its own
+    values = recipe.model_dump(exclude=shape, exclude_none=True)
+    typer.echo(f"making a base: {', '.join(f'{key}={value}' for key, value in values.items())}")
     with progress_bar("Pretraining") as bar:
 
         def progress(share: float, newest: Pass | None) -> None:
