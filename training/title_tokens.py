@@ -40,7 +40,7 @@ def load_with_title_tokens(
         histories: labels that each training user took.
         catalogue: every item's label.
         template: its way of writing an item is what a token holds.
-        most: most titles that get a token; the others are spelt in pieces.
+        most: most titles that get a token; the others are spelt in pieces, and those that are one already stay it.
         layers: keep only this many first layers.
 
     Returns:
@@ -61,10 +61,10 @@ def load_with_title_tokens(
 
     tokenizer.add_tokens([AddedToken(text, normalized=False) for text in chosen])
     model.resize_token_embeddings(max(len(tokenizer), model.get_input_embeddings().num_embeddings), mean_resizing=False)
-    places = tokenizer.convert_tokens_to_ids(chosen)
     with torch.no_grad():
         for weight in {id(one): one for one in _embeddings(model)}.values():
-            weight[places] = torch.stack([weight[pieces[text]].mean(dim=0) for text in chosen])
+            for text, place in zip(chosen, tokenizer.convert_tokens_to_ids(chosen), strict=True):
+                weight[place] = weight[pieces[text]].mean(dim=0)
     return model, tokenizer, family
 
 
