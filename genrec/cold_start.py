@@ -3,8 +3,7 @@
 **A new item** has a title and nothing else. Its label joins the trie, so the language model can write it; its vector
 joins the index; and since nobody took it, every signal counted from histories would be silent about it, which the
 fusion reads as evidence against it. So it borrows: it takes part in each counted signal as the weighted mean of the
-known items whose titles are nearest, until the next training gives it evidence of its own. One that is nearly the same
-lends nearly all of it; the mean of many that are equally far is bland, and new items that look bland are never found.
+`NEIGHBOURS` known items whose titles are nearest, until the next training gives it evidence of its own.
 
 **A new user** has one item (a history like any other), or a sentence about their taste. The sentence is compared with
 titles and categories by the index's own text encoder, and it stands in the language model's prompt where the oldest
@@ -33,11 +32,8 @@ from genrec.slices import COMMON_CATEGORY
 from retrieval.index import ItemIndex
 from retrieval.trie import TokenTrie
 
-NEIGHBOURS = 10
-"""Known items that lend a new one their evidence."""
-
-SHARPNESS = 16
-"""Power of the cosine by which they share; of 1 to 32, chosen on validation (`benchmarks/RESULTS.md`)."""
+NEIGHBOURS = 2
+"""How many known items lend a new one their evidence; of one to three, chosen on validation under an earlier fusion."""
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
 """Texts to vectors of shape (texts, dimensions), of length 1: the index's own encoder."""
@@ -94,16 +90,13 @@ def stock_with_items(
     )
 
 
-def borrowing(
-    new: FloatArray, known: FloatArray, neighbours: int = NEIGHBOURS, sharpness: float = SHARPNESS
-) -> sparse.csr_array:
-    """Return how much of each known item's evidence each new item borrows: in proportion to a power of the cosine.
+def borrowing(new: FloatArray, known: FloatArray, neighbours: int = NEIGHBOURS) -> sparse.csr_array:
+    """Return how much of each known item's evidence each new item borrows: in proportion to the cosine.
 
     Args:
         new: the new items' vectors, of length 1, shape (new items, dimensions).
         known: the known items' vectors, shape (known items, dimensions).
         neighbours: how many known items lend to a new one; only such with a cosine above 0 do.
-        sharpness: the power.
 
     Returns:
         Shape (new items, known items); rows sum to 1, or to 0 where no known item is alike.
@@ -111,8 +104,6 @@ def borrowing(
     cosines = similarities(new, known)
     columns = np.argsort(-cosines, axis=1, kind="stable")[:, :neighbours]
     weights = np.maximum(np.take_along_axis(cosines, columns, axis=1), 0.0).astype(np.float64)
-    weights /= np.maximum(weights.max(axis=1, keepdims=True), 1e-12)  # so that no power is too small for a number
-    weights **= sharpness
     weights /= np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)
     rows = np.repeat(np.arange(len(new)), columns.shape[1])
     matrix = sparse.csr_array((weights.ravel(), (rows, columns.ravel())), shape=cosines.shape)
