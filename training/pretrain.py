@@ -39,6 +39,7 @@ from prompts.template import Template
 from training.backbone import BackboneError
 from training.finetune import Batches, supervised
 from training.losses import ROWS, catalogue_loss
+from training.soft_targets import SoftTargets
 from training.title_tokens import load_with_title_tokens
 
 logger = logging.getLogger(__name__)
@@ -84,6 +85,12 @@ class PretrainRecipe(BaseModel):
     warmup: int = Field(100, ge=1, description="Steps in which the learning rate rises.")
     weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay.")
     batch_tokens: int = Field(1024, ge=16, description="Tokens per step, padding included.")
+    others: float = Field(
+        0.3, ge=0, le=1, description="Share of a target that what other users took after the same items makes up."
+    )
+    exclude_seen: bool = Field(
+        True, description="Leave what a user took before out of the loss; false where it is to be recommended again."
+    )
     seed: int = Field(0, ge=0, description="Seed of everything random.")
 
     def to_yaml(self) -> str:
@@ -99,8 +106,8 @@ class Pass:
         number: from 1.
         train: mean loss per supervised token, in nats.
         valid: mean loss per validation answer, in nats.
-        gain: how far up a validation answer's tokens stand among all tokens of titles: the mean over answers of their
-            product of 1 / log2(1 + rank), 0 beyond `K`. Where titles are one token, this is NDCG@10 among all items.
+        gain: how far up a validation answer's tokens stand among all tokens that the loss is over: the mean over
+            answers of their product of 1 / log2(1 + rank), 0 beyond `K`. Where titles are one token, this is NDCG@10.
         seconds: since the beginning.
     """
 
@@ -188,7 +195,10 @@ def make_base(
     tokenizer.save_pretrained(folder)
     questions = Batches([encoder.one_target(*question) for question in valid], recipe.batch_tokens, recipe.seed)
     tokens = torch.tensor(sorted({token for answer in answers for token in answer}))
-    passes = _train(model, encoder, tokens, usable, questions, recipe, folder, progress)
+    numbers = {label: number for number, label in enumerate(catalogue)}
+    taken = [[numbers[label] for label in history] for history in usable]
+    soft = SoftTargets(tokens, answers, taken, recipe.others, recipe.exclude_seen)
+    passes = _train(model, encoder, soft, usable, questions, recipe, folder, progress)
     logger.info("kept the weights of pass %d of %d", best_pass(passes).number, len(passes))
     return tuple(passes)
 
@@ -346,7 +356,7 @@ def dense_examples(encoder: PromptEncoder, labels: Labels, count: int, draw: ran
 def _train(
     model: Any,
     encoder: PromptEncoder,
-    tokens: Tensor,
+    soft: SoftTargets,
     histories: Sequence[Labels],
     questions: Batches,
     recipe: PretrainRecipe,
@@ -375,7 +385,7 @@ def _train(
             rate = recipe.learning_rate * min(1.0, (step + 1) / recipe.warmup) * max(0.1, 1 - 0.9 * share)
             for group in optimiser.param_groups:
                 group["lr"] = rate * group["share"]
-            loss, count = token_loss(model, encoder.family, batches[batch], head.weight, tokens)
+            loss, count = token_loss(model, encoder.family, batches[batch], head.weight, soft)
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimiser.step()
@@ -385,7 +395,7 @@ def _train(
                 progress(min(share, 1.0), passes[-1] if passes else None)
             if share >= 1.0:
                 break
-        valid, gain = _judge(model, encoder.family, questions, head.weight, tokens)
+        valid, gain = _judge(model, encoder.family, questions, head.weight, soft)
         passes.append(Pass(number, total / max(seen, 1), valid, gain, time.monotonic() - started))
         logger.info(
             "pass %d: loss %.3f a token; validation loss %.3f, gain %.4f", number, total / max(seen, 1), valid, gain
@@ -401,7 +411,7 @@ def _train(
 
 
 def token_loss(
-    model: Any, family: Family, inputs: dict[str, Tensor], head: Tensor, tokens: Tensor
+    model: Any, family: Family, inputs: dict[str, Tensor], head: Tensor, soft: SoftTargets
 ) -> tuple[Tensor, int]:
     """Return the mean cross-entropy of supervised tokens over some tokens, in nats, and how many they are.
 
@@ -410,27 +420,29 @@ def token_loss(
         family: causal or seq2seq.
         inputs: a batch.
         head: the weights of the head it had, of shape (tokens, width).
-        tokens: the tokens that the probabilities are over, sorted.
+        soft: makes the targets, and knows the tokens that the probabilities are over.
     """
     hidden, wanted = supervised(model, family, inputs)
-    return catalogue_loss(hidden, head[tokens], torch.searchsorted(tokens, wanted)), len(wanted)
+    return catalogue_loss(hidden, head[soft.tokens], soft.of(family, inputs)), len(wanted)
 
 
 @torch.inference_mode()
-def _judge(model: Any, family: Family, questions: Batches, head: Tensor, tokens: Tensor) -> tuple[float, float]:
+def _judge(model: Any, family: Family, questions: Batches, head: Tensor, soft: SoftTargets) -> tuple[float, float]:
     """Return the mean loss of an answer, in nats, and the mean gain (see `Pass`); zeros without questions."""
     model.eval()
     loss = gain = 0.0
-    weights = head[tokens]
+    weights = head[soft.tokens]
     for place in range(len(questions)):
         batch = questions[place]
         hidden, wanted = supervised(model, family, batch)
-        targets = torch.searchsorted(tokens, wanted)
+        targets, excluded = torch.searchsorted(soft.tokens, wanted), soft.of(family, batch).excluded
         answer = (batch["labels"] != IGNORED).nonzero()[:, 0]  # whose token each one is
         products = torch.ones(len(batch["labels"]))
         for start in range(0, len(hidden), ROWS):
             part = slice(start, start + ROWS)
             scores = (hidden[part] @ weights.T).float()
+            rows, columns = excluded[:, (excluded[0] >= start) & (excluded[0] < start + ROWS)]
+            scores[rows - start, columns] = -torch.inf
             own = scores.gather(1, targets[part, None])
             loss += float((scores.logsumexp(dim=1) - own[:, 0]).sum())
             ranks = (scores >= own).sum(dim=1)

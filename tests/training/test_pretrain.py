@@ -27,6 +27,7 @@ from training.pretrain import (
     token_loss,
     train_tokenizer,
 )
+from training.soft_targets import SoftTargets
 
 CATALOG = make_catalog()
 TEMPLATES = {"causal": "next-item-joined", "seq2seq": "seq2seq-joined"}
@@ -85,12 +86,13 @@ def test_the_loss_over_some_tokens_is_that_of_their_logits(family: Any) -> None:
     ids = torch.tensor([[5, 6, 7, 300]])
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": torch.tensor([[-100, 8, 300, 3]])}
     tokens = torch.tensor([3, 8, 300])
+    hard = SoftTargets(tokens, [(3,), (8, 300)], [[0, 1]], share=0.0, exclude_seen=False)
     with torch.inference_mode():
         logits, wanted = supervised(model, family, inputs)
         expected = torch.nn.functional.cross_entropy(logits[:, tokens], torch.searchsorted(tokens, wanted))
         head = model.get_output_embeddings().weight
         model.set_output_embeddings(NoHead())
-        loss, count = token_loss(model, family, inputs, head, tokens)
+        loss, count = token_loss(model, family, inputs, head, hard)
     assert count == len(wanted) == 3
     torch.testing.assert_close(loss, expected)
 
@@ -149,6 +151,7 @@ def test_the_base_knows_the_world_and_holds_its_best_weights(family: Any, tmp_pa
     assert found == family
     tokenizer = load_tokenizer(str(tmp_path / "base"))
     encoder = PromptEncoder(template, tokenizer, family, 64)
+    assert {len(answer) for answer in encoder.answers(CATALOG.labels)} == {1}
     tokens = torch.tensor(sorted({token for answer in encoder.answers(CATALOG.labels) for token in answer}))
     restrict_head(model, tokens)
     batches = Batches([encoder.one_target(*question) for question in questions], 256, 0)
@@ -157,6 +160,9 @@ def test_the_base_knows_the_world_and_holds_its_best_weights(family: Any, tmp_pa
         for place in range(len(batches)):
             logits, wanted = supervised(model.eval(), family, batches[place])
             targets = torch.searchsorted(tokens, wanted)
+            for row, example in enumerate(batches.groups[place]):  # what the history holds is left out
+                history = example.input_ids[: -1 if family == "causal" else None]
+                logits[row, torch.isin(tokens, torch.tensor(history))] = -torch.inf
             total += float(torch.nn.functional.cross_entropy(logits, targets, reduction="sum"))
             ranks = (logits >= logits.gather(1, targets[:, None])).sum(dim=1).float()
             gains = torch.where(ranks <= 10, 1 / torch.log2(1 + ranks), 0.0).tolist()

@@ -86,8 +86,8 @@ def test_a_base_goes_on_learning_and_can_be_loaded(
         start=str(request.getfixturevalue(base)),
     )  # fmt: skip
     best = best_pass(passes)
-    assert best.gain > 0.4  # chance: 0.15
-    assert best.gain > passes[0].gain
+    assert best.gain > 0.9  # chance: 0.15
+    assert passes[-1].train < passes[0].train
     model, found = load_base(str(tmp_path / "base"), "cpu", torch.float32)
     assert found == family
     assert model.config.num_hidden_layers == 1
