@@ -30,11 +30,21 @@ def pretrain(
     From nothing, or from a trained model with --base: each title then becomes one of its tokens, and all of its
     weights learn.
 
-    [bold]Examples:[/bold] genrec pretrain --data data/films --family seq2seq --out bases/films, and then
-    genrec train --data data/films --set base=bases/films --set template=seq2seq-joined --out runs/films
+    [bold]Examples:[/bold] genrec pretrain --data data/films --family seq2seq --out bases/films
+    and then the genrec train line that it prints
 
     genrec pretrain --data data/films --base starter --set layers=6 --set learning_rate=0.001 --out bases/films
     """
+    from training.pretrain import PretrainRecipe
+    from training.recipe import read_changes, validated
+
+    changes, problems = read_changes(change or ())
+    values = {"family": family, "base": base, "max_minutes": minutes, **changes}
+    pretrain_into(data, validated(PretrainRecipe, values, problems), out, encoder)
+
+
+def pretrain_into(data: Path, recipe: object, out: Path, encoder: str = "starter") -> str:
+    """Make a base with a progress bar and say what came of it; return the name of the template that it is for."""
     from genrec.artefacts import check_writable
     from genrec.basemodels import MADE, resolve_base
     from genrec.cli.progress import progress_bar
@@ -43,10 +53,8 @@ def pretrain(
     from prompts.template import load_template
     from retrieval.encoders import load_encoder
     from training.pretrain import Pass, PretrainRecipe, best_pass, make_base
-    from training.recipe import read_changes, validated
 
-    changes, problems = read_changes(change or ())
-    recipe = validated(PretrainRecipe, {"family": family, "base": base, "max_minutes": minutes, **changes}, problems)
+    assert isinstance(recipe, PretrainRecipe)  # noqa: S101 - narrowed here so that this module stays light to import
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ArtefactError(f"{out} is not empty; choose another --out or delete it")
     check_writable(out)
@@ -85,5 +93,7 @@ def pretrain(
     typer.echo(
         f"kept pass {best.number} of {len(passes)}: validation gain {best.gain:.4f}, loss {best.valid:.3f} nats an "
         f"answer, {best.seconds:.0f} s\n"
-        f"next: genrec train --data {data} --set base={out} --set template={name} --out RUN"
+        f"next: genrec train --data {data} --recipe pretrained --set base={out} --set template={name} "
+        f"--set max_tokens={recipe.max_tokens} --out RUN"
     )
+    return name

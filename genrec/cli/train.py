@@ -14,7 +14,7 @@ def train(
     data: Annotated[Path, typer.Option(help="A data folder, made by genrec prepare.")],
     out: Annotated[Path, typer.Option(help="The run folder to make.")],
     recipe: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="demo, cpu, gpu-lora, gpu-qlora, or a .yaml file.")
+        str, typer.Option(metavar="NAME|FILE", help="pretrained, cpu, gpu-lora, gpu-qlora, or a .yaml file.")
     ] = "cpu",
     change: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe; repeatable.")

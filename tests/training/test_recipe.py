@@ -8,10 +8,10 @@ from training.recipe import Recipe, RecipeError, builtin_recipes, load_recipe, m
 
 
 def test_the_recipes_that_ship() -> None:
-    assert builtin_recipes() == ["cpu", "demo", "explain", "gpu-lora", "gpu-qlora"]
+    assert builtin_recipes() == ["cpu", "explain", "gpu-lora", "gpu-qlora", "pretrained"]
 
 
-@pytest.mark.parametrize("name", ["cpu", "demo", "explain", "gpu-lora", "gpu-qlora"])
+@pytest.mark.parametrize("name", ["cpu", "explain", "gpu-lora", "gpu-qlora", "pretrained"])
 def test_a_recipe_loads_and_survives_yaml(name: str, tmp_path: Path) -> None:
     recipe = load_recipe(name)
     file = tmp_path / "again.yaml"
@@ -44,10 +44,10 @@ def test_all_problems_are_reported_at_once() -> None:
 
 
 def test_changes_are_read_as_yaml_and_checked() -> None:
-    recipe = load_recipe("demo", ["epochs=2", "base=./mine", "gradient_checkpointing=true", "max_minutes=null"])
+    recipe = load_recipe("pretrained", ["epochs=2", "base=./mine", "gradient_checkpointing=true", "max_minutes=null"])
     assert (recipe.epochs, recipe.base, recipe.gradient_checkpointing, recipe.max_minutes) == (2, "./mine", True, None)
     with pytest.raises(RecipeError, match="expected key=value; unknown key 'epoch', did you mean 'epochs'"):
-        load_recipe("demo", ["nothing", "epoch=2"])
+        load_recipe("pretrained", ["nothing", "epoch=2"])
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_broken_file(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_no_such_recipe() -> None:
-    with pytest.raises(RecipeError, match=r"there is no recipe 'gpu'; give a .yaml file or one of: cpu, demo"):
+    with pytest.raises(RecipeError, match=r"there is no recipe 'gpu'; give a .yaml file or one of: cpu, explain"):
         load_recipe("gpu")
     with pytest.raises(RecipeError, match=r"cannot read the recipe nope\.yaml"):
         load_recipe("nope.yaml")
