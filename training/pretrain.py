@@ -435,7 +435,7 @@ def _judge(model: Any, family: Family, questions: Batches, head: Tensor, soft: S
     for place in range(len(questions)):
         batch = questions[place]
         hidden, wanted = supervised(model, family, batch)
-        targets, excluded = torch.searchsorted(soft.tokens, wanted), soft.of(family, batch).excluded
+        targets, excluded = torch.searchsorted(soft.tokens, wanted), soft.of(family, batch, hard=True).excluded
         answer = (batch["labels"] != IGNORED).nonzero()[:, 0]  # whose token each one is
         products = torch.ones(len(batch["labels"]))
         for start in range(0, len(hidden), ROWS):

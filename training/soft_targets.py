@@ -160,12 +160,13 @@ class SoftTargets:
         kept = [[whole[title] for title in history if whole[title] >= 0] for history in histories]
         self._successors = Successors.count(kept, len(tokens))
 
-    def of(self, family: Family, inputs: dict[str, Tensor]) -> Targets:
+    def of(self, family: Family, inputs: dict[str, Tensor], hard: bool = False) -> Targets:
         """Return the targets of a batch's supervised tokens, in their order.
 
         Args:
             family: causal, whose labels stand beside their inputs; or seq2seq, whose labels follow its inputs.
             inputs: `input_ids`, `attention_mask` and `labels`, each of shape (examples, length).
+            hard: without the shares of others, for judging.
         """
         labels, given = inputs["labels"].numpy(), inputs["attention_mask"].numpy() > 0
         supervised = labels != IGNORED
@@ -180,17 +181,17 @@ class SoftTargets:
         places, titles = place[columns >= 0], columns[columns >= 0]
         # Each title with the one before it, where that is the same user's and this one is supervised.
         told = np.flatnonzero((users[1:] == users[:-1]) & (places[1:] >= 0))
-        hard = np.ones(len(wanted))
+        own_share = np.ones(len(wanted))
         rows, others, shares = [np.arange(len(wanted))], [wanted], []
-        if self.share > 0 and len(told):
+        if self.share > 0 and len(told) and not hard:
             found = self._successors.after(titles, users)[told].tocoo()
             own = places[told + 1]
-            hard[own[np.unique(found.row)]] -= self.share
+            own_share[own[np.unique(found.row)]] -= self.share
             rows.append(own[found.row])
             others.append(found.col)
             shares.append(self.share * found.data)
         return Targets.of(
-            np.concatenate(rows), np.concatenate(others), np.concatenate([hard, *shares]),
+            np.concatenate(rows), np.concatenate(others), np.concatenate([own_share, *shares]),
             *self._excluded(titles, users, told, places, wanted),
         )  # fmt: skip
 

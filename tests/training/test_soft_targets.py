@@ -103,6 +103,8 @@ def test_a_title_taken_again_stays_in_the_loss_and_without_shares_targets_are_ha
     shares, left_out = dense(SoftTargets(TOKENS, ANSWERS, HISTORIES, 0.0, True).of("causal", batch), 2)
     torch.testing.assert_close(shares, torch.eye(6)[[1, 0]])
     assert left_out.nonzero().tolist() == [[0, 0], [1, 1]]
+    judged, _ = dense(SoftTargets(TOKENS, ANSWERS, HISTORIES, 0.4, True).of("causal", batch, hard=True), 2)
+    torch.testing.assert_close(judged, shares)
     kept = SoftTargets(TOKENS, ANSWERS, HISTORIES, 0.0, False).of("causal", batch)
     assert not kept.excluded.numel()
 
