@@ -40,7 +40,12 @@ def pretrain(
 
     changes, problems = read_changes(change or ())
     values = {"family": family, "base": base, "max_minutes": minutes, **changes}
-    pretrain_into(data, validated(PretrainRecipe, values, problems), out, encoder)
+    recipe = validated(PretrainRecipe, values, problems)
+    template = pretrain_into(data, recipe, out, encoder)
+    typer.echo(
+        f"next: genrec train --data {data} --recipe pretrained --set base={out} --set template={template} "
+        f"--set max_tokens={recipe.max_tokens} --out RUN"
+    )
 
 
 def pretrain_into(data: Path, recipe: object, out: Path, encoder: str = "starter") -> str:
@@ -92,8 +97,6 @@ def pretrain_into(data: Path, recipe: object, out: Path, encoder: str = "starter
     best = best_pass(passes)
     typer.echo(
         f"kept pass {best.number} of {len(passes)}: validation gain {best.gain:.4f}, loss {best.valid:.3f} nats an "
-        f"answer, {best.seconds:.0f} s\n"
-        f"next: genrec train --data {data} --recipe pretrained --set base={out} --set template={name} "
-        f"--set max_tokens={recipe.max_tokens} --out RUN"
+        f"answer, {best.seconds:.0f} s"
     )
     return name
