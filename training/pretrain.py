@@ -12,6 +12,8 @@ after another, so that one reading serves many targets. Where histories are cut 
 Tokens need not start from nothing: where title vectors are given, a token starts as the mean of its titles', so that
 items few have taken begin beside those that mean the same.
 
+A share of each target is what other users took next; see `training.soft_targets`.
+
 The easy mistake is to stop where the loss on validation answers is lowest. What is put first goes on getting better
 long after: on Amazon Beauty the loss was lowest after 9 passes, with NDCG@10 0.058, and after 17 it was 0.069. So the
 weights that put validation answers first are the ones that are kept.
