@@ -48,6 +48,18 @@ class SharedPrompt:
 
 
 @dataclass(slots=True)
+class PackedPrompts:
+    """Prompts that are read one behind the other in a single row, so that none of them is padded.
+
+    Attributes:
+        lengths: tokens of each.
+    """
+
+    lengths: list[int]
+    layers_seen: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True)
 class AttentionRecord:
     """How much each token of a forward attended to each token it could see.
 
@@ -69,6 +81,7 @@ def shared_prompt_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     shared_prompt: SharedPrompt | None = None,
+    packed_prompts: PackedPrompts | None = None,
     record: AttentionRecord | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
@@ -83,6 +96,7 @@ def shared_prompt_attention(
         scaling: factor on the scores.
         dropout: always 0 in decoding.
         shared_prompt: the prompts; passed through the model's forward as a keyword.
+        packed_prompts: that the row holds several prompts, none of which sees another; passed likewise.
         record: takes down each layer's attention where nothing is shared; passed likewise.
         kwargs: `position_bias` (T5), `softcap` (Gemma), `sliding_window`.
 
@@ -90,6 +104,9 @@ def shared_prompt_attention(
         The output [beams, 1, heads, head size], and no weights.
     """
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if packed_prompts is not None:
+        packed_prompts.layers_seen.add(int(module.layer_idx))  # type: ignore[arg-type]
+        return _packed(module, query, key, value, scale, packed_prompts.lengths, **kwargs), None
     if shared_prompt is None:
         if record is not None and record.cross == _is_cross(module):
             record.layers.append(_attention_weights(query, key, attention_mask, scale, kwargs.get("softcap")))
@@ -123,6 +140,26 @@ def shared_prompt_attention(
     if own is not None:
         attended = attended + _to_beams(weights[..., prompt_size:], shared_prompt) @ own[1]
     return attended.reshape(beams, 1, heads, size), None
+
+
+def _packed(
+    module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, scale: float, lengths: list[int], **kwargs: Any
+) -> Tensor:
+    """Each prompt's attention to itself, for prompts one behind the other in one row."""
+    window, softcap = kwargs.get("sliding_window"), kwargs.get("softcap")
+    outputs = []
+    end = 0
+    for size in lengths:
+        start, end = end, end + size
+        own_query, own_key, own_value = (tensor[:, :, start:end] for tensor in (query, key, value))
+        mask = None
+        if window is not None and size > window:
+            mask = torch.ones(size, size, dtype=torch.bool, device=query.device).tril().triu(1 - window)[None, None]
+        if softcap is not None:
+            outputs.append(_softcapped(own_query, own_key, own_value, mask, scale, softcap)[0])
+        else:
+            outputs.append(sdpa_attention_forward(module, own_query, own_key, own_value, mask, scaling=scale)[0])
+    return torch.cat(outputs, dim=1)
 
 
 def _attention_weights(query: Tensor, key: Tensor, mask: Tensor | None, scale: float, softcap: float | None) -> Tensor:

@@ -22,9 +22,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import DynamicCache, EncoderDecoderCache
+from transformers import Cache, DynamicCache, EncoderDecoderCache
+from transformers.cache_utils import DynamicLayer
 
-from genrec.attention import SHARED_PROMPT, SharedPrompt
+from genrec.attention import SHARED_PROMPT, PackedPrompts, SharedPrompt
 from genrec.errors import ModelError
 from retrieval.trie import TokenTrie
 from training.backbone import restrict_head
@@ -40,6 +41,13 @@ arXiv 2406.14900, section 4.1), which takes the length bias out of long titles."
 
 BATCH_TOKENS = 4096
 """Prompt tokens that are decoded side by side: enough to keep the processor busy, few enough to stay small."""
+
+_ROOM = 3
+"""Tokens that the beams' caches have room for beyond the next one."""
+
+PACK_TOKENS = 1024
+"""Prompt tokens that are read in one row: enough for the fastest matrix products, few enough to stay near the
+processor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,26 +131,45 @@ class Decoder:
     @torch.inference_mode()
     def read(self, prompts: Sequence[Sequence[int]]) -> Prompts:
         """Run the model over a batch of prompts, once."""
-        lengths = torch.tensor([len(prompt) for prompt in prompts])
-        ids = torch.zeros((len(prompts), int(lengths.max())), dtype=torch.long)
-        for row, prompt in enumerate(prompts):
-            ids[row, : len(prompt)] = torch.tensor(prompt)
+        return (self._read_seq2seq if self.seq2seq else self._read_causal)(prompts)
+
+    def _read_causal(self, prompts: Sequence[Sequence[int]]) -> Prompts:
+        sizes = [len(prompt) for prompt in prompts]
+        keys: list[Tensor] = []
+        values: list[Tensor] = []
+        logits = []
+        for start, end in _packs(sizes):
+            packed = PackedPrompts(sizes[start:end])
+            ids = torch.cat([torch.tensor(prompt) for prompt in prompts[start:end]])
+            positions = torch.cat([torch.arange(size) for size in packed.lengths])
+            cache = DynamicCache()
+            output = self.model(
+                ids[None].to(self.device),
+                position_ids=positions[None].to(self.device),
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=torch.tensor(packed.lengths).cumsum(0).to(self.device) - 1,
+                packed_prompts=packed,
+            )
+            if len(packed.layers_seen) < len(cache.layers):
+                raise ModelError(
+                    f"{type(self.model).__name__} does not pass its attention the prompts; use another base"
+                )
+            logits.append(output.logits[0])
+            for layer, read in enumerate(cache.layers):
+                for whole, part in ((keys, read.keys), (values, read.values)):
+                    if len(whole) == layer:
+                        whole.append(part.new_zeros((len(sizes), part.shape[1], max(sizes), part.shape[3])))
+                    for user, own in enumerate(part[0].split(packed.lengths, dim=1), start):
+                        whole[layer][user, :, : own.shape[1]] = own
+        shared = SharedPrompt(keys, values, torch.tensor(sizes, device=self.device), min(sizes))
+        return Prompts(shared, self._normalise(torch.cat(logits)), [], [], None)
+
+    def _read_seq2seq(self, prompts: Sequence[Sequence[int]]) -> Prompts:
+        lengths = torch.tensor([len(prompt) for prompt in prompts], device=self.device)
         shortest = int(lengths.min())
-        read = self._read_seq2seq if self.seq2seq else self._read_causal
-        return read(ids.to(self.device), lengths.to(self.device), shortest)
-
-    def _read_causal(self, ids: Tensor, lengths: Tensor, shortest: int) -> Prompts:
-        # Padding is on the right, where causal attention never looks: no mask, so the fastest kernel.
-        cache = DynamicCache()
-        wanted, place = torch.unique(lengths - 1, return_inverse=True)
-        output = self.model(ids, past_key_values=cache, use_cache=True, logits_to_keep=wanted)
-        logits = output.logits[torch.arange(len(ids), device=self.device), place]
-        shared = SharedPrompt(
-            [layer.keys for layer in cache.layers], [layer.values for layer in cache.layers], lengths, shortest
-        )
-        return Prompts(shared, self._normalise(logits), [], [], None)
-
-    def _read_seq2seq(self, ids: Tensor, lengths: Tensor, shortest: int) -> Prompts:
+        rows = [torch.tensor(prompt) for prompt in prompts]
+        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.device)
         mask = (
             (torch.arange(ids.shape[1], device=self.device) < lengths[:, None]).long()
             if shortest < ids.shape[1]
@@ -307,6 +334,42 @@ class Decoder:
         return _best_of_each(gains, child, beam % width, user, users, most)
 
 
+class _BeamLayer(DynamicLayer):  # type: ignore[misc]
+    """One layer's keys and values of the beams, with room for a few tokens more: to add one is to write only it."""
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Add the beams' next tokens; returns all of them, [beams, key heads, tokens, head size]."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self.room = [key_states[:, :, :0], value_states[:, :, :0]]
+        start = self.get_seq_length()
+        end = start + key_states.shape[2]
+        for place, states in enumerate((key_states, value_states)):
+            if end > self.room[place].shape[2]:
+                grown = states.new_empty((*states.shape[:2], end + _ROOM, states.shape[3]))
+                grown[:, :, :start] = self.room[place][:, :, :start]
+                self.room[place] = grown
+            self.room[place][:, :, start:end] = states
+        self._show(end)
+        return self.keys, self.values
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Keep the given beams, in this order."""
+        self.room = [states.index_select(0, beam_idx) for states in self.room]
+        self._show(self.get_seq_length())
+
+    def _show(self, length: int) -> None:
+        self.keys, self.values = (states[:, :, :length] for states in self.room)
+
+
+def _share(prompts: SharedPrompt, user: Tensor) -> SharedPrompt:
+    """Return the prompts as the beams of these users see them, given each beam's user in ascending order."""
+    counts = torch.bincount(user, minlength=len(prompts.lengths))
+    width = int(counts.max())
+    slots = user * width + torch.arange(len(user)).to(user) - (counts.cumsum(0) - counts)[user]
+    return replace(prompts, width=width, slots=slots if len(user) < len(counts) * width else None)
+
+
 class _Stepper:
     """Runs the model one token further for the beams that need it; knows caches, not tries."""
 
@@ -315,8 +378,8 @@ class _Stepper:
         self.prompts = prompts
         self.length = 0
         self.places = torch.arange(prompts.users, device=decoder.device)[:, None]  # [users, beams]: rows of the cache
-        self.own = DynamicCache()
-        self.cache: DynamicCache | EncoderDecoderCache = self.own
+        self.own = Cache(layer_class_to_replicate=_BeamLayer)
+        self.cache: Cache = self.own
         if decoder.seq2seq:
             cross = DynamicCache()
             for layer, (key, value) in enumerate(prompts.own):
@@ -339,15 +402,18 @@ class _Stepper:
         users, width = tokens.shape
         slots = needed.flatten().nonzero()[:, 0]
         rows = self.places.gather(1, origins).flatten()[slots]
+        # Beams are sorted by score; the caches keep their order where they can, since to move them is to copy them.
+        rows, order = rows.sort(stable=True)
+        slots = slots[order]
         self.places = torch.zeros_like(tokens).flatten().index_put((slots,), torch.arange(len(slots)).to(slots))
         self.places = self.places.view(users, width)
         if not len(slots):
             return before, self.places
-        # Beams that all go on in the order they stand in need no moving.
         if self.own.get_seq_length() and not torch.equal(rows, torch.arange(len(self.own.layers[0].keys)).to(rows)):
             self.own.reorder_cache(rows)
         model = self.decoder.model
-        shared = replace(self.prompts.shared, width=width, slots=slots if len(slots) < users * width else None)
+        user = slots // width
+        shared = _share(self.prompts.shared, user)
         ids = tokens.flatten()[slots, None]
         if self.decoder.seq2seq:
             output = model(
@@ -358,7 +424,7 @@ class _Stepper:
                 shared_prompt=shared,
             )
         else:
-            positions = (shared.lengths + self.length)[slots // width, None]
+            positions = (shared.lengths + self.length)[user, None]
             output = model(
                 ids, position_ids=positions, past_key_values=self.cache, use_cache=True, shared_prompt=shared
             )
@@ -398,6 +464,17 @@ def _best_of_each(
     nodes = torch.zeros(shape, dtype=torch.long, device=scores.device).index_put((user[order], rank), child[order])
     beams = torch.zeros(shape, dtype=torch.long, device=scores.device).index_put((user[order], rank), beam[order])
     return best, nodes, beams
+
+
+def _packs(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield where to cut a list of prompts so that each part has at most `PACK_TOKENS`, or one prompt."""
+    start = total = 0
+    for place, size in enumerate(sizes):
+        if place > start and total + size > PACK_TOKENS:
+            yield start, place
+            start, total = place, 0
+        total += size
+    yield start, len(sizes)
 
 
 def batches_by_length(lengths: Sequence[int], size: int, tokens: int = BATCH_TOKENS) -> Iterator[list[int]]:

@@ -11,6 +11,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     BartConfig,
+    Cache,
     Gemma2Config,
     GPT2Config,
     LlamaConfig,
@@ -20,7 +21,7 @@ from transformers import (
     T5Config,
 )
 
-from genrec.decoding import Decoder, Found, batches_by_length
+from genrec.decoding import PACK_TOKENS, Decoder, Found, batches_by_length
 from genrec.errors import ModelError
 from retrieval.trie import TokenTrie
 from tests.reference import reference_search
@@ -297,6 +298,46 @@ def test_a_model_that_hides_the_prompt_is_refused() -> None:
     decoder.model.forward = lambda *args, shared_prompt=None, **kwargs: forward(*args, **kwargs)
     with pytest.raises(ModelError, match="does not pass its attention the shared prompt"):
         decoder.search(decoder.read(make_prompts(2)), keep=3, beams=3)
+
+
+@pytest.mark.parametrize("name", ["llama", "mistral", "gemma2"])
+def test_prompts_are_read_one_behind_the_other_and_see_only_themselves(name: str) -> None:
+    """Nothing is padded, one prompt is longer than a row has room for, and each gives what it gives alone."""
+    random = np.random.default_rng(5)
+    sizes = [3, PACK_TOKENS + 40, 700, 1, 300, 600]
+    prompts = [random.integers(3, VOCABULARY, size).tolist() for size in sizes]
+    decoder = Decoder(make_model(name), TokenTrie.build(make_sequences(30)))
+    alone = [decoder.search(decoder.read([prompt]), keep=4, beams=6)[0] for prompt in prompts]
+    rows: list[int] = []
+    decoder.model.register_forward_pre_hook(
+        lambda _, args, kwargs: rows.append(args[0].numel()) if "packed_prompts" in kwargs else None, with_kwargs=True
+    )
+    found = decoder.search(decoder.read(prompts), keep=4, beams=6)
+    assert rows == [3, PACK_TOKENS + 40, 1001, 600]
+    for one, other in zip(alone, found, strict=True):
+        assert one.rows.tolist() == other.rows.tolist()
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
+
+
+def test_beams_that_all_go_on_are_not_moved_in_the_caches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their scores change places with every token; what moves them would be copied each time."""
+    random = np.random.default_rng(3)
+    sequences = [(3 + first, *random.integers(3, 25, 9).tolist(), END) for first in range(8)]
+    moves: list[int] = []
+    reorder = Cache.reorder_cache
+    monkeypatch.setattr(Cache, "reorder_cache", lambda self, rows: (moves.append(len(rows)), reorder(self, rows)))
+    decoder = Decoder(make_model("llama"), TokenTrie.build(sequences))
+    decoder.search(decoder.read(make_prompts(3)), keep=8, beams=8)
+    assert not moves
+
+
+def test_a_model_that_hides_packed_prompts_is_refused() -> None:
+    """Its prompts would see each other."""
+    decoder = Decoder(make_model("llama"), TokenTrie.build(make_sequences(20)))
+    forward = decoder.model.forward
+    decoder.model.forward = lambda *args, packed_prompts=None, **kwargs: forward(*args, **kwargs)
+    with pytest.raises(ModelError, match="does not pass its attention the prompts"):
+        decoder.read(make_prompts(2))
 
 
 def test_batches_hold_every_prompt_once_within_both_limits() -> None:
