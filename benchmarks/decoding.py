@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).parent.parent
-EVERY = 12
+EVERY = 8
 """The reference is asked for one user in so many, in the order of their prompts' lengths."""
 BATCH = 16
 """Users that genrec decodes side by side: the caches of their beams must not take more memory than the reference's."""
@@ -157,7 +157,7 @@ def run_profile(job: dict[str, Any]) -> dict[str, Any]:
     tokens = {"prompt": sum(map(len, prompts)), "beam": 0}
     model.register_forward_pre_hook(
         lambda _, args, kwargs: tokens.__setitem__(
-            "beam", tokens["beam"] + (args[0].numel() if "shared_prompt" in kwargs else 0)
+            "beam", tokens["beam"] + (args[0].numel() if "shared_prompts" in kwargs else 0)
         ),
         with_kwargs=True,
     )

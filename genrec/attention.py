@@ -26,7 +26,7 @@ SHARED_PROMPT = "genrec_shared_prompt"
 
 @dataclass(slots=True)
 class SharedPrompt:
-    """What the beams of a batch of users share.
+    """What the beams of some users share whose prompts are about as long.
 
     Attributes:
         keys: per layer, [users, key heads, prompt tokens, head size]; empty in the seq2seq family, where the
@@ -34,6 +34,7 @@ class SharedPrompt:
         values: likewise.
         lengths: int64 [users]; true prompt lengths, the rest being padding on the right.
         shortest: the shortest of them; no place before it is padding.
+        beams: how many beams there are, of all these users.
         width: how many beams each user has room for.
         slots: int64 [beams]; which of the users x width places each beam has, ascending; None: each has its own.
     """
@@ -42,8 +43,20 @@ class SharedPrompt:
     values: list[Tensor]
     lengths: Tensor
     shortest: int
+    beams: int = 0
     width: int = 1
     slots: Tensor | None = None
+
+
+@dataclass(slots=True)
+class SharedPrompts:
+    """What the beams of a batch share, users of like prompts together: little is padded.
+
+    Attributes:
+        parts: the users in order; the beams stand in this order too.
+    """
+
+    parts: list[SharedPrompt]
     layers_seen: set[int] = field(default_factory=set)
 
 
@@ -80,7 +93,7 @@ def shared_prompt_attention(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
-    shared_prompt: SharedPrompt | None = None,
+    shared_prompts: SharedPrompts | None = None,
     packed_prompts: PackedPrompts | None = None,
     record: AttentionRecord | None = None,
     **kwargs: Any,
@@ -95,7 +108,7 @@ def shared_prompt_attention(
         attention_mask: the model's own mask; used only where nothing is shared.
         scaling: factor on the scores.
         dropout: always 0 in decoding.
-        shared_prompt: the prompts; passed through the model's forward as a keyword.
+        shared_prompts: the prompts; passed through the model's forward as a keyword.
         packed_prompts: that the row holds several prompts, none of which sees another; passed likewise.
         record: takes down each layer's attention where nothing is shared; passed likewise.
         kwargs: `position_bias` (T5), `softcap` (Gemma), `sliding_window`.
@@ -107,7 +120,7 @@ def shared_prompt_attention(
     if packed_prompts is not None:
         packed_prompts.layers_seen.add(int(module.layer_idx))  # type: ignore[arg-type]
         return _packed(module, query, key, value, scale, packed_prompts.lengths, **kwargs), None
-    if shared_prompt is None:
+    if shared_prompts is None:
         if record is not None and record.cross == _is_cross(module):
             record.layers.append(_attention_weights(query, key, attention_mask, scale, kwargs.get("softcap")))
         if kwargs.get("softcap") is not None:
@@ -117,29 +130,44 @@ def shared_prompt_attention(
         )
         return output
     layer = int(module.layer_idx)  # type: ignore[arg-type]
-    shared_prompt.layers_seen.add(layer)
-    if shared_prompt.keys:
-        prompt_key, prompt_value = shared_prompt.keys[layer], shared_prompt.values[layer]
-        own: tuple[Tensor, Tensor] | None = (key, value)
-    elif _is_cross(module):
-        prompt_key, prompt_value, own = key, value, None
-    else:
+    shared_prompts.layers_seen.add(layer)
+    decoder_only = bool(shared_prompts.parts[0].keys)
+    if not decoder_only and not _is_cross(module):
         return _own_only(query, key, value, scale, kwargs.get("position_bias"))
+    outputs = []
+    end = 0
+    for part in shared_prompts.parts:
+        if not part.beams:
+            continue
+        start, end = end, end + part.beams
+        if decoder_only:
+            own = (key[start:end], value[start:end])
+            prompt_key, prompt_value = part.keys[layer], part.values[layer]
+        else:
+            own, prompt_key, prompt_value = None, key, value
+        outputs.append(_with_prompt(part, query[start:end] * scale, prompt_key, prompt_value, own, **kwargs))
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs), None
+
+
+def _with_prompt(
+    shared: SharedPrompt, query: Tensor, key: Tensor, value: Tensor, own: tuple[Tensor, Tensor] | None, **kwargs: Any
+) -> Tensor:
+    """Attention to the prompts' keys and to the beams' own, if there are any; the query is scaled already."""
     beams, heads, _, size = query.shape
-    groups, prompt_size = prompt_key.shape[1], prompt_key.shape[2]
-    # [beams, heads, 1, size] -> [beams, key heads, heads of the group, size]; scaled here, where it is smallest
-    grouped = (query * scale).view(beams, groups, heads // groups, size)
-    scores = _to_rows(grouped, shared_prompt) @ prompt_key.transpose(2, 3)
+    groups, prompt_size = key.shape[1], key.shape[2]
+    # [beams, heads, 1, size] -> [beams, key heads, heads of the group, size]
+    grouped = query.view(beams, groups, heads // groups, size)
+    scores = _to_rows(grouped, shared) @ key.transpose(2, 3)
     if own is not None:
-        scores = torch.cat((scores, _to_rows(grouped @ own[0].transpose(2, 3), shared_prompt)), dim=-1)
+        scores = torch.cat((scores, _to_rows(grouped @ own[0].transpose(2, 3), shared)), dim=-1)
     if (softcap := kwargs.get("softcap")) is not None:
         scores = torch.tanh(scores / softcap) * softcap
-    _hide(scores, shared_prompt, prompt_size, 0 if own is None else own[0].shape[2], kwargs.get("sliding_window"))
+    _hide(scores, shared, prompt_size, 0 if own is None else own[0].shape[2], kwargs.get("sliding_window"))
     weights = scores.softmax(dim=-1)  # sums in fp32 inside, whatever the format
-    attended = _to_beams(weights[..., :prompt_size] @ prompt_value, shared_prompt)
+    attended = _to_beams(weights[..., :prompt_size] @ value, shared)
     if own is not None:
-        attended = attended + _to_beams(weights[..., prompt_size:], shared_prompt) @ own[1]
-    return attended.reshape(beams, 1, heads, size), None
+        attended = attended + _to_beams(weights[..., prompt_size:], shared) @ own[1]
+    return attended.reshape(beams, 1, heads, size)
 
 
 def _packed(

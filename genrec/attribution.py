@@ -276,7 +276,8 @@ def _force_packed(
     if len(segments) == len(answers) == 1:
         mask = None  # an ordinary text: the model's own mask knows its sliding windows
     cache = DynamicCache()
-    for layer, (key, value) in enumerate(zip(prompts.shared.keys, prompts.shared.values, strict=True)):
+    (shared,) = prompts.shared  # one prompt was read
+    for layer, (key, value) in enumerate(zip(shared.keys, shared.values, strict=True)):
         cache.update(key[:1, :, :size], value[:1, :, :size], layer)
     wanted = torch.tensor([place for places in read_off for place in places], device=device)
     output = decoder.model(

@@ -25,7 +25,7 @@ from torch import Tensor
 from transformers import Cache, DynamicCache, EncoderDecoderCache
 from transformers.cache_utils import DynamicLayer
 
-from genrec.attention import SHARED_PROMPT, PackedPrompts, SharedPrompt
+from genrec.attention import SHARED_PROMPT, PackedPrompts, SharedPrompt, SharedPrompts
 from genrec.errors import ModelError
 from retrieval.trie import TokenTrie
 from training.backbone import restrict_head
@@ -45,9 +45,11 @@ BATCH_TOKENS = 4096
 _ROOM = 3
 """Tokens that the beams' caches have room for beyond the next one."""
 
-PACK_TOKENS = 1024
-"""Prompt tokens that are read in one row: enough for the fastest matrix products, few enough to stay near the
-processor."""
+PACK_TOKENS = 2048
+"""Prompt tokens that are read in one row: enough for the fastest matrix products, few enough to stay small."""
+
+PADDED = 1.25
+"""At most so many times the tokens of users whose prompts lie side by side may be held, padding included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,8 @@ class Found:
 class Prompts:
     """A batch of prompts that have been read: what a search starts from, more than once if need be."""
 
-    shared: SharedPrompt
+    shared: list[SharedPrompt]
+    lengths: Tensor  # int64 [users]
     log_probabilities: Tensor  # float32 [users, tokens of the head]: the first step's
     cross: list[tuple[Tensor, Tensor]]  # seq2seq: the cross-attention's keys and values per layer, per user
     own: list[tuple[Tensor, Tensor]]  # seq2seq: the decoder's first token's keys and values per layer, per user
@@ -76,7 +79,7 @@ class Prompts:
     @property
     def users(self) -> int:
         """The number of prompts."""
-        return len(self.shared.lengths)
+        return len(self.lengths)
 
 
 class Decoder:
@@ -135,35 +138,27 @@ class Decoder:
 
     def _read_causal(self, prompts: Sequence[Sequence[int]]) -> Prompts:
         sizes = [len(prompt) for prompt in prompts]
-        keys: list[Tensor] = []
-        values: list[Tensor] = []
+        parts = list(_parts(sizes))
+        shared = [SharedPrompt([], [], self._tensor(np.array(sizes[part])), min(sizes[part])) for part in parts]
         logits = []
-        for start, end in _packs(sizes):
-            packed = PackedPrompts(sizes[start:end])
-            ids = torch.cat([torch.tensor(prompt) for prompt in prompts[start:end]])
-            positions = torch.cat([torch.arange(size) for size in packed.lengths])
+        for pack in _packs(sizes):
+            packed = PackedPrompts(sizes[pack])
             cache = DynamicCache()
             output = self.model(
-                ids[None].to(self.device),
-                position_ids=positions[None].to(self.device),
+                torch.cat([torch.tensor(prompt) for prompt in prompts[pack]])[None].to(self.device),
+                position_ids=torch.cat([torch.arange(size) for size in packed.lengths])[None].to(self.device),
                 past_key_values=cache,
                 use_cache=True,
                 logits_to_keep=torch.tensor(packed.lengths).cumsum(0).to(self.device) - 1,
                 packed_prompts=packed,
             )
             if len(packed.layers_seen) < len(cache.layers):
-                raise ModelError(
-                    f"{type(self.model).__name__} does not pass its attention the prompts; use another base"
-                )
+                kind = type(self.model).__name__
+                raise ModelError(f"{kind} does not pass its attention the prompts; use another base")
             logits.append(output.logits[0])
-            for layer, read in enumerate(cache.layers):
-                for whole, part in ((keys, read.keys), (values, read.values)):
-                    if len(whole) == layer:
-                        whole.append(part.new_zeros((len(sizes), part.shape[1], max(sizes), part.shape[3])))
-                    for user, own in enumerate(part[0].split(packed.lengths, dim=1), start):
-                        whole[layer][user, :, : own.shape[1]] = own
-        shared = SharedPrompt(keys, values, torch.tensor(sizes, device=self.device), min(sizes))
-        return Prompts(shared, self._normalise(torch.cat(logits)), [], [], None)
+            for one, part in zip(shared, parts, strict=True):
+                _lay_out(cache, packed.lengths, pack.start, one, part, max(sizes[part]))
+        return Prompts(shared, self._tensor(np.array(sizes)), self._normalise(torch.cat(logits)), [], [], None)
 
     def _read_seq2seq(self, prompts: Sequence[Sequence[int]]) -> Prompts:
         lengths = torch.tensor([len(prompt) for prompt in prompts], device=self.device)
@@ -185,10 +180,10 @@ class Decoder:
             past_key_values=cache,
             use_cache=True,
         )
-        shared = SharedPrompt([], [], lengths, shortest)
+        shared = [SharedPrompt([], [], lengths, shortest)]
         cross = [(layer.keys, layer.values) for layer in cache.cross_attention_cache.layers]
         own = [(layer.keys, layer.values) for layer in cache.self_attention_cache.layers]
-        return Prompts(shared, self._normalise(output.logits[:, -1]), cross, own, states)
+        return Prompts(shared, lengths, self._normalise(output.logits[:, -1]), cross, own, states)
 
     def _normalise(self, logits: Tensor) -> Tensor:
         """Return log-probabilities; over a beam's children they are normalised later, when these are known."""
@@ -362,12 +357,20 @@ class _BeamLayer(DynamicLayer):  # type: ignore[misc]
         self.keys, self.values = (states[:, :, :length] for states in self.room)
 
 
-def _share(prompts: SharedPrompt, user: Tensor) -> SharedPrompt:
-    """Return the prompts as the beams of these users see them, given each beam's user in ascending order."""
-    counts = torch.bincount(user, minlength=len(prompts.lengths))
-    width = int(counts.max())
-    slots = user * width + torch.arange(len(user)).to(user) - (counts.cumsum(0) - counts)[user]
-    return replace(prompts, width=width, slots=slots if len(user) < len(counts) * width else None)
+def _share(prompts: Sequence[SharedPrompt], user: Tensor, users: int) -> SharedPrompts:
+    """Return the prompts as these beams see them, given each beam's user in ascending order."""
+    counts = torch.bincount(user, minlength=users)
+    rank = torch.arange(len(user)).to(user) - (counts.cumsum(0) - counts)[user]
+    parts = []
+    first = start = 0
+    for prompt in prompts:
+        here = counts[first : first + len(prompt.lengths)]
+        beams, width = int(here.sum()), int(here.max())
+        slots = (user - first)[start : start + beams] * width + rank[start : start + beams]
+        full = beams == len(here) * width
+        parts.append(replace(prompt, beams=beams, width=width, slots=None if full else slots))
+        first, start = first + len(here), start + beams
+    return SharedPrompts(parts)
 
 
 class _Stepper:
@@ -413,7 +416,7 @@ class _Stepper:
             self.own.reorder_cache(rows)
         model = self.decoder.model
         user = slots // width
-        shared = _share(self.prompts.shared, user)
+        shared = _share(self.prompts.shared, user, users)
         ids = tokens.flatten()[slots, None]
         if self.decoder.seq2seq:
             output = model(
@@ -421,12 +424,12 @@ class _Stepper:
                 encoder_outputs=(self.prompts.encoder_states,),
                 past_key_values=self.cache,
                 use_cache=True,
-                shared_prompt=shared,
+                shared_prompts=shared,
             )
         else:
-            positions = (shared.lengths + self.length)[user, None]
+            positions = (self.prompts.lengths + self.length)[user, None]
             output = model(
-                ids, position_ids=positions, past_key_values=self.cache, use_cache=True, shared_prompt=shared
+                ids, position_ids=positions, past_key_values=self.cache, use_cache=True, shared_prompts=shared
             )
         self.length += 1
         if not shared.layers_seen:
@@ -466,15 +469,39 @@ def _best_of_each(
     return best, nodes, beams
 
 
-def _packs(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Yield where to cut a list of prompts so that each part has at most `PACK_TOKENS`, or one prompt."""
+def _packs(sizes: Sequence[int]) -> Iterator[slice]:
+    """Yield where to cut a list of prompts so that each piece has at most `PACK_TOKENS`, or one prompt."""
     start = total = 0
     for place, size in enumerate(sizes):
         if place > start and total + size > PACK_TOKENS:
-            yield start, place
+            yield slice(start, place)
             start, total = place, 0
         total += size
-    yield start, len(sizes)
+    yield slice(start, len(sizes))
+
+
+def _parts(sizes: Sequence[int]) -> Iterator[slice]:
+    """Yield where to cut a list of prompts so that each piece, padded, holds at most `PADDED` times its tokens."""
+    start = 0
+    for end in range(1, len(sizes) + 1):
+        within = sizes[start : end + 1]
+        if end == len(sizes) or max(within) * len(within) > PADDED * sum(within):
+            yield slice(start, end)
+            start = end
+
+
+def _lay_out(
+    cache: DynamicCache, lengths: Sequence[int], first: int, shared: SharedPrompt, users: slice, longest: int
+) -> None:
+    """Copy from a pack's cache what belongs to these users, one under the other; the pack begins with user `first`."""
+    ends = np.cumsum(lengths).tolist()
+    for layer, read in enumerate(cache.layers):
+        for whole, pack in ((shared.keys, read.keys), (shared.values, read.values)):
+            if len(whole) == layer:
+                whole.append(pack.new_zeros((users.stop - users.start, pack.shape[1], longest, pack.shape[3])))
+            for user in range(max(first, users.start), min(first + len(lengths), users.stop)):
+                end, size = ends[user - first], lengths[user - first]
+                whole[layer][user - users.start, :, :size] = pack[0, :, end - size : end]
 
 
 def batches_by_length(lengths: Sequence[int], size: int, tokens: int = BATCH_TOKENS) -> Iterator[list[int]]:
@@ -483,13 +510,15 @@ def batches_by_length(lengths: Sequence[int], size: int, tokens: int = BATCH_TOK
     Args:
         lengths: tokens of each prompt.
         size: most prompts in a batch.
-        tokens: most tokens in a batch, padding included; a longer prompt gets a batch of its own.
+        tokens: most tokens in a batch; a longer prompt gets a batch of its own.
     """
     batch: list[int] = []
+    total = 0
     for place in sorted(range(len(lengths)), key=lambda place: lengths[place]):
-        if batch and (len(batch) == size or (len(batch) + 1) * lengths[place] > tokens):
+        if batch and (len(batch) == size or total + lengths[place] > tokens):
             yield batch
-            batch = []
+            batch, total = [], 0
         batch.append(place)
+        total += lengths[place]
     if batch:
         yield batch
