@@ -120,6 +120,8 @@ def run_reference(job: dict[str, Any]) -> dict[str, Any]:
     places = np.argsort([len(prompt) for prompt in world["prompts"]], kind="stable")[job["every"] // 2 :: job["every"]]
     prompts, all_seen = [world["prompts"][place] for place in places], [world["seen"][place] for place in places]
     model, sequences = load_model(world["base"]), world["sequences"]
+    normalisation = job.get("normalisation", "vocabulary")
+    tokens = sorted({token for sequence in sequences for token in sequence}) if normalisation == "catalogue" else None
     rows = {sequence: row for row, sequence in enumerate(sequences)}
     started = time.perf_counter()
     found = []
@@ -128,7 +130,7 @@ def run_reference(job: dict[str, Any]) -> dict[str, Any]:
         excluded = [set(seen.tolist()) for seen in all_seen[part]]
         found += reference_search(
             model, prompts[part], sequences, excluded, keep=10, beams=job["beams"],
-            over_children=job.get("normalisation") == "children",
+            catalogue_tokens=tokens, over_children=normalisation == "children",
         )  # fmt: skip
     return {
         "seconds": time.perf_counter() - started,
