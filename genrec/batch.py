@@ -3,8 +3,8 @@
 Users are taken in the order given, in blocks of a fixed size; a block is decoded, written, and flushed to disk before
 the next begins. A job that is started again with `resume` cuts off what was half written, skips the finished blocks,
 and goes on; since blocks are the same, the output is byte for byte that of an unbroken job. Beside the output,
-`<out>.job.json` says what it was made with, so that a changed model, catalogue or option is refused, not mixed in, and
-`<out>.problems.jsonl` lists the users that needed a rule.
+`<out>.job.json` says what it was made with, the number format and the kind of device included, so that a changed model,
+catalogue or option is refused, not mixed in, and `<out>.problems.jsonl` lists the users that needed a rule.
 
 It knows a stream of blocks, not who makes them: one process (`genrec.worker`) or many (`genrec.distributed`).
 """
@@ -77,7 +77,7 @@ def recommend_all(
         while block := list(islice(stream, block_users)):
             yield work(block)
 
-    job = {"settings": asdict(settings), **fingerprint}
+    job = {"settings": asdict(settings), **recommender.computing.to_json(), **fingerprint}
     return run_job(blocks, out, job, block_users=block_users, **options)
 
 
@@ -139,6 +139,24 @@ def run_job(
     return Summary(done, resumed, dict(problems))
 
 
+def begun_in(out: Path, job: Mapping[str, Any], resume: bool) -> dict[str, Any] | None:
+    """Return the record that a start goes on with: the output's own, or another shard's beside it; None without any.
+
+    Ask before the model is loaded: what was begun decides the device's kind and the number format.
+
+    Args:
+        out: see `run_job`.
+        job: what is known of the job by then.
+        resume: see `run_job`.
+
+    Raises:
+        ArtefactError: the record is damaged.
+    """
+    if resume and record_of(out).exists():
+        return read_record(out)
+    return next(_other_shards(out, job), None)
+
+
 def record_of(out: Path) -> Path:
     """Return the file that says what an output was made with."""
     return out.with_name(f"{out.name}.job.json")
@@ -197,7 +215,29 @@ def _begin(out: Path, job: Mapping[str, Any], resume: bool) -> Summary | None:
     side_of(out).unlink(missing_ok=True)
     write_json(record, job)
     sync_folder(record.parent)
+    # Looked at after ours is written: of two shards that start together, at least one sees the other.
+    for other in _other_shards(out, job):
+        if any(other.get(name) != job.get(name) for name in ("device", "precision")):
+            record.unlink()
+            raise ArtefactError(
+                f"shard {other['shard']} beside {out} was begun in {other['precision']} on {other['device']}, and this "
+                f"one in {job.get('precision')} on {job.get('device')}: their digits would differ; start this one "
+                f"again with --precision {other['precision']} --device {other['device']}"
+            )
     return None
+
+
+def _other_shards(out: Path, job: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the records of the other stretches of the same job, where they are written into the same folder."""
+    wanted = json.loads(json.dumps({name: job.get(name) for name in ("settings", "run", "histories")}))
+    shard = str(job.get("shard", "1/1"))
+    of = shard.partition("/")[1:]
+    for path in sorted(out.parent.glob("*.job.json")):
+        record = read_json(path) if path != record_of(out) else None
+        if isinstance(record, dict) and all(record.get(name) == value for name, value in wanted.items()):
+            other = str(record.get("shard"))
+            if other != shard and other.partition("/")[1:] == of and "precision" in record:
+                yield record
 
 
 def read_record(out: Path) -> dict[str, Any]:

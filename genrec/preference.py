@@ -29,6 +29,7 @@ from genrec.recommender import Recommender
 from genrec.runs import assemble, fit_fusion
 from genrec.splits import Case, History
 from training import backbone
+from training.computing import choose_computing
 from training.finetune import Progress
 from training.preference import Preference, PreferenceRecipe, prefer
 from training.recipe import load_recipe
@@ -78,9 +79,9 @@ def prefer_run(
     if details["family"] != "causal":
         raise ConfigError([f"the run in {run} has a seq2seq base; preferences are learnt by decoder-only bases only"])
     trained = load_recipe(str(run / "recipe.yaml"))
-    where = backbone.choose_device(device)
+    computing = choose_computing(device, recipe.precision)
     split = data.split()
-    recommender = assemble(run, details, where, recipe.precision)
+    recommender = assemble(run, details, computing)
     valid = [case for case in split.valid if case.history.items]
     judged = sample_cases(valid, trained.tuning_cases or len(valid), recipe.seed)
     before = model_ndcg(recommender, judged)
@@ -88,8 +89,7 @@ def prefer_run(
     tokens = recommender.decoder.trie.vocabulary.tolist() if details["loss"] == "catalogue" else None
     del recommender  # its model makes room for the one that is trained
     base = resolve_base(trained.base)
-    dtype = backbone.choose_precision(recipe.precision, where)
-    model, _ = backbone.load_base(base, where, dtype, trained.quantisation, trained.layers)
+    model, _ = backbone.load_base(base, computing.device, computing.dtype, trained.quantisation, trained.layers)
     adapted, outcome = prefer(
         model,
         run / "adapter",
@@ -106,11 +106,12 @@ def prefer_run(
         )
         backbone.save_adapter(adapted, work / "adapter", trained.base)
         del adapted, model
-        recommender = assemble(work, details, where, recipe.precision)
+        recommender = assemble(work, details, computing)
         fit_fusion(lambda: recommender, split.valid, trained, work, tuning_progress)
         after = model_ndcg(recommender, judged)
         details["preference"] = {
             "recipe": recipe.model_dump(),
+            **computing.to_json(),
             "pairs": len(preferences),
             "steps": outcome.steps,
             "seconds": round(outcome.seconds, 1),

@@ -42,6 +42,8 @@ from retrieval.encoders import Encoder
 from retrieval.grounding import Grounder
 from retrieval.index import ItemIndex
 from training.backbone import with_own_head
+from training.computing import Computing
+from training.recipe import Precision
 
 Mode = Literal["constrained", "free"]
 Taken = str | Item
@@ -165,17 +167,19 @@ class Recommender:
     _closed: tuple[Filters, IntArray] | None = None
 
     @classmethod
-    def from_pretrained(cls, run: str | Path, device: str | None = None, precision: str = "auto") -> Recommender:
+    def from_pretrained(cls, run: str | Path, device: str | None = None, precision: Precision = "auto") -> Recommender:
         """Load a finished run folder.
 
         Args:
             run: the folder that `genrec train` made.
-            device: where the model runs; see `training.backbone.choose_device`.
-            precision: "auto", "bf16" or "fp32".
+            device: where the model runs; see `training.computing.choose_device`.
+            precision: "auto", "bf16" or "fp32". It belongs to the weights in memory, so it is asked here, once, and is
+                no field of `Settings`, which may change from call to call. See `training.computing`.
 
         Raises:
             ArtefactError: the folder is missing, unfinished or damaged.
             ModelError: the base model that the run names is not here.
+            ConfigError: the device is not on this machine, or the precision is none.
         """
         from genrec.runs import load_recommender
 
@@ -437,6 +441,11 @@ class Recommender:
                 ]
             )
         return self.fusion.linear(values)
+
+    @property
+    def computing(self) -> Computing:
+        """Where and in which number format the language model computes."""
+        return Computing.of(self.decoder.model)
 
     @property
     def _similarity(self) -> int:

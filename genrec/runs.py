@@ -58,9 +58,10 @@ from retrieval.encoders import load_encoder
 from retrieval.index import ItemIndex
 from retrieval.trie import TokenTrie
 from training import backbone, processes
+from training.computing import Computing, ComputingError, choose_computing
 from training.continued import ItemText, catalogue_examples
 from training.finetune import Progress, finetune
-from training.recipe import Recipe
+from training.recipe import Precision, Recipe
 
 logger = logging.getLogger(__name__)
 
@@ -106,12 +107,12 @@ def train_run(
         ArtefactError: the folder holds something that must not be overwritten, or another run's beginning.
         ConfigError: recipe and model do not fit together.
     """
-    begun = {"recipe": recipe.model_dump(), "data": data_fingerprint}
+    computing = choose_computing(device, recipe.precision, _begun_in(out, resume), f"the unfinished run in {out}")
+    where, dtype = computing.device, computing.dtype
+    begun = {"recipe": recipe.model_dump(), "data": data_fingerprint, **computing.to_json()}
     if processes.is_first():
         _check_folder(out, begun, resume)
     template = load_template(recipe.template)
-    where = backbone.choose_device(device)
-    dtype = backbone.choose_precision(recipe.precision, where)
     base = resolve_base(recipe.base)
     if (meant := template_of(base)) not in (None, recipe.template):
         logger.warning("%s was made for template=%s; with %s it has to learn anew", recipe.base, meant, recipe.template)
@@ -128,7 +129,13 @@ def train_run(
         examples += explanation_examples(prompt_encoder, data.catalog, taught, recipe.explain, reasons, recipe.seed)
     if processes.is_first():
         _begin(out, begun, recipe)
-    logger.info("%d training examples from %d histories, in %s on %s", len(examples), len(split.train), dtype, where)
+    logger.info(
+        "%d training examples from %d histories, in %s on %s",
+        len(examples),
+        len(split.train),
+        computing.precision,
+        where,
+    )
     adapted, outcome = finetune(
         model,
         family,
@@ -168,13 +175,12 @@ def train_run(
             "supervised_tokens": outcome.supervised,
             "seconds": round(outcome.seconds, 1),
             "final_loss": outcome.losses[-1][1] if outcome.losses else None,
-            "device": where,
-            "precision": str(dtype).removeprefix("torch."),
+            **computing.to_json(),
         },
         "versions": {name: version(name) for name in ("torch", "transformers", "peft", "faiss-cpu")}
         | {"python": platform.python_version()},
     }
-    fit_fusion(lambda: assemble(out, details, where, recipe.precision), split.valid, recipe, out, tuning_progress)
+    fit_fusion(lambda: assemble(out, details, computing), split.valid, recipe, out, tuning_progress)
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
     write_manifest(out, "run", details)
     return read_manifest(out, "run", verify=False)
@@ -195,25 +201,28 @@ def fit_fusion(
         logger.info("no validation cases to fit weights on: signals will be fused by reciprocal ranks")
 
 
-def load_recommender(run: Path, device: str | None = None, precision: str = "auto") -> Recommender:
+def load_recommender(run: Path, device: str | None = None, precision: Precision = "auto") -> Recommender:
     """Load a finished run folder; `Recommender.from_pretrained` is its public name.
 
     Raises:
         ArtefactError: the folder is missing, unfinished or damaged.
         ModelError: the base model that the run names is not here.
+        ConfigError: the device is not on this machine, or the precision is none.
     """
-    return assemble(run, read_manifest(run, "run"), device, precision)
+    try:
+        computing = choose_computing(device, precision)
+    except ComputingError as error:
+        raise ConfigError([str(error)]) from None
+    return assemble(run, read_manifest(run, "run"), computing)
 
 
-def assemble(run: Path, details: dict[str, Any], device: str | None, precision: str) -> Recommender:
+def assemble(run: Path, details: dict[str, Any], computing: Computing) -> Recommender:
     """Put a recommender together from a folder that holds all its parts."""
     catalog = read_items(run / "items.jsonl")
     template = Template.from_toml((run / "template.toml").read_text(encoding="utf-8"))
-    where = backbone.choose_device(device)
-    dtype = backbone.choose_precision(precision, where)
     base = resolve_base(details["base"])
     try:
-        model, family = backbone.load_adapted(run, base, where, dtype, details["layers"])
+        model, family = backbone.load_adapted(run, base, computing.device, computing.dtype, details["layers"])
         tokenizer = backbone.load_tokenizer(base)
     except backbone.BackboneError as error:
         raise ModelError(f"{error}; the run in {run} was trained on the base {details['base']!r}") from error
@@ -351,6 +360,12 @@ def _check_folder(out: Path, begun: dict[str, Any], resume: bool) -> None:
             f"the unfinished run in {out} has another recipe or other data; "
             "resume it with the same ones, or choose another --out"
         )
+
+
+def _begun_in(out: Path, resume: bool) -> dict[str, Any] | None:
+    """Return what an unfinished run that is to be continued noted of itself; None where there is none."""
+    found = read_json(out / BEGUN) if resume and (out / BEGUN).exists() else None
+    return found if isinstance(found, dict) else None
 
 
 def _begin(out: Path, begun: dict[str, Any], recipe: Recipe) -> None:

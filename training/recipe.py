@@ -30,6 +30,10 @@ class RecipeError(ValueError):
         super().__init__("; ".join(self.problems))
 
 
+Precision = Literal["auto", "bf16", "fp32"]
+"""A number format to compute in; `training.computing` says what auto is."""
+
+
 class Recipe(BaseModel):
     """How a model is trained."""
 
@@ -65,7 +69,7 @@ class Recipe(BaseModel):
     train_layers: int | None = Field(
         None, ge=1, description="Put LoRA on this many top layers only; no backward below."
     )
-    precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the device has it.")
+    precision: Precision = Field("auto", description="auto: bf16 where the device has it.")
     quantisation: Literal["none", "4bit"] = Field("none", description="4bit: QLoRA, NF4 with double quantisation.")
     gradient_checkpointing: bool = Field(False, description="Recompute activations in backward, to save memory.")
     tuning_cases: int = Field(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -16,6 +16,11 @@ DataOption = Annotated[
 ]
 DeviceOption = Annotated[
     str | None, typer.Option(help="cuda, cuda:1, mps or cpu.", show_default="$GENREC_DEVICE, else the best there is")
+]
+
+PrecisionOption = Annotated[
+    Literal["auto", "bf16", "fp32"],
+    typer.Option(help="Number format; auto: $GENREC_PRECISION, else bf16 where the device multiplies in it."),
 ]
 
 

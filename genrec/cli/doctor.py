@@ -70,12 +70,10 @@ def doctor(
 def _devices() -> None:
     import torch
 
-    from training.backbone import choose_device, choose_precision
+    from training.computing import choose_computing
 
-    device = choose_device()
     typer.echo(f"threads: {torch.get_num_threads()}")
     for place in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(place)
         typer.echo(f"cuda:{place}: {properties.name}, {properties.total_memory / 2**30:.0f} GiB")
-    precision = str(choose_precision("auto", device)).removeprefix("torch.")
-    typer.echo(f"genrec would use {device} in {precision}")
+    typer.echo(f"genrec would compute in {choose_computing()}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from genrec.cli.common import DeviceOption
+from genrec.cli.common import DeviceOption, PrecisionOption
 
 
 def prefer(
@@ -20,6 +20,7 @@ def prefer(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="cases, negatives, beta, ...; repeatable.")
     ] = None,
     device: DeviceOption = None,
+    precision: PrecisionOption = "auto",
 ) -> None:
     """Train a run on preferences (DPO): what was taken, against the model's own wrong answers.
 
@@ -31,7 +32,8 @@ def prefer(
     from training.preference import PreferenceRecipe
     from training.recipe import read_changes, validated
 
-    recipe = validated(PreferenceRecipe, *read_changes(change or ()))
+    changes, problems = read_changes(change or ())
+    recipe = validated(PreferenceRecipe, {"precision": precision, **changes}, problems)
     prepared = load_data_of(run, data)
     with progress_bar("Learning preferences") as bar, progress_bar("Fitting the weights of signals") as weighing:
         manifest = prefer_run(

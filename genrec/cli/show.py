@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from genrec.cli.common import DataOption, DeviceOption, RunOption
+from genrec.cli.common import DataOption, DeviceOption, PrecisionOption, RunOption
 
 
 def show(
@@ -17,6 +17,7 @@ def show(
     free: Annotated[bool, typer.Option("--free", help="Also let the model write any text, and ground it.")] = False,
     data: DataOption = None,
     device: DeviceOption = None,
+    precision: PrecisionOption = "auto",
 ) -> None:
     """Show what the model is given for a user, what training supervises, and what comes out.
 
@@ -43,7 +44,7 @@ def show(
         raise DataError("this user is not in the data; give an id from the user column of the log")
     if taste:
         history = replace(history, taste=clean_taste(taste))
-    recommender = Recommender.from_pretrained(run, device)
+    recommender = Recommender.from_pretrained(run, device, precision)
     console, encoder = Console(highlight=False), recommender.encoder
     decode = encoder.tokenizer.decode
     prompt = recommender.prompt(history)
