@@ -29,9 +29,10 @@ from genrec.splits import History, Split, SplitName, make_split
 
 ITEMS, HISTORIES, REPORT = "items.jsonl", "histories.parquet", "report.json"
 
-REPEATED_SHARE, REPEATED_CASES = 0.03, 5
+REPEATED_SHARE, REPEATED_CASES = 0.05, 5
 """Validation cases whose item was taken before, as a share and a number, from which on seen items may come back: below
-that, the places that seen items take in a list cost about what the repeats bring."""
+that, the places that seen items take in a list cost more than the repeats bring. On cuts of online-retail the two were
+even between 5 and 10 %."""
 
 USERS_PER_ROW_GROUP = 1024
 """Users written together, so that a reader of a part of the users reads little else."""
