@@ -22,6 +22,14 @@ PrecisionOption = Annotated[
     Literal["auto", "bf16", "fp32"],
     typer.Option(help="Number format; auto: $GENREC_PRECISION, else bf16 where the device multiplies in it."),
 ]
+KeepSeenOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--keep-seen/--exclude-seen",
+        help="Whether to recommend what the user took before.",
+        show_default="as the run was trained for",
+    ),
+]
 
 
 def data_folder_of(run: Path, data: Path | None) -> Path:
