@@ -11,13 +11,11 @@ It knows a stream of blocks, not who makes them: one process (`genrec.worker`) o
 
 from __future__ import annotations
 
-import fcntl
 import glob
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -25,6 +23,7 @@ from typing import Any, BinaryIO
 
 from genrec.artefacts import read_json, write_json
 from genrec.errors import ArtefactError
+from genrec.locks import locked
 from genrec.outputs import flush, open_output, part_of, sync_folder
 from genrec.recommender import Recommender, Settings
 from genrec.splits import History
@@ -147,33 +146,6 @@ def record_of(out: Path) -> Path:
 def side_of(out: Path) -> Path:
     """Return the file that lists the users that needed a rule."""
     return out.with_name(f"{out.name}.problems.jsonl")
-
-
-@contextmanager
-def locked(out: Path) -> Iterator[None]:
-    """Hold an output's lock, so that no second job writes it.
-
-    Raises:
-        ArtefactError: another job holds it, or the place cannot be written.
-    """
-    path = out.with_name(f".{out.name}.lock")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.open("w")
-    except OSError as error:
-        raise ArtefactError(f"cannot write to {path.parent}: {error.strerror}; choose another --out") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The job before may have deleted the file between our opening and our locking it: then it locks nobody out.
-            if os.fstat(lock.fileno()).st_nlink == 0:
-                raise BlockingIOError
-        except OSError:
-            raise ArtefactError(f"another job is writing {out}; wait for it") from None
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
 
 
 def _begin(out: Path, job: Mapping[str, Any], resume: bool) -> Summary | None:

@@ -34,13 +34,16 @@ class Actor:
         device: where the model runs.
         settings: how to recommend.
         users: who for.
+        base: where the run's base is now, if not where the run says.
     """
 
-    def __init__(self, run: Path, device: str | None, settings: Settings, users: Users) -> None:
+    def __init__(
+        self, run: Path, device: str | None, settings: Settings, users: Users, base: str | None = None
+    ) -> None:
         from genrec.recommender import Recommender
         from genrec.worker import Worker
 
-        self._work = Worker(Recommender.from_pretrained(run, device), settings)
+        self._work = Worker(Recommender.from_pretrained(run, device, base=base), settings)
         self._users = users
 
     def __call__(self, stretches: dict[str, Any]) -> dict[str, list[Any]]:
@@ -62,6 +65,7 @@ def ray_blocks(
     span: tuple[int, int],
     workers: int,
     block_users: int = BLOCK_USERS,
+    base: str | None = None,
 ) -> Callable[[int], Iterator[Block]]:
     """Return what makes the blocks of a job from a place on, for `genrec.batch.run_job`.
 
@@ -73,6 +77,7 @@ def ray_blocks(
         span: the places of the job's first user and of the one after its last.
         workers: how many actors.
         block_users: users in a block.
+        base: where the run's base is now, if not where the run says; every machine must find it there.
 
     Raises:
         MissingExtra: Ray is not installed.
@@ -103,7 +108,7 @@ def ray_blocks(
         )
         finished = stretches.map_batches(
             Actor,
-            fn_constructor_args=(run.resolve(), device, settings, users),
+            fn_constructor_args=(run.resolve(), device, settings, users, _absolute(base)),
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=workers),
             num_gpus=_gpus(device),
@@ -119,6 +124,11 @@ def ray_blocks(
             ) from error
 
     return blocks
+
+
+def _absolute(base: str | None) -> str | None:
+    """Return a base as workers find it, whose working directory is another."""
+    return str(Path(base).resolve()) if base is not None and Path(base).is_dir() else base
 
 
 def _gpus(device: str | None) -> int:

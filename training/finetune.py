@@ -25,7 +25,8 @@ from transformers.integrations import is_tensorboard_available
 from prompts.encoding import IGNORED, Example, Family
 from training import processes
 from training.backbone import add_adapter, restrict_head
-from training.recipe import Recipe, RecipeError
+from training.errors import RecipeError
+from training.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 

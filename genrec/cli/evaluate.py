@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from genrec.cli.common import DataOption, DeviceOption
+from genrec.cli.common import BaseOption, DataOption, DeviceOption
 
 if TYPE_CHECKING:
     from genrec.interactions import PreparedData
@@ -48,6 +48,7 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Seed of sample, intervals and baselines.")] = 0,
     seeds: Annotated[int, typer.Option(help="Repeat with this many seeds and report the spread.", min=1)] = 1,
     data: DataOption = None,
+    base: BaseOption = None,
     device: DeviceOption = None,
 ) -> None:
     """Evaluate a run: full ranking, 95 % intervals, baselines in the same table, and a report to look at.
@@ -68,7 +69,7 @@ def evaluate(
         raise ConfigError(["without --run, give --data and --out"])
     names = baseline_names(baselines)
     settings = Settings(k=20, beams=beams, mode=mode, exclude_seen=not keep_seen)
-    recommender = None if run is None else Recommender.from_pretrained(run, device)
+    recommender = None if run is None else Recommender.from_pretrained(run, device, base=base)
     report = evaluate_into(
         recommender,
         prepared,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from genrec.cli.common import DataOption, DeviceOption, RunOption
+from genrec.cli.common import BaseOption, DataOption, DeviceOption, RunOption
 
 FILTERS, BEYOND = "Which items", "Beyond the scores"
 
@@ -104,6 +104,7 @@ def recommend(
         float, typer.Option(help="From 0: how much fame counts against an item.", rich_help_panel=BEYOND)
     ] = 0.0,
     data: DataOption = None,
+    base: BaseOption = None,
     device: DeviceOption = None,
 ) -> None:
     """Recommend for all users, or for those of a file.
@@ -138,10 +139,10 @@ def recommend(
     )
     if settings.filters.asked:
         tell_what_passes(run, settings)
-    recommender = None if workers else Recommender.from_pretrained(run, device)
+    recommender = None if workers else Recommender.from_pretrained(run, device, base=base)
     key = None if encrypt is None else read_or_announce_key(encrypt)
     summary = recommend_into(
-        recommender, run, data, users, out, settings, resume, shard=shard, workers=workers, device=device, key=key
+        recommender, run, data, users, out, settings, resume, shard=shard, workers=workers, device=device, key=key, base=base
     )
     note = f", {summary.resumed} of them from the job before" if summary.resumed else ""
     typer.echo(f"{summary.users} users{note}; written to {out}")
@@ -178,6 +179,7 @@ def recommend_into(
     workers: int = 0,
     device: str | None = None,
     key: bytes | None = None,
+    base: str | None = None,
 ) -> Summary:
     """Run the batch job with a progress bar; without a recommender, Ray workers load their own."""
     from genrec.artefacts import MANIFEST, fingerprint, read_manifest
@@ -208,7 +210,7 @@ def recommend_into(
 
             from genrec.distributed import ray_blocks
 
-            blocks = ray_blocks(run, device, settings, stream, (first, last), workers)
+            blocks = ray_blocks(run, device, settings, stream, (first, last), workers, base=base)
             job = {"settings": asdict(settings), **names}
             return run_job(blocks, out, job, resume=resume, key=key, progress=progress)
         return recommend_all(
