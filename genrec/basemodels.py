@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 
 from genrec.errors import ModelError
-from genrec.places import cache_folder, is_hub_id
+from genrec.places import cache_folder, expanded, is_hub_id
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def path_or_hub_id(name: str, whole: bool = True) -> Path | None:
     Raises:
         ModelError: the name is a path, and there is no model.
     """
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_dir():
         if whole and not (path / "config.json").is_file():
             raise ModelError(f"{path} has no config.json; expected a folder saved by transformers' save_pretrained")

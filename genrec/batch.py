@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from genrec.artefacts import read_json, write_json
-from genrec.errors import ArtefactError
+from genrec.errors import ArtefactError, keeping
 from genrec.locks import locked
 from genrec.outputs import flush, open_output, part_of, sync_folder
 from genrec.recommender import Recommender, Settings
@@ -114,7 +114,7 @@ def run_job(
             with closing(open_output(out, block_users, key)) as output, side_of(out).open("a+b") as side:
                 resumed = done = output.recover()
                 problems = _cut_to_rows(side, done)
-                for block in blocks(done):
+                for block in _kept(blocks(done)):
                     for note in block.notes:
                         problems[note.kind] += 1
                         who = {} if key is not None else {"user": note.user}
@@ -136,6 +136,12 @@ def run_job(
             "--resume"
         ) from error
     return Summary(done, resumed, dict(problems))
+
+
+def _kept(blocks: Iterator[Block]) -> Iterator[Block]:
+    """Yield blocks; where making one fails or is interrupted, what is finished is not lost, and that is said."""
+    with keeping("what was finished is kept; start again with --resume"):
+        yield from blocks
 
 
 def record_of(out: Path) -> Path:

@@ -14,6 +14,7 @@ out goes through `translated`, so that whoever calls genrec need only know `Genr
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -104,9 +105,21 @@ def keeping(kept: str) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         error.add_note(kept)
         raise
+
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space or choose another place",
+    errno.EDQUOT: "this account's share of the disk is used up; free some space or choose another place",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
+    errno.EROFS: "this place cannot be written; choose another one",
+    errno.EACCES: "let this account read and write there, or choose another place",
+    errno.EPERM: "let this account read and write there, or choose another place",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
 
 
 def told(error: BaseException) -> str:
@@ -114,6 +127,8 @@ def told(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         where = error.filename if error.filename2 is None else error.filename2
         text = f"{error.strerror}: {where}" if where is not None else error.strerror
+        if error.errno in _REMEDIES:
+            text += f"; {_REMEDIES[error.errno]}"
     else:
         text = str(error) or type(error).__name__
     return "; ".join([" ".join(text.split()), *getattr(error, "__notes__", [])])

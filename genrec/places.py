@@ -25,12 +25,20 @@ def is_hub_id(name: str) -> bool:
     return _HUB_ID.fullmatch(name) is not None and ".." not in name
 
 
+def expanded(name: str) -> Path:
+    """Return a path with its `~` resolved; one of somebody unknown stays as it is."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
+
+
 def way_to(target: Path, folder: Path) -> str:
     """Return the way from a folder to a target, as it is kept inside the folder.
 
     Links above the target are followed, since `..` would lead elsewhere through them; the target's own is kept.
     """
-    absolute = target.expanduser().absolute()
+    absolute = expanded(str(target)).absolute()
     # A target such as `.` has no name of its own to keep.
     real = absolute.parent.resolve() / absolute.name if absolute.name not in ("", "..") else absolute.resolve()
     return os.path.relpath(real, folder.resolve())
@@ -50,7 +58,7 @@ def candidates(way: str | None, name: str, folder: Path) -> tuple[Path, ...]:
         folder: the folder that names it.
     """
     places = [] if way is None else [follow(way, folder)]
-    return tuple(dict.fromkeys([*places, Path(name).expanduser().absolute()]))
+    return tuple(dict.fromkeys([*places, expanded(name).absolute()]))
 
 
 def cache_folder() -> Path:

@@ -232,17 +232,18 @@ def _fine_tune(
         _begin(out, begun, recipe)
         reserve(out / RESERVED, adapter + KEPT_FREE)
     logger.info("%d training examples from %d histories, in %s on %s", len(examples), len(histories), dtype, where)
-    adapted, outcome = finetune(
-        model,
-        family,
-        examples,
-        recipe,
-        out,
-        catalogue_tokens=trie.vocabulary.tolist(),
-        catalogue_texts=reading_matter(prompt_encoder, data.catalog, recipe),
-        resume=resume,
-        progress=progress,
-    )
+    with keeping(f"start again with --resume, which goes on from the last checkpoint in {out}, if there is one"):
+        adapted, outcome = finetune(
+            model,
+            family,
+            examples,
+            recipe,
+            out,
+            catalogue_tokens=trie.vocabulary.tolist(),
+            catalogue_texts=reading_matter(prompt_encoder, data.catalog, recipe),
+            resume=resume,
+            progress=progress,
+        )
     processes.part()
     if not processes.is_first():
         return None
