@@ -66,9 +66,7 @@ def path_or_hub_id(name: str, whole: bool = True) -> Path | None:
     return None
 
 
-def hub_folder(
-    name: str, revision: str | None = None, *, download: bool = True, local_first: bool = True
-) -> Path:
+def hub_folder(name: str, revision: str | None = None, *, download: bool = True, local_first: bool = True) -> Path:
     """Return the folder of a hub's model; its name is the commit.
 
     Args:
@@ -81,7 +79,7 @@ def hub_folder(
         ModelError: it is not here, and the hub did not give it.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.utils import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     def snapshot(local: bool, weights: str) -> Path:
         return Path(

@@ -33,8 +33,8 @@ MODELS = "models"
 
 _DECIDING = (
     "config*.json", "generation_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*",
-    "merges.txt", "chat_template*", "*.jinja", "*.model", "*.tiktoken", "*.spm", "*.safetensors", "*.safetensors.index.json",
-    "modules.json", "sentence_bert_config.json", "*_Pooling/*.json", "*_Dense/*", "*_Normalize/*",
+    "merges.txt", "chat_template*", "*.jinja", "*.model", "*.tiktoken", "*.spm", "*.safetensors",
+    "*.safetensors.index.json", "modules.json", "sentence_bert_config.json", "*_Pooling/*.json", "*_Dense/*", "*_Normalize/*",
 )  # fmt: skip
 """The files of a model that decide what it says, as patterns; notes and licences beside them may change."""
 
@@ -195,7 +195,7 @@ def where_known(role: Role, details: Mapping[str, Any], home: Path) -> Source:
             return source_of(role, known.name)
         folder = hub_folder(known.name, known.revision)
         return Source(str(folder), "hub", known.revision)
-    places = candidates(known.way, details[role] if role in details else known.name, home)
+    places = candidates(known.way, details.get(role, known.name), home)
     found = next((place for place in places if place.is_dir()), None)
     if found is None:
         raise ModelError(
@@ -254,7 +254,6 @@ def moved_models(details: Mapping[str, Any], old: Path, new: Path, base: str) ->
             known["way"] = way_to(place, new)
         models[role] = known
     return models
-
 
 
 def contents_known(role: Role, details: Mapping[str, Any]) -> str | None:

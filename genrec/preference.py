@@ -182,7 +182,7 @@ def _unfinished(out: Path) -> Path:
 
 
 def _check_kept(out: Path, kept: Path, begun: dict[str, Any], resume: bool) -> None:
-    """Check that a finished training that was kept is the one to go on from; what a kill left of one is cleared away."""
+    """Check that a training that was kept is the one to go on from; what a kill left of one is cleared away."""
     if read_trained(kept) is None:
         if (kept / BEGUN).exists():
             shutil.rmtree(kept)

@@ -65,6 +65,7 @@ from retrieval.index import ItemIndex
 from retrieval.trie import TokenTrie
 from training import backbone, processes
 from training.continued import ItemText, catalogue_examples
+from training.errors import BackboneError
 from training.finetune import Progress, finetune
 from training.recipe import Recipe
 
@@ -161,7 +162,9 @@ def _train(
     split = data.split()
     trained = read_trained(out) if resume else None
     if trained is None:
-        trained = _fine_tune(data, split.train, recipe, template, base.folder, out, begun, (where, dtype), resume, progress)
+        trained = _fine_tune(
+            data, split.train, recipe, template, base.folder, out, begun, (where, dtype), resume, progress
+        )
         if trained is None:
             return {}
     elif processes.is_first():
@@ -169,8 +172,10 @@ def _train(
         _begin(out, begun, recipe)
     else:
         return {}
-    with keeping(f"the training is finished and kept in {out}: mend it and start again with --resume, which goes on "
-                 f"after the training; {', '.join(sorted(LATER_SETTINGS))} and --encoder may be others then"):
+    with keeping(
+        f"the training is finished and kept in {out}: mend it and start again with --resume, which goes on "
+        f"after the training; {', '.join(sorted(LATER_SETTINGS))} and --encoder may be others then"
+    ):
         prompt_encoder = PromptEncoder(
             template, backbone.load_tokenizer(base.folder), trained["family"], recipe.max_tokens
         )
@@ -280,7 +285,7 @@ def read_trained(folder: Path) -> dict[str, Any] | None:
 
 
 def _base_to_train(name: str, out: Path) -> Source:
-    """Return where the base is: where the name says, or for a run that is resumed elsewhere, where it was begun with."""
+    """Return where the base is: where the name says, or where the run that is resumed was begun with it."""
     begun = read_json(out / BEGUN) if (out / BEGUN).exists() else {}
     if MODELS not in begun or begun["recipe"].get("base") != name:
         return source_of("base", name)
@@ -347,7 +352,7 @@ def assemble(
     try:
         model, family = backbone.load_adapted(run, base, where, dtype, details["layers"])
         tokenizer = backbone.load_tokenizer(base)
-    except backbone.BackboneError as error:
+    except BackboneError as error:
         raise ModelError(f"{error}; the run in {run} was trained on the base {details['base']!r}") from error
     encoder = PromptEncoder(template, tokenizer, family, details["max_tokens"])
     index = ItemIndex.load(run / "index")

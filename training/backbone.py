@@ -28,10 +28,28 @@ logger = logging.getLogger(__name__)
 def choose_device(device: str | None = None) -> str:
     """Return the device to use: the argument, `$GENREC_DEVICE`, cuda, mps, cpu, whichever comes first."""
     if asked := device or os.environ.get("GENREC_DEVICE"):
+        _check_device(asked)
         return asked
     if torch.cuda.is_available():
         return f"cuda:{processes.place_here()}" if processes.count() > 1 else "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _check_device(asked: str) -> None:
+    """Check that a device is known and here.
+
+    Raises:
+        BackboneError: it is not.
+    """
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    here = ["cpu", *(["mps"] if torch.backends.mps.is_available() else []), *(f"cuda:{place}" for place in range(gpus))]
+    try:
+        device = torch.device(asked)
+    except RuntimeError:  # not a device's name at all
+        device = None
+    gone = device is None or (device.type == "mps" and "mps" not in here)
+    if gone or (device is not None and device.type == "cuda" and (device.index or 0) >= gpus):
+        raise BackboneError(f"there is no device {asked!r} here; give one of: {', '.join(here)}")
 
 
 def choose_precision(precision: str, device: str) -> torch.dtype:

@@ -30,7 +30,11 @@ EXTRAS = {"baselines": ("implicit", "cornac"), "ray": ("ray",), "privacy": ("cry
 
 def doctor(
     run: Annotated[
-        Path | None, typer.Option(help="Also check that this run folder is whole, and its base, encoder and data the same.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Also check that this run folder is whole, and its base, encoder and data the same.",
+            show_default=False,
+        ),
     ] = None,
     base: BaseOption = None,
     data: Annotated[

@@ -55,6 +55,7 @@ def evaluate(
 
     [bold]Example:[/bold] genrec evaluate --run runs/films --split test --other mine=my_lists.jsonl
     """
+    from genrec.artefacts import check_writable
     from genrec.cli.common import load_data_of
     from genrec.errors import ConfigError
     from genrec.interactions import load_prepared
@@ -68,6 +69,7 @@ def evaluate(
     else:
         raise ConfigError(["without --run, give --data and --out"])
     names = baseline_names(baselines)
+    check_writable(target / "metrics.json")  # before the work, not after it
     settings = Settings(k=20, beams=beams, mode=mode, exclude_seen=not keep_seen)
     recommender = None if run is None else Recommender.from_pretrained(run, device, base=base)
     report = evaluate_into(

@@ -47,6 +47,7 @@ def options(
 ) -> None:
     """Hold the options that every verb has."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.raiseExceptions = False  # a message that cannot be shown is no reason for a traceback
     if debug:
         os.environ["GENREC_DEBUG"] = "1"
         for package in ("genrec", "prompts", "retrieval", "training"):
@@ -101,13 +102,40 @@ def what_to_tell(error: Exception) -> tuple[int, str]:
     """Return the exit code and the line that an error ends a verb with."""
     if is_users_mistake(error):
         return MISTAKE, told(error)
+    if (words := _of_a_library(error)) is not None:
+        return MISTAKE, f"{words} ({told(error)})"
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
-        return MISTAKE, f"out of memory ({told(error)}); lower batch_tokens, --beams or the like, or use a larger device"
+        return (
+            MISTAKE,
+            f"out of memory ({told(error)}); lower batch_tokens, --beams or the like, or use a larger device",
+        )
     where = traceback.extract_tb(error.__traceback__)[-1]
     return FAULT, (
         f"a fault of genrec's or of a library's, not yours: {type(error).__name__}: {told(error)} "
         f"({Path(where.filename).name}:{where.lineno}); please report it with what --debug shows"
     )
+
+
+LIBRARIES = (
+    ("safetensors", "SafetensorError", "a file of weights cannot be read or written"),
+    ("polars.exceptions", "PolarsError", "a table cannot be read or written"),
+    ("yaml", "YAMLError", "this is not valid YAML"),
+    ("tomllib", "TOMLDecodeError", "this is not valid TOML"),
+    ("pydantic", "ValidationError", "a setting is wrong"),
+    ("huggingface_hub.errors", "HfHubHTTPError", "the hub did not answer as it should"),
+    ("huggingface_hub.errors", "HFValidationError", "this is not a hub id"),
+    ("ray.exceptions", "RayError", "a Ray worker failed"),
+)
+"""Errors of libraries that users can mend: module, class, and what they mean."""
+
+
+def _of_a_library(error: Exception) -> str | None:
+    """Return what a library's error means, or None where it is not known as one that users can mend."""
+    for module, name, words in LIBRARIES:
+        kind = getattr(sys.modules.get(module), name, None)  # a library that is not loaded raised nothing
+        if kind is not None and isinstance(error, kind):
+            return words
+    return "a file cannot be written" if "failed writing file" in str(error) else None
 
 
 def _behind(error: BaseException, kind: type[BaseException]) -> BaseException | None:

@@ -73,7 +73,9 @@ def prepare(
             interactions=interactions,
             items=items,
             dataset=dataset,
-            columns=Columns(user_column, item_column, time_column, rating_column, id_column, title_column, category_column),
+            columns=Columns(
+                user_column, item_column, time_column, rating_column, id_column, title_column, category_column
+            ),
             cleaning=Cleaning(min_rating, k_core, keep_repeats, skip_bad_rows),
             split=split,
         )

@@ -142,7 +142,18 @@ def recommend(
     recommender = None if workers else Recommender.from_pretrained(run, device, base=base)
     key = None if encrypt is None else read_or_announce_key(encrypt)
     summary = recommend_into(
-        recommender, run, data, users, out, settings, resume, shard=shard, workers=workers, device=device, key=key, base=base
+        recommender,
+        run,
+        data,
+        users,
+        out,
+        settings,
+        resume,
+        shard=shard,
+        workers=workers,
+        device=device,
+        key=key,
+        base=base,
     )
     note = f", {summary.resumed} of them from the job before" if summary.resumed else ""
     typer.echo(f"{summary.users} users{note}; written to {out}")
@@ -197,6 +208,8 @@ def recommend_into(
         "histories": fingerprint(data_folder_of(run, data) / MANIFEST if users == "all" else Path(users)),
         "shard": shard,
     }
+    items = settings.k if recommender is None else min(settings.k, len(recommender.catalog))
+    _check_space(out, (last - first) * items)
     started = time.monotonic()
 
     with progress_bar("Recommending") as bar:
@@ -223,3 +236,27 @@ def recommend_into(
             key=key,
             progress=progress,
         )
+
+
+BYTES_PER_RECOMMENDATION = 150
+"""What one takes as JSON, at least; compressed in Parquet, a tenth of it."""
+
+
+def _check_space(out: Path, recommendations: int) -> None:
+    """Check that an output can fit, before the first user is asked for; what an unfinished job wrote is there already.
+
+    Raises:
+        ArtefactError: it cannot.
+    """
+    from genrec.disk_space import check_file_size, check_space, folder_size
+    from genrec.outputs import is_folder, part_of
+
+    part = part_of(out)
+    if is_folder(out):
+        done = folder_size(part) if part.is_dir() else 0
+        check_space(out, recommendations * BYTES_PER_RECOMMENDATION // 10 - done, str(out))
+        return
+    done = part.stat().st_size if part.is_file() else 0
+    size = recommendations * BYTES_PER_RECOMMENDATION
+    check_space(out, size - done, str(out))
+    check_file_size(size, str(out))

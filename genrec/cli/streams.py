@@ -12,12 +12,14 @@ import io
 import os
 import sys
 import unicodedata
+from pathlib import Path
 
 PLAIN = "genrec-plain"
 """The name of the way in which a console is given what it cannot show."""
 
 _NEAREST = {
-    "‘": "'", "’": "'", "“": '"', "”": '"', "–": "-", "—": "-", "…": "...", "×": "x", "→": "->", "•": "*",
+    "\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2013": "-", "\u2014": "-", "\u00d7": "x",
+    "…": "...", "→": "->", "•": "*",
     "ß": "ss", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D",
 }  # fmt: skip
 
@@ -49,9 +51,9 @@ def _open_shut_ones() -> None:
         except OSError:
             os.open(os.devnull, mode)  # the lowest free number is this one
     if sys.stdout is None:
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - open as long as the process
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - open as long as the process
     if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - likewise
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - likewise
 
 
 def _plainly(error: UnicodeError) -> tuple[str, int]:

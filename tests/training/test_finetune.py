@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, LlamaConfi
 from prompts.encoding import IGNORED, Example
 from training import finetune as finetuning
 from training.backbone import add_adapter, choose_device, choose_precision, load_base, restrict_head
-from training.finetune import Batches, finetune
 from training.errors import BackboneError, RecipeError
+from training.finetune import Batches, finetune
 from training.recipe import make_recipe
 
 VOCABULARY = 40
