@@ -11,20 +11,19 @@ It knows a stream of blocks, not who makes them: one process (`genrec.worker`) o
 
 from __future__ import annotations
 
-import fcntl
 import glob
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from genrec.artefacts import read_json, write_json
-from genrec.errors import ArtefactError
+from genrec.errors import ArtefactError, keeping
+from genrec.locks import locked
 from genrec.outputs import flush, open_output, part_of, sync_folder
 from genrec.recommender import Recommender, Settings
 from genrec.splits import History
@@ -115,7 +114,7 @@ def run_job(
             with closing(open_output(out, block_users, key)) as output, side_of(out).open("a+b") as side:
                 resumed = done = output.recover()
                 problems = _cut_to_rows(side, done)
-                for block in blocks(done):
+                for block in _kept(blocks(done)):
                     for note in block.notes:
                         problems[note.kind] += 1
                         who = {} if key is not None else {"user": note.user}
@@ -157,6 +156,12 @@ def begun_in(out: Path, job: Mapping[str, Any], resume: bool) -> dict[str, Any] 
     return next(_other_shards(out, job), None)
 
 
+def _kept(blocks: Iterator[Block]) -> Iterator[Block]:
+    """Yield blocks; where making one fails or is interrupted, what is finished is not lost, and that is said."""
+    with keeping("what was finished is kept; start again with --resume"):
+        yield from blocks
+
+
 def record_of(out: Path) -> Path:
     """Return the file that says what an output was made with."""
     return out.with_name(f"{out.name}.job.json")
@@ -165,33 +170,6 @@ def record_of(out: Path) -> Path:
 def side_of(out: Path) -> Path:
     """Return the file that lists the users that needed a rule."""
     return out.with_name(f"{out.name}.problems.jsonl")
-
-
-@contextmanager
-def locked(out: Path) -> Iterator[None]:
-    """Hold an output's lock, so that no second job writes it.
-
-    Raises:
-        ArtefactError: another job holds it, or the place cannot be written.
-    """
-    path = out.with_name(f".{out.name}.lock")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.open("w")
-    except OSError as error:
-        raise ArtefactError(f"cannot write to {path.parent}: {error.strerror}; choose another --out") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The job before may have deleted the file between our opening and our locking it: then it locks nobody out.
-            if os.fstat(lock.fileno()).st_nlink == 0:
-                raise BlockingIOError
-        except OSError:
-            raise ArtefactError(f"another job is writing {out}; wait for it") from None
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
 
 
 def _begin(out: Path, job: Mapping[str, Any], resume: bool) -> Summary | None:

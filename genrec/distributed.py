@@ -37,13 +37,18 @@ class Actor:
         computing: where the model runs, and in which number format; it was chosen once, for all workers.
         settings: how to recommend.
         users: who for.
+        base: where the run's base is now, if not where the run says.
     """
 
-    def __init__(self, run: Path, computing: Computing, settings: Settings, users: Users) -> None:
+    def __init__(
+        self, run: Path, computing: Computing, settings: Settings, users: Users, base: str | None = None
+    ) -> None:
         from genrec.recommender import Recommender
         from genrec.worker import Worker
 
-        self._work = Worker(Recommender.from_pretrained(run, computing.device, computing.precision), settings)
+        self._work = Worker(
+            Recommender.from_pretrained(run, computing.device, computing.precision, base=base), settings
+        )
         self._users = users
 
     def __call__(self, stretches: dict[str, Any]) -> dict[str, list[Any]]:
@@ -65,6 +70,7 @@ def ray_blocks(
     span: tuple[int, int],
     workers: int,
     block_users: int = BLOCK_USERS,
+    base: str | None = None,
 ) -> Callable[[int], Iterator[Block]]:
     """Return what makes the blocks of a job from a place on, for `genrec.batch.run_job`.
 
@@ -76,6 +82,7 @@ def ray_blocks(
         span: the places of the job's first user and of the one after its last.
         workers: how many actors.
         block_users: users in a block.
+        base: where the run's base is now, if not where the run says; every machine must find it there.
 
     Raises:
         MissingExtra: Ray is not installed.
@@ -100,7 +107,7 @@ def ray_blocks(
         )
         finished = stretches.map_batches(
             Actor,
-            fn_constructor_args=(run.resolve(), computing, settings, users),
+            fn_constructor_args=(run.resolve(), computing, settings, users, _absolute(base)),
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=workers),
             num_gpus=int(computing.kind == "cuda"),
@@ -116,6 +123,11 @@ def ray_blocks(
             ) from error
 
     return blocks
+
+
+def _absolute(base: str | None) -> str | None:
+    """Return a base as workers find it, whose working directory is another."""
+    return str(Path(base).resolve()) if base is not None and Path(base).is_dir() else base
 
 
 def choose_for_workers(

@@ -19,13 +19,10 @@ from torch import Tensor
 from prompts.encoding import Family
 from training.computing import choose_device as choose_device
 from training.computing import choose_precision as choose_precision
+from training.errors import BackboneError
 from training.recipe import Recipe
 
 logger = logging.getLogger(__name__)
-
-
-class BackboneError(ValueError):
-    """Raised when a base model cannot be loaded or cannot be used for recommending."""
 
 
 def load_tokenizer(base: str) -> Any:
@@ -109,6 +106,21 @@ def add_adapter(model: Any, recipe: Recipe) -> Any:
         task_type="SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM",
     )
     return get_peft_model(model, config)
+
+
+def adapter_bytes(model: Any, recipe: Recipe) -> int:
+    """Return about how many bytes the LoRA matrices of `add_adapter` will take, before they are made."""
+    blocks = model.config.num_hidden_layers
+    share = 1.0 if recipe.train_layers is None else min(1.0, recipe.train_layers / blocks)
+    head = model.get_output_embeddings()
+    numbers = 0
+    for module in model.modules():
+        weight = getattr(module, "weight", None)
+        linear = isinstance(module, torch.nn.Linear) or type(module).__name__ == "Conv1D"  # GPT-2's linear layer
+        if linear and module is not head and weight is not None:
+            given, made = getattr(module, "in_features", None), getattr(module, "out_features", None)
+            numbers += recipe.lora_rank * ((given + made) if given and made else sum(weight.shape))
+    return int(4 * numbers * share)
 
 
 def load_adapted(run: Path, base: str, device: str, dtype: torch.dtype, layers: int | None) -> tuple[Any, Family]:

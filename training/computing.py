@@ -19,6 +19,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from training import processes
+from training.errors import TrainingError
 from training.recipe import Precision
 
 PRECISIONS: tuple[str, ...] = get_args(Precision)
@@ -28,7 +29,7 @@ SWITCH = "GENREC_PRECISION"
 """The environment variable that says what `auto` is."""
 
 
-class ComputingError(ValueError):
+class ComputingError(TrainingError):
     """Raised when a device or a number format is unknown, or is not what a job was begun with."""
 
 
@@ -69,8 +70,13 @@ class Computing:
 
 
 def choose_device(device: str | None = None) -> str:
-    """Return the device to use: the argument, `$GENREC_DEVICE`, cuda, mps, cpu, whichever comes first."""
+    """Return the device to use: the argument, `$GENREC_DEVICE`, cuda, mps, cpu, whichever comes first.
+
+    Raises:
+        ComputingError: the device that was asked for is unknown, or is not here.
+    """
     if asked := device or os.environ.get("GENREC_DEVICE"):
+        _check_device(asked)
         return asked
     if torch.cuda.is_available():
         return f"cuda:{processes.place_here()}" if processes.count() > 1 else "cuda"
@@ -115,8 +121,8 @@ def choose_computing(
         ComputingError: a name is unknown, or what was begun cannot be continued with this.
     """
     asked = device or os.environ.get("GENREC_DEVICE")
-    if asked and not is_here(asked.partition(":")[0]):
-        raise ComputingError(f"this machine has no device {asked!r}; leave it out, or give cpu")
+    if asked:
+        _check_device(asked)
     if begun is None:
         where = choose_device(device)
         return Computing(where, _name(choose_precision(precision, where)))
@@ -139,6 +145,23 @@ def choose_computing(
             f"(or give {number_format}), or delete it and start again"
         )
     return chosen
+
+
+def _check_device(asked: str) -> None:
+    """Check that a device is known and here.
+
+    Raises:
+        ComputingError: it is not.
+    """
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    here = ["cpu", *(["mps"] if is_here("mps") else []), *(f"cuda:{place}" for place in range(gpus))]
+    try:
+        device = torch.device(asked)
+    except RuntimeError:  # not a device's name at all
+        device = None
+    gone = device is None or not is_here(device.type)
+    if gone or (device is not None and device.type == "cuda" and (device.index or 0) >= gpus):
+        raise ComputingError(f"there is no device {asked!r} here; leave it out, or give one of: {', '.join(here)}")
 
 
 def is_here(kind: str) -> bool:

@@ -45,6 +45,9 @@ class PreferenceRecipe(BaseModel):
     batch_pairs: int = Field(8, ge=1, description="Pairs in an optimiser step.")
     device_pairs: int = Field(2, ge=1, description="Pairs that are computed side by side.")
     precision: Precision = Field("auto", description="auto: bf16 where the device has it.")
+    tuning_cases: int | None = Field(
+        None, ge=0, description="Validation cases that the weights of all signals are fitted on; the run's own number."
+    )
     seed: int = Field(0, ge=0, description="Seed of everything random.")
 
 

@@ -15,19 +15,9 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from training.errors import RecipeError
+
 Settings = TypeVar("Settings", bound=BaseModel)
-
-
-class RecipeError(ValueError):
-    """Raised when a recipe is wrong.
-
-    Args:
-        problems: every problem found.
-    """
-
-    def __init__(self, problems: Sequence[str]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("; ".join(self.problems))
 
 
 Precision = Literal["auto", "bf16", "fp32"]
@@ -113,7 +103,10 @@ def read_changes(changes: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
         if not equals:
             problems.append(f"--set {change}: expected key=value")
             continue
-        values[key.strip()] = yaml.safe_load(value)
+        try:
+            values[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            problems.append(f"--set {change}: the value is not valid YAML ({' '.join(str(error).split())})")
     return values, problems
 
 

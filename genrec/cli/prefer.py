@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from genrec.cli.common import DeviceOption, PrecisionOption
+from genrec.cli.common import BaseOption, DeviceOption, PrecisionOption
 
 
 def prefer(
@@ -19,6 +19,10 @@ def prefer(
     change: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="cases, negatives, beta, ...; repeatable.")
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on after a training that was finished, where a later step failed.")
+    ] = False,
+    base: BaseOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = "auto",
 ) -> None:
@@ -42,6 +46,8 @@ def prefer(
             recipe,
             out,
             device=device,
+            resume=resume,
+            base_now=base,
             progress=lambda share, loss, left: bar(share, 1.0, f"loss {loss:.3f}"),
             tuning_progress=weighing,
         )

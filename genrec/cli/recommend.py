@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from genrec.cli.common import DataOption, DeviceOption, KeepSeenOption, PrecisionOption, RunOption
+from genrec.cli.common import BaseOption, DataOption, DeviceOption, KeepSeenOption, PrecisionOption, RunOption
 
 FILTERS, BEYOND = "Which items", "Beyond the scores"
 
@@ -106,6 +106,7 @@ def recommend(
         float, typer.Option(help="From 0: how much fame counts against an item.", rich_help_panel=BEYOND)
     ] = 0.0,
     data: DataOption = None,
+    base: BaseOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = "auto",
 ) -> None:
@@ -149,10 +150,12 @@ def recommend(
     choose = choose_for_workers if workers else choose_computing
     computing = choose(device, precision, begun, f"the job of {out}")
     typer.echo(f"computing in {computing}{', as it was begun' if begun else ''}")
-    recommender = None if workers else Recommender.from_pretrained(run, computing.device, computing.precision)
+    recommender = (
+        None if workers else Recommender.from_pretrained(run, computing.device, computing.precision, base=base)
+    )
     key = None if encrypt is None else read_or_announce_key(encrypt)
     summary = recommend_into(
-        recommender or computing, run, data, users, out, settings, resume, job=job, workers=workers, key=key
+        recommender or computing, run, data, users, out, settings, resume, job=job, workers=workers, key=key, base=base
     )
     note = f", {summary.resumed} of them from the job before" if summary.resumed else ""
     typer.echo(f"{summary.users} users{note}; written to {out}")
@@ -204,6 +207,7 @@ def recommend_into(
     job: Mapping[str, Any],
     workers: int = 0,
     key: bytes | None = None,
+    base: str | None = None,
 ) -> Summary:
     """Run the batch job with a progress bar; given what to compute in, Ray workers load recommenders of their own."""
     from genrec.artefacts import read_manifest
@@ -217,6 +221,8 @@ def recommend_into(
     read_manifest(run, "run", verify=isinstance(recommender, Computing))
     stream = open_users(users, lambda: data_folder_of(run, data))
     first, last = shard_span(job["shard"], stream.count, BLOCK_USERS)
+    items = settings.k if isinstance(recommender, Computing) else min(settings.k, len(recommender.catalog))
+    _check_space(out, (last - first) * items)
     started = time.monotonic()
 
     with progress_bar("Recommending") as bar:
@@ -228,7 +234,7 @@ def recommend_into(
         if isinstance(recommender, Computing):
             from genrec.distributed import ray_blocks
 
-            blocks = ray_blocks(run, recommender, settings, stream, (first, last), workers)
+            blocks = ray_blocks(run, recommender, settings, stream, (first, last), workers, base=base)
             record = {**job, **recommender.to_json()}
             return run_job(blocks, out, record, resume=resume, key=key, progress=progress)
         return recommend_all(
@@ -241,3 +247,27 @@ def recommend_into(
             key=key,
             progress=progress,
         )
+
+
+BYTES_PER_RECOMMENDATION = 150
+"""What one takes as JSON, at least; compressed in Parquet, a tenth of it."""
+
+
+def _check_space(out: Path, recommendations: int) -> None:
+    """Check that an output can fit, before the first user is asked for; what an unfinished job wrote is there already.
+
+    Raises:
+        ArtefactError: it cannot.
+    """
+    from genrec.disk_space import check_file_size, check_space, folder_size
+    from genrec.outputs import is_folder, part_of
+
+    part = part_of(out)
+    if is_folder(out):
+        done = folder_size(part) if part.is_dir() else 0
+        check_space(out, recommendations * BYTES_PER_RECOMMENDATION // 10 - done, str(out))
+        return
+    done = part.stat().st_size if part.is_file() else 0
+    size = recommendations * BYTES_PER_RECOMMENDATION
+    check_space(out, size - done, str(out))
+    check_file_size(size, str(out))

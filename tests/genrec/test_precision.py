@@ -224,7 +224,7 @@ def test_what_is_none_is_refused(toy_run: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(ConfigError, match="precision is 'fp16'; expected auto, bf16 or fp32"):
         Recommender.from_pretrained(toy_run, precision="fp16")  # type: ignore[arg-type]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match="this machine has no device 'cuda:3'"):
+    with pytest.raises(ConfigError, match="there is no device 'cuda:3' here"):
         Recommender.from_pretrained(toy_run, "cuda:3")
     monkeypatch.setenv(SWITCH, "half")
     with pytest.raises(ConfigError, match="GENREC_PRECISION is 'half'; expected auto, bf16 or fp32"):
