@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import logging
 import random
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ from torch import Tensor
 
 from prompts.encoding import IGNORED, Example, Family, PromptEncoder
 from prompts.template import Template
-from training.backbone import BackboneError
+from training.errors import BackboneError
 from training.finetune import Batches, supervised
 from training.losses import ROWS, catalogue_loss
 from training.soft_targets import SoftTargets
@@ -91,7 +92,8 @@ class PretrainRecipe(BaseModel):
         0.3, ge=0, le=1, description="Share of a target that what other users took after the same items makes up."
     )
     exclude_seen: bool = Field(
-        True, description="Leave what a user took before out of the loss; false where it is to be recommended again."
+        True,
+        description="Leave what a user took before out of the loss; as the data folder says, where left out.",
     )
     seed: int = Field(0, ge=0, description="Seed of everything random.")
 
@@ -404,7 +406,7 @@ def _train(
         )
         if best_pass(passes) is passes[-1]:
             model.set_output_embeddings(head)
-            model.save_pretrained(folder)
+            _replace_saved(model, folder)
             model.set_output_embeddings(NoHead())
         since = number - best_pass(passes).number
         if share >= 1.0 or (len(questions) and since >= recipe.patience):
@@ -453,6 +455,14 @@ def _judge(model: Any, family: Family, questions: Batches, head: Tensor, soft: S
         gain += float(products.sum())
     count = max(1, sum(map(len, questions.groups)))
     return loss / count, gain / count
+
+
+def _replace_saved(model: Any, folder: Path) -> None:
+    """Save a model over the last one so that a full disk or a kill leaves that one whole."""
+    with tempfile.TemporaryDirectory(prefix=".unfinished.", dir=folder) as aside:
+        model.save_pretrained(aside)
+        for file in Path(aside).iterdir():
+            file.replace(folder / file.name)
 
 
 def _groups(model: Any, recipe: PretrainRecipe) -> list[dict[str, Any]]:

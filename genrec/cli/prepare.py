@@ -35,6 +35,14 @@ def prepare(
     keep_repeats: Annotated[
         bool, typer.Option("--keep-repeats/--drop-repeats", help="An item that its user had taken before.")
     ] = True,
+    keep_seen: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep-seen/--exclude-seen",
+            help="Whether what a user took before may be recommended again, from training to serving.",
+            show_default="if the data say that it is usual",
+        ),
+    ] = None,
     skip_bad_rows: Annotated[
         bool, typer.Option("--skip-bad-rows", help="Leave out rows that cannot be used, and report them.")
     ] = False,
@@ -62,21 +70,26 @@ def prepare(
     from genrec.interactions import save_prepared
     from genrec.keys import Pseudonyms, read_key
     from genrec.keys import pseudonymise as with_pseudonyms
+    from genrec.locks import locked
     from genrec.raw_data import Columns
 
     check_target(out, "data")  # before the work, not after it
     if pseudonymise is not None and pseudonymise.exists():
         read_key(pseudonymise)
-    data = prepare_data(
-        interactions=interactions,
-        items=items,
-        dataset=dataset,
-        columns=Columns(user_column, item_column, time_column, rating_column, id_column, title_column, category_column),
-        cleaning=Cleaning(min_rating, k_core, keep_repeats, skip_bad_rows),
-        split=split,
-    )
-    if pseudonymise is not None:
-        data = with_pseudonyms(data, Pseudonyms(read_or_announce_key(pseudonymise)))
-    save_prepared(data, out)
+    with locked(out):
+        data = prepare_data(
+            interactions=interactions,
+            items=items,
+            dataset=dataset,
+            columns=Columns(
+                user_column, item_column, time_column, rating_column, id_column, title_column, category_column
+            ),
+            cleaning=Cleaning(min_rating, k_core, keep_repeats, skip_bad_rows),
+            split=split,
+            keep_seen=keep_seen,
+        )
+        if pseudonymise is not None:
+            data = with_pseudonyms(data, Pseudonyms(read_or_announce_key(pseudonymise)))
+        save_prepared(data, out)
     typer.echo(data.report.to_text())
     typer.echo(f"  written to {out}")
