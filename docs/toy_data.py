@@ -73,4 +73,5 @@ def write(folder: Path, viewers: int = VIEWERS) -> tuple[Path, Path]:
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]) if len(sys.argv) > 1 else Path())
+    # python toy_data.py [FOLDER [VIEWERS]]
+    write(Path(*sys.argv[1:2]), *map(int, sys.argv[2:3]))
