@@ -20,12 +20,11 @@ from genrec.interactions import load_prepared
 from genrec.recommender import Recommender, Settings
 from genrec.runs import BEGUN, train_run
 from genrec.users import open_users
-from tests.genrec.test_cli import fails, genrec
+from tests.genrec.test_cli import fails
 from tests.toyworld import make_histories
 from training.computing import SWITCH, Computing, ComputingError, choose_computing, choose_precision
 from training.recipe import make_recipe
 
-__all__ = ["genrec"]
 SETTINGS = Settings(k=3, beams=3)
 BLOCK = 128
 USERS = BLOCK + 12
