@@ -405,7 +405,12 @@ def _train(
         )
         if best_pass(passes) is passes[-1]:
             model.set_output_embeddings(head)
-            _replace_saved(model, folder)
+            try:
+                _replace_saved(model, folder)
+            except Exception as error:
+                if (folder / "config.json").exists():
+                    error.add_note(f"the weights of an earlier pass are kept in {folder}, which is a whole base")
+                raise
             model.set_output_embeddings(NoHead())
         since = number - best_pass(passes).number
         if share >= 1.0 or (len(questions) and since >= recipe.patience):
