@@ -92,7 +92,7 @@ def test_preferences_that_were_learnt_are_kept(
             prefer_run(toy_run, data, recipe, out)
     assert "the training is finished and kept in" in told(failed.value)
     assert not out.exists()
-    with pytest.raises(ArtefactError, match="finished its training.*add --resume"):
+    with pytest.raises(ArtefactError, match=r"finished its training.*add --resume"):
         prefer_run(toy_run, data, recipe, out)
     with pytest.raises(ArtefactError, match="had other settings"):
         prefer_run(toy_run, data, recipe.model_copy(update={"beta": 0.5}), out, resume=True)
@@ -159,8 +159,8 @@ def test_room_is_asked_for_first(
         check_space(tmp_path / "not" / "yet", 3_000_000, "it")
     with pytest.raises(ArtefactError, match="the run and its checkpoints will take at least"):
         train(toy_base, toy_data, tmp_path / "run", lora_rank=64)
+    monkeypatch.setattr("genrec.disk_space.shutil.disk_usage", lambda _: (1 << 40, 0, 1000))
     with pytest.raises(ArtefactError, match="the new run"):
-        monkeypatch.setattr("genrec.disk_space.shutil.disk_usage", lambda _: (1 << 40, 0, 1000))
         prefer_run(toy_run, load_prepared(toy_data), PreferenceRecipe(), tmp_path / "preferred")
     assert list(tmp_path.iterdir()) == []
 
