@@ -459,10 +459,15 @@ def _judge(model: Any, family: Family, questions: Batches, head: Tensor, soft: S
 
 def _replace_saved(model: Any, folder: Path) -> None:
     """Save a model over the last one so that a full disk or a kill leaves that one whole."""
-    with tempfile.TemporaryDirectory(prefix=".unfinished.", dir=folder) as aside:
-        model.save_pretrained(aside)
-        for file in Path(aside).iterdir():
-            file.replace(folder / file.name)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".unfinished.", dir=folder) as aside:
+            model.save_pretrained(aside)
+            for file in Path(aside).iterdir():
+                file.replace(folder / file.name)
+    except Exception as error:
+        if (folder / "config.json").exists():
+            error.add_note(f"the weights of an earlier pass are kept in {folder}, which is a whole base")
+        raise
 
 
 def _groups(model: Any, recipe: PretrainRecipe) -> list[dict[str, Any]]:
