@@ -6,10 +6,7 @@ imported inside the verb. A user's mistake is one line on stderr and exit code 2
 
 from __future__ import annotations
 
-import logging
-import os
 import sys
-import warnings
 from typing import Annotated
 
 import typer
@@ -27,6 +24,7 @@ from genrec.cli.recommend import recommend
 from genrec.cli.show import show
 from genrec.cli.train import train
 from genrec.errors import GenrecError
+from genrec.libraries import debugging, listen
 
 app = typer.Typer(
     name="genrec",
@@ -43,23 +41,7 @@ def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug messages.")] = False,
 ) -> None:
     """Hold the options that every verb has."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    if debug:
-        os.environ["GENREC_DEBUG"] = "1"
-        for package in ("genrec", "prompts", "retrieval", "training"):
-            logging.getLogger(package).setLevel(logging.DEBUG)
-    else:
-        _quiet_libraries()
-
-
-def _quiet_libraries() -> None:
-    """Keep the libraries' own bars, advice and deprecation notes from the user; errors still come through."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    warnings.simplefilter("ignore", FutureWarning)
-    warnings.simplefilter("ignore", UserWarning)
-    for library in ("bitsandbytes", "sentence_transformers", "datasets", "faiss"):
-        logging.getLogger(library).setLevel(logging.ERROR)
+    listen(debug)
 
 
 for verb in (demo, prepare, pretrain, train, prefer, add_items, recommend, decrypt, evaluate, show, forget, doctor):
@@ -72,7 +54,7 @@ def run() -> None:
         app()
     except (GenrecError, ValueError, OSError) as error:
         # The leaves raise ValueError subclasses of their own; a bare ValueError is a fault of ours, not the user's.
-        if os.environ.get("GENREC_DEBUG") or not is_users_mistake(error):
+        if debugging() or not is_users_mistake(error):
             raise
         sys.stderr.write(f"genrec: {error}\n")
         raise SystemExit(2) from None
