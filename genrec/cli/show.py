@@ -68,7 +68,7 @@ def show(
         console.print(f"[dim]{example.supervised} of {total} tokens supervised; {len(examples)} examples in all[/dim]")
     console.rule("The weights of the signals")
     fusion = recommender.fusion
-    told = f"{fusion.describe()} [dim](fitted on {fusion.cases} validation cases)[/dim]" if fusion else ""
+    told = f"{escape(fusion.describe())} [dim](fitted on {fusion.cases} validation cases)[/dim]" if fusion else ""
     console.print(told or "none were fitted; lists are fused by reciprocal ranks")
     modes = ("constrained", "free") if free else ("constrained",)
     for mode in modes:
