@@ -157,6 +157,25 @@ def _train(
 ) -> dict[str, Any]:
     """Train the adapter, keep it in a folder of its own, and return what was done."""
     kept.mkdir(parents=True, exist_ok=True)
+    try:
+        return _train_into(run, base, kept, begun, recipe, trained, preferences, tokens, where, progress)
+    except BaseException:
+        shutil.rmtree(kept, ignore_errors=True)  # half a training is of no use, as it has no checkpoints
+        raise
+
+
+def _train_into(
+    run: Path,
+    base: str,
+    kept: Path,
+    begun: dict[str, Any],
+    recipe: PreferenceRecipe,
+    trained: Recipe,
+    preferences: Sequence[Preference],
+    tokens: Sequence[int] | None,
+    where: str,
+    progress: Progress | None,
+) -> dict[str, Any]:
     write_json(kept / BEGUN, begun)
     reserve(kept / RESERVED, folder_size(run / "adapter") + KEPT_FREE)
     model, _ = backbone.load_base(base, computing.device, computing.dtype, trained.quantisation, trained.layers)
@@ -190,7 +209,7 @@ def _unfinished(out: Path) -> Path:
 def _check_kept(out: Path, kept: Path, begun: dict[str, Any], resume: bool) -> None:
     """Check that a training that was kept is the one to go on from; what a kill left of one is cleared away."""
     if read_trained(kept) is None:
-        if (kept / BEGUN).exists():
+        if (kept / BEGUN).exists() or (kept.is_dir() and not any(kept.iterdir())):
             shutil.rmtree(kept)
         elif kept.exists():
             raise ArtefactError(f"{kept} is in the way; move it, or choose another --out")

@@ -6,6 +6,7 @@ imported inside the verb. A user's mistake is one line on stderr and exit code 2
 
 from __future__ import annotations
 
+import logging
 import sys
 import traceback
 from pathlib import Path
