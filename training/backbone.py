@@ -97,6 +97,11 @@ def load_base(
                 bnb_4bit_compute_dtype=dtype,
             )
             options["device_map"] = {"": device}
+        if family == "seq2seq" and getattr(config, "decoder_start_token_id", None) is None:
+            raise BackboneError(
+                f"the config of the base model {base!r} does not say which token its decoder starts with; add "
+                "decoder_start_token_id to its config.json (T5's is that of its padding)"
+            )
         loader = AutoModelForSeq2SeqLM if family == "seq2seq" else AutoModelForCausalLM
         with muted():
             model = loader.from_pretrained(base, config=config, **options)
@@ -105,6 +110,16 @@ def load_base(
     except Exception as error:  # transformers raises OSError, ValueError, KeyError, ... for the same fault
         raise BackboneError(f"cannot load the base model {base!r}: {_first_line(error)}") from error
     return (model if quantisation == "4bit" else model.to(device)), family
+
+
+def diverged(when: str) -> str:
+    """Return what to say where a loss is no number any more: nothing that is trained from there on is worth keeping."""
+    return f"the loss is no number any more at {when}; lower learning_rate, or set precision=fp32"
+
+
+def embeddings_of(model: Any) -> int:
+    """Return how many tokens a model has embeddings of; its tokenizer may have fewer or, wrongly, more."""
+    return int(model.get_input_embeddings().weight.shape[0])
 
 
 def add_adapter(model: Any, recipe: Recipe) -> Any:

@@ -22,6 +22,7 @@ weights that put validation answers first are the ones that are kept.
 from __future__ import annotations
 
 import logging
+import math
 import random
 import tempfile
 import time
@@ -37,9 +38,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from prompts.checks import check_answers
 from prompts.encoding import IGNORED, Example, Family, PromptEncoder
 from prompts.template import Template
-from training.backbone import readable_as
+from training.backbone import diverged, readable_as
 from training.errors import BackboneError
 from training.finetune import Batches, supervised
 from training.losses import ROWS, catalogue_loss
@@ -178,12 +180,12 @@ def make_base(
         The passes, in order.
 
     Raises:
-        ValueError: no history has two items.
+        BackboneError: no history has two items.
         BackboneError: the model to start from is not there, or is not of the recipe's family.
     """
     usable = [history for history in histories if len(history) > 1]
     if not usable:
-        raise ValueError("no training history has two items, so there is nothing to learn; give a longer log")
+        raise BackboneError("no training history has two items, so there is nothing to learn; give a longer log")
     torch.manual_seed(recipe.seed)
     model = None
     if start is not None:
@@ -198,7 +200,7 @@ def make_base(
     else:
         tokenizer = train_tokenizer(usable, catalogue, template, recipe.vocabulary)
     encoder = PromptEncoder(template, tokenizer, recipe.family, recipe.max_tokens)
-    encoder.remember(catalogue)
+    check_answers(encoder, catalogue)
     answers = encoder.answers(catalogue)
     if model is None:
         model = make_model(recipe, tokenizer, recipe.max_tokens + max(map(len, answers)))
@@ -416,6 +418,7 @@ def _train(
         until = None if passes or limit is None else before + judging
         valid, gain = _judge_all(model, encoder.family, questions, head.weight, soft, until)
         judging = time.monotonic() - before
+        _check_finite(number, total, valid)
         passes.append(Pass(number, total / max(seen, 1), valid, gain, time.monotonic() - started))
         logger.info(
             "pass %d: loss %.3f a token; validation loss %.3f, gain %.4f", number, total / max(seen, 1), valid, gain
@@ -428,6 +431,16 @@ def _train(
         if share >= 1.0 or (len(questions) and since >= recipe.patience):
             break
     return passes
+
+
+def _check_finite(number: int, *losses: float) -> None:
+    """Check that training has not run away.
+
+    Raises:
+        BackboneError: a loss is not a number, or endless.
+    """
+    if not all(map(math.isfinite, losses)):
+        raise BackboneError(diverged(f"pass {number}"))
 
 
 class Questions:
