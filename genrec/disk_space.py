@@ -25,8 +25,8 @@ def check_space(target: Path, needed: int, what: str) -> None:
         ArtefactError: it cannot fit.
     """
     folder = existing(target)
-    free = shutil.disk_usage(folder).free
-    if needed > free:
+    size, _, free = shutil.disk_usage(folder)
+    if size and needed > free:  # a file system without any size is none of disks
         raise ArtefactError(
             f"{what} will take at least {readable(needed)}, and {folder} has {readable(free)} left; free some space "
             "or choose another --out"

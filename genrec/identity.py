@@ -34,8 +34,8 @@ MODELS = "models"
 _DECIDING = (
     "config*.json", "generation_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*",
     "merges.txt", "chat_template*", "*.jinja", "*.model", "*.tiktoken", "*.spm", "*.safetensors",
-    "*.safetensors.index.json", "modules.json", "sentence_bert_config.json", "*_Pooling/*.json", "*_Dense/*",
-    "*_Normalize/*",
+    "*.safetensors.index.json",
+    "modules.json", "sentence_bert_config.json", "*_Pooling/*.json", "*_Dense/*", "*_Normalize/*",
 )  # fmt: skip
 """The files of a model that decide what it says, as patterns; notes and licences beside them may change."""
 

@@ -150,8 +150,8 @@ def asked(*_: Any, **__: Any) -> str:
         ("gpt2", True), ("Qwen/Qwen3-0.6B", True), ("a_b/c.d-e", True),
         ("./books", False), ("../books", False), ("/bases/books", False), ("~/books", False), ("~books", False),
         ("bases/books/", False), ("bases//books", False), ("a/b/c", False), ("bases\\books", False),
-        ("C:\\books", False), ("bases/.books", False), ("my bases/books", False), ("bases/../books", False),
-        ("bücher/bases", False),
+        ("C:\\books", False),
+        ("bases/.books", False), ("my bases/books", False), ("bases/../books", False), ("bücher/bases", False),
         ("books..", False), ("", False), ("file:books", False),
     ],
 )  # fmt: skip
