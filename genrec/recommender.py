@@ -30,7 +30,7 @@ from genrec.filters import Filters
 from genrec.forest import shares_of
 from genrec.free_generation import FreeGenerator
 from genrec.metrics import NO_ITEM, IntArray, tie_order, top_rows
-from genrec.ranking import Fusion, fuse_reciprocal_ranks, log_levels
+from genrec.ranking import CANDIDATES, Fusion, fuse_reciprocal_ranks, log_levels
 from genrec.recommendation import How, Recommendation
 from genrec.reranking import ItemFacts, Reranking, rerank
 from genrec.signal_arrays import FloatArray
@@ -45,9 +45,6 @@ from training.backbone import with_own_head
 
 Mode = Literal["constrained", "free"]
 Taken = str | Item
-
-CANDIDATES = 50
-"""How many items the signals other than the model put up for each user; at least twice as many as asked for."""
 
 CONSIDERED = 200
 """How many items the weighted sum puts before the forest, which chooses the candidates among them."""
@@ -260,15 +257,22 @@ class Recommender:
         return [_with_explanations(answer, own) for answer, own in zip(ranked, explained, strict=True)]
 
     def candidates(
-        self, histories: Sequence[History], settings: Settings, count: int = CANDIDATES, ask_model: bool = True
+        self,
+        histories: Sequence[History],
+        settings: Settings,
+        count: int | None = None,
+        ask_model: bool = True,
+        each: int | None = None,
     ) -> list[Candidates]:
         """Return each user's candidates with all that is known of them.
 
         Args:
             histories: who is asked for.
             settings: how to recommend.
-            count: how many candidates the signals put up; the language model's items are added to them.
+            count: how many candidates the signals put up together, at least twice as many as are asked for; what the fit
+                found where left out. The language model's items are added to them.
             ask_model: whether the language model is asked.
+            each: how many each signal puts up besides by itself; what the fit found where left out.
 
         Raises:
             DataError: a history holds an item that is not in the catalogue.
@@ -277,6 +281,10 @@ class Recommender:
         rows = [self.catalog.rows(history.items) for history in histories]
         closed = self._filtered_out(settings.filters)
         seen = [np.union1d(closed, np.array(user if settings.exclude_seen else [], np.int64)) for user in rows]
+        if count is None:
+            count = self.fusion.together if self.fusion else CANDIDATES
+        if each is None:
+            each = self.fusion.each if self.fusion else 0
         most = max(count, 2 * settings.k, settings.reranking.candidates(settings.k))
         pools: dict[int, Candidates] = {}
         for places, prompts in self._batches(histories, settings, ask_model):
@@ -285,7 +293,9 @@ class Recommender:
             read = self.decoder.read(prompts) if prompts else None
             if read is not None:
                 found, texts = self._from_model(read, prompts, [seen[place] for place in places], settings)
-            pool = self._pool([histories[place] for place in places], [seen[place] for place in places], found, most)
+            pool = self._pool(
+                [histories[place] for place in places], [seen[place] for place in places], found, most, each
+            )
             likelihoods: Sequence[NDArray[np.float32] | None] = [None] * len(places)
             if read is not None:
                 likelihoods = self.decoder.score(read, [own.rows for own in pool])
@@ -371,7 +381,7 @@ class Recommender:
         return grounded, texts
 
     def _pool(
-        self, histories: Sequence[History], seen: Sequence[IntArray], found: Sequence[Found], most: int
+        self, histories: Sequence[History], seen: Sequence[IntArray], found: Sequence[Found], most: int, each: int
     ) -> list[Candidates]:
         """Return each history's candidates without the model's part.
 
@@ -397,6 +407,10 @@ class Recommender:
             shares = shares_of(values[user])
             parts = [self._best(best[user], values[user], shares, length, most) if length else best[user][:most]]
             if length:
+                if each:
+                    own_values = np.ascontiguousarray(values[user].T)
+                    own_values[:, seen[user]] = -np.inf
+                    parts += list(top_rows(own_values, min(each, len(self.catalog)), self.order))
                 parts.append(answer.rows)
                 if own is not None:
                     parts.append(top_rows(near[user], min(most, len(self.catalog)), self.order)[0])
