@@ -433,7 +433,7 @@ def judge_world(world: World, work: Path, made: dict[str, float]) -> dict[str, A
     vectors = recommender.content.embeddings
     started = time.process_time()
     # Counted anew, so that a change of the signals needs no other run.
-    recommender.signals = fit_signals(prepared.catalog, split.train, vectors)
+    recommender.signals = fit_signals(prepared.catalog, split.train, vectors, world.keep_seen)
     seconds = {**made, "signals": time.process_time() - started}
     started = time.process_time()
     settings = Settings(k=K, beams=BEAMS, exclude_seen=not world.keep_seen)

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from genrec.again import Again
 from genrec.catalog import Catalog, Item
 from genrec.errors import DataError
 from genrec.latent import Latent
@@ -137,6 +138,8 @@ def signals_with_items(
         elif isinstance(signal, Latent):
             factors, scales = (mix @ signal.factors).astype(np.float32), (mix @ signal.scales).astype(np.float32)
             counted[name] = replace(signal, catalog=catalog, factors=factors, scales=scales)
+        elif isinstance(signal, Again):
+            counted[name] = replace(signal, catalog=catalog)
         elif isinstance(signal, Popularity):
             counted[name] = Popularity((mix @ signal.scores).astype(np.float32))
     grown = complete(counted, catalog, vectors)

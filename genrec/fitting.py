@@ -36,8 +36,22 @@ TRIED_TOGETHER = 100
 TRIED_EACH = 20
 """Most candidates that the signals together, and each by itself, put up while it is found out how many are worth it."""
 
-SIGNALS, FOREST, MODEL = "the weighted sum of signals", "the sum and a forest", "the language model"
-WITH_MODEL, MODEL_FOREST = "and the language model by its weight", "and a forest that reads the language model"
+SHRUNK = (0.25, 0.5, 1.0)
+"""Shares of a part's likeliest weight that are tried. A part that is not sure to help at its whole weight may well be at a
+quarter of it, where a difference is smaller and its error much smaller."""
+
+SIGNALS, MODEL = "the weighted sum of signals", "the language model alone"
+FOREST = {
+    0.25: "the sum and a quarter of what a forest is worth",
+    0.5: "the sum and half of what a forest is worth",
+    1.0: "the sum and a forest",
+}
+WITH_MODEL = {
+    0.25: "with a quarter of what the language model is worth",
+    0.5: "with half of what the language model is worth",
+    1.0: "with the language model",
+}
+MODEL_FOREST = "with a forest that reads the language model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,24 +266,29 @@ def fit_signals_fusion(signals: Sequence[str], table: Table, k: int, seed: int) 
     gains = {SIGNALS: table.gains(sums, k)}
     words, used = [], SIGNALS
     if len(table.found) >= ENOUGH_CASES:
-        forests = [_forest(table, table.features, np.flatnonzero(table.fold != fold), seed) for fold in range(FOLDS)]
+        best = table.places(whole.linear(table.values)) < TRIED_TOGETHER
+        forests = [
+            _forest(table, table.features, best, np.flatnonzero(table.fold != fold), seed) for fold in range(FOLDS)
+        ]
         trees = np.zeros(len(table.case), np.float32)
         for fold, text in enumerate(forests):
             inside = table.fold[table.case] == fold
             trees[inside] = forest_scores(text, table.features[inside])
         columns = np.stack((sums, trees), axis=1)
-        shares = [
-            _relative(fit_weights(columns, table, np.flatnonzero(table.fold != fold))[0]) for fold in range(FOLDS)
-        ]
-        gains[FOREST] = table.gains(sums + np.array(shares)[table.fold[table.case]] * trees, k)
-        found = paired(gains[FOREST], gains[SIGNALS])
+        shares = np.array(
+            [_relative(fit_weights(columns, table, np.flatnonzero(table.fold != fold))[0]) for fold in range(FOLDS)]
+        )
         share = _relative(fit_weights(columns, table, everything)[0])
+        for part, name in FOREST.items():
+            gains[name] = table.gains(sums + part * shares[table.fold[table.case]] * trees, k)
+        part, found = _surest(gains, FOREST, gains[SIGNALS])
         if found.proves and share > 0:
-            used = FOREST
-            whole = replace(whole, forest_weight=share, forest=_forest(table, table.features, everything, seed))
+            used = FOREST[part]
+            text = _forest(table, table.features, best, everything, seed)
+            whole = replace(whole, forest_weight=round(part * share, 6), forest=text)
             folds = tuple(
-                replace(own, forest_weight=max(part, 1e-6), forest=text)
-                for own, part, text in zip(folds, shares, forests, strict=True)
+                replace(own, forest_weight=part * one, forest=text)
+                for own, one, text in zip(folds, shares.tolist(), forests, strict=True)
             )
             words.append(f"A forest of small trees is added to the sum: it earns {_told(found)} of NDCG@{k}.")
         else:
@@ -300,11 +319,24 @@ def _of_folds(table: Table, scores: Sequence[NDArray[np.floating]]) -> NDArray[n
     return chosen
 
 
-def _forest(table: Table, features: FloatArray, cases: NDArray[np.int64], seed: int) -> str:
-    chosen = [case for case in table.found.tolist() if case in set(cases.tolist())]
+def _forest(table: Table, features: FloatArray, among: NDArray[np.bool_], cases: NDArray[np.int64], seed: int) -> str:
+    """Fit a forest on some cases, each with its best candidates and the item that was taken."""
+    kept = among.copy()
+    kept[table.target[table.found]] = True
     ends = np.append(table.starts, len(table.case))
-    rows = [features[ends[case] : ends[case + 1]] for case in chosen]
-    return fit_forest(rows, [int(table.target[case] - table.starts[case]) for case in chosen], seed)
+    rows, targets = [], []
+    for case in np.intersect1d(table.found, cases).tolist():
+        inside = kept[ends[case] : ends[case + 1]]
+        rows.append(features[ends[case] : ends[case + 1]][inside])
+        targets.append(int(inside[: table.target[case] - ends[case]].sum()))
+    return fit_forest(rows, targets, seed)
+
+
+def _surest(gains: Mapping[str, Gains], ways: Mapping[float, str], over: Gains) -> tuple[float, Paired]:
+    """Return the share whose gain over others is highest when its error is taken off, and that gain."""
+    found = {share: paired(gains[name], over) for share, name in ways.items()}
+    share = max(found, key=lambda one: found[one].gain - found[one].error)
+    return share, found[share]
 
 
 def _relative(weights: NDArray[np.float64]) -> float:
@@ -336,18 +368,17 @@ class ModelTable:
             if own.forest_weight:
                 self.evidence[inside] += np.float32(own.forest_weight) * forest_scores(own.forest, features)
 
-    def by_weight(self) -> tuple[float, NDArray[np.float32]]:
-        """Return the model's weight beside the evidence, and each row's score by a weight that does not know its case."""
+    def weights(self) -> tuple[float, NDArray[np.float32]]:
+        """Return the model's likeliest weight beside the evidence, and for each row one that does not know its case."""
         columns = np.stack((self.evidence, self.likelihoods), axis=1)
         everything = np.arange(len(self.table.cases))
         weight = _relative(fit_weights(columns, self.table, everything)[0])
-        own = np.full(FOLDS, weight)
+        own = np.full(FOLDS, weight, np.float32)
         for fold in range(FOLDS):
             others = np.flatnonzero(self.table.fold != fold)
             if np.isin(self.table.found, others).any():
                 own[fold] = _relative(fit_weights(columns, self.table, others)[0])
-        scores = self.evidence + own[self.table.fold[self.table.case]].astype(np.float32) * self.likelihoods
-        return weight, scores.astype(np.float32)
+        return weight, own[self.table.fold[self.table.case]]
 
     def gains(self, scores: NDArray[np.floating]) -> Gains:
         """Return each case's gain, all candidates that were tried among them."""
@@ -364,7 +395,7 @@ def settled(fit: SignalsFit, cases: Sequence[FitCase], k: int) -> bool:
         return False
     asked = ModelTable(fit, Table(cases), k)
     without = asked.gains(asked.evidence)
-    found = paired(asked.gains(asked.by_weight()[1]), without)
+    found = paired(asked.gains(asked.evidence + asked.weights()[1] * asked.likelihoods), without)
     return found.error < SURE * without.mean() or found.size < -3
 
 
@@ -391,13 +422,12 @@ def fit_model(fit: SignalsFit, cases: Sequence[FitCase], seed: int, k: int, excl
         return replace(fusion, proof=_proof(served, fit.gains, served, k, {}, words))
     asked = ModelTable(fit, Table(cases), k)
     table = asked.table
-    weight, by_weight = asked.by_weight()
-    scores = {fit.used: asked.evidence, WITH_MODEL: by_weight, MODEL: asked.likelihoods}
-    fusions = {
-        fit.used: fit.fusion,
-        WITH_MODEL: replace(fit.fusion, model=round(weight, 6)),
-        MODEL: replace(fit.fusion, model=1.0, others_weight=0.0),
-    }
+    weight, weights = asked.weights()
+    scores = {fit.used: asked.evidence, MODEL: asked.likelihoods}
+    fusions = {fit.used: fit.fusion, MODEL: replace(fit.fusion, model=1.0, others_weight=0.0)}
+    for share, name in WITH_MODEL.items():
+        scores[name] = asked.evidence + np.float32(share) * weights * asked.likelihoods
+        fusions[name] = replace(fit.fusion, model=round(share * weight, 6))
     if len(table.found) >= ENOUGH_CASES:
         scores[MODEL_FOREST], fusions[MODEL_FOREST] = _with_model_forest(asked, seed)
     gains = {name: asked.gains(own) for name, own in scores.items()}
@@ -408,7 +438,7 @@ def fit_model(fit: SignalsFit, cases: Sequence[FitCase], seed: int, k: int, excl
     chosen = choose(gains, fit.used)
     gate = _gate(gains, fit.used)
     if chosen == fit.used:
-        found = paired(gains[WITH_MODEL], gains[chosen])
+        _, found = _surest(gains, WITH_MODEL, gains[chosen])
         words.append(
             f"The language model does not count: it earns {_told(found)} of NDCG@{k} on {len(cases)} cases, which is no proof."
         )
@@ -438,15 +468,19 @@ def choose(gains: Mapping[str, Gains], used: str) -> str:
         used: the way that needs no model.
     """
     best = used
-    for richer in (WITH_MODEL, MODEL_FOREST):
-        if richer in gains and paired(gains[richer], gains[best]).proves:
-            best = richer
+    share, found = _surest(gains, WITH_MODEL, gains[used])
+    if found.proves:
+        best = WITH_MODEL[share]
+    if MODEL_FOREST in gains and paired(gains[MODEL_FOREST], gains[best]).proves:
+        best = MODEL_FOREST
     return _overtaken(gains, gains[best]) or best
 
 
 def _overtaken(gains: Mapping[str, Gains], served: Gains) -> str | None:
     """Return the simpler way that the served list is worse than, by more than the error; the surest where there are many."""
-    simpler = {name: paired(served, own) for name, own in gains.items() if name not in (WITH_MODEL, MODEL_FOREST)}
+    simpler = {
+        name: paired(served, own) for name, own in gains.items() if name not in (*WITH_MODEL.values(), MODEL_FOREST)
+    }
     worse = {name: found.size for name, found in simpler.items() if found.gain < -found.error}
     return min(worse, key=worse.__getitem__) if worse else None
 
@@ -477,9 +511,10 @@ def _with_model_forest(asked: ModelTable, seed: int) -> tuple[NDArray[np.float32
     )
     sums = _of_folds(table, [own.linear(table.values) for own in fit.folds])
     trees = np.zeros(len(table.case), np.float32)
+    best = table.places(asked.evidence) < TRIED_TOGETHER
     for fold in range(FOLDS):
         inside = table.fold[table.case] == fold
-        text = _forest(table, features, np.flatnonzero(table.fold != fold), seed)
+        text = _forest(table, features, best, np.flatnonzero(table.fold != fold), seed)
         trees[inside] = forest_scores(text, features[inside])
     columns = np.stack((sums, trees), axis=1)
     everything = np.arange(len(table.cases))
@@ -487,7 +522,7 @@ def _with_model_forest(asked: ModelTable, seed: int) -> tuple[NDArray[np.float32
     share = _relative(fit_weights(columns, table, everything)[0])
     fusion = fit.fusion
     if share > 0:
-        text = _forest(table, features, everything, seed)
+        text = _forest(table, features, best, everything, seed)
         fusion = replace(fusion, model=0.0, model_forest_weight=round(share, 6), model_forest=text)
     scores = sums + np.array(shares, np.float32)[table.fold[table.case]] * trees
     return scores.astype(np.float32), fusion

@@ -177,6 +177,7 @@ def _recounted(data: PreparedData, repeats_kept: bool) -> PreparedData:
         train_histories=len(parts.train),
         valid_cases=len(parts.valid),
         test_cases=len(parts.test),
+        repeated_cases=sum(case.target in case.history.items for case in parts.valid),
         notes=(*(text for text in data.report.notes if text != note), note),
     )
     return replace(data, report=report)
@@ -200,7 +201,7 @@ def _forget_in_run(
         raise ArtefactError(f"{run} was trained on other data; give the runs of this data only")
     catalog = read_items(run / "items.jsonl")
     vectors = ItemIndex.load(run / "index").vectors(catalog.ids)
-    signals = fit_signals(catalog, kept.split().train, vectors)
+    signals = fit_signals(catalog, kept.split().train, vectors, bool(manifest.get("keep_seen", False)))
     save_signals(files.file_for(run / "signals.safetensors"), signals)
     return fingerprint(run / MANIFEST), fingerprint(
         files.manifest(run / MANIFEST, manifest, counted_on=fingerprint(data_manifest))

@@ -58,7 +58,7 @@ class Settings:
         k: how many items for each user.
         beams: how many beams the language model holds; at least k are used.
         mode: `constrained` searches the catalogue's trie; `free` writes any text and grounds it.
-        exclude_seen: whether items of the history are left out.
+        exclude_seen: whether items of the history are left out; None: as the run was trained for.
         explain: whether each recommendation is explained, and how; see `genrec.explanation.Explain`.
         wording: how explanations are worded.
         batch_size: how many users at most are decoded side by side; it changes the speed, not the result.
@@ -69,7 +69,7 @@ class Settings:
     k: int = 10
     beams: int = 20
     mode: Mode = "constrained"
-    exclude_seen: bool = True
+    exclude_seen: bool | None = None
     explain: Explain = "none"
     wording: Wording = field(default_factory=Wording)
     batch_size: int = 32
@@ -280,7 +280,7 @@ class Recommender:
         """
         rows = [self.catalog.rows(history.items) for history in histories]
         closed = self._filtered_out(settings.filters)
-        seen = [np.union1d(closed, np.array(user if settings.exclude_seen else [], np.int64)) for user in rows]
+        seen = [np.union1d(closed, np.array(user if self.excludes_seen(settings) else [], np.int64)) for user in rows]
         if count is None:
             count = self.fusion.together if self.fusion else CANDIDATES
         if each is None:
@@ -302,6 +302,12 @@ class Recommender:
             for place, own, likelihood, answer, text in zip(places, pool, likelihoods, found, texts, strict=True):
                 pools[place] = replace(own, likelihoods=likelihood, found=answer, texts=text)
         return [pools[place] for place in range(len(histories))]
+
+    def excludes_seen(self, settings: Settings) -> bool:
+        """Return whether items of the history are left out: as the settings say, or else as the run was trained for."""
+        if settings.exclude_seen is not None:
+            return settings.exclude_seen
+        return not self.details.get("keep_seen", False)
 
     def prompt(self, history: History) -> Prompt:
         """Return the very prompt that the model is given for a history; a taste stands where the oldest item would."""
@@ -561,10 +567,11 @@ class Recommender:
         if settings.reranking.asked:
             taken = self.catalog.rows(history.items)
             places = places[rerank(own.rows[places], scores[places], settings.k, settings.reranking, self.facts, taken)]
+        taken_before = set(self.catalog.rows(history.items))
         recommendations = []
         for rank, place in enumerate(places.tolist(), start=1):
             row = int(own.rows[place])
-            how, text = own.texts.get(row, (_else(history), ""))
+            how, text = own.texts.get(row, ("again" if row in taken_before else _else(history), ""))
             likelihood = None if own.likelihoods is None else float(own.likelihoods[place])
             signals = {"lm": likelihood, **dict(zip(self.signals, own.values[place].tolist(), strict=True))}
             item = self.catalog.items[row]

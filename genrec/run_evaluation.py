@@ -75,6 +75,10 @@ def evaluate_run(
         progress: told how many cases of how many are done.
     """
     parts = data.split()
+    if recommender is not None:
+        excluded = recommender.excludes_seen(settings)
+    else:
+        excluded = not data.keep_seen if settings.exclude_seen is None else settings.exclude_seen
     # A run may know items that were added after its data was prepared; baselines choose from them, too.
     catalog = data.catalog if recommender is None else recommender.catalog
     fused: list[tuple[Recommendation, ...]] = []
@@ -91,7 +95,7 @@ def evaluate_run(
     else:
         vectors = load_encoder(ENCODER).encode([item.title for item in data.catalog])
     material = Material(catalog, parts.train, vectors)
-    systems |= baseline_lists(baselines, material, cases, max(KS), seed, exclude_seen=settings.exclude_seen)
+    systems |= baseline_lists(baselines, material, cases, max(KS), seed, exclude_seen=excluded)
     report = evaluate_lists(
         cases,
         {**systems, **(others or {})},
@@ -105,7 +109,7 @@ def evaluate_run(
         hows={"genrec": [entry.how for user in fused for entry in user if entry.generated]} if fused else None,
         settings={
             "data": data.split_name,
-            "seen_items": "excluded" if settings.exclude_seen else "kept",
+            "seen_items": "excluded" if excluded else "kept",
             "beams": settings.beams,
             "mode": settings.mode,
             "cases": "all" if len(cases) == len(parts.cases(split)) else f"a sample of {len(cases)}",

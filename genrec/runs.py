@@ -152,12 +152,13 @@ def train_run(
     trie.save(out / "trie.safetensors")
     vectors = load_encoder(encoder).encode([item.title for item in data.catalog])
     ItemIndex.build(data.catalog.ids, vectors).save(out / "index")
-    save_signals(out / "signals.safetensors", fit_signals(data.catalog, split.train, vectors))
+    save_signals(out / "signals.safetensors", fit_signals(data.catalog, split.train, vectors, data.keep_seen))
     details = {
         "base": recipe.base,
         "family": family,
         "layers": recipe.layers,
         "loss": recipe.loss,
+        "keep_seen": data.keep_seen,
         "max_tokens": recipe.max_tokens,
         "encoder": encoder,
         "split": data.split_name,

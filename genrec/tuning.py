@@ -107,7 +107,7 @@ def tune_fusion(
             progress(len(asked), len(few))
         if time.monotonic() - started > 60 * minutes or settled(fit, asked, chosen.k):
             break
-    fusion = fit_model(fit, asked, seed, chosen.k, chosen.exclude_seen)
+    fusion = fit_model(fit, asked, seed, chosen.k, recommender.excludes_seen(chosen))
     logger.info("fusion fitted on %d and %d validation cases: %s", fusion.cases, len(asked), fusion.describe())
     return fusion
 

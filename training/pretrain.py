@@ -91,7 +91,8 @@ class PretrainRecipe(BaseModel):
         0.3, ge=0, le=1, description="Share of a target that what other users took after the same items makes up."
     )
     exclude_seen: bool = Field(
-        True, description="Leave what a user took before out of the loss; false where it is to be recommended again."
+        True,
+        description="Leave what a user took before out of the loss; as the data folder says, where left out.",
     )
     seed: int = Field(0, ge=0, description="Seed of everything random.")
 

@@ -18,6 +18,15 @@ DeviceOption = Annotated[
     str | None, typer.Option(help="cuda, cuda:1, mps or cpu.", show_default="$GENREC_DEVICE, else the best there is")
 ]
 
+KeepSeenOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--keep-seen/--exclude-seen",
+        help="Whether to recommend what the user took before.",
+        show_default="as the run was trained for",
+    ),
+]
+
 
 def data_folder_of(run: Path, data: Path | None) -> Path:
     """Return the data folder of a run, after checking that it is the one that the run was trained on.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from genrec.cli.common import DataOption, DeviceOption
+from genrec.cli.common import DataOption, DeviceOption, KeepSeenOption
 
 if TYPE_CHECKING:
     from genrec.interactions import PreparedData
@@ -31,7 +31,7 @@ def evaluate(
     mode: Annotated[
         Literal["constrained", "free"], typer.Option(help="Search the catalogue, or write any text and ground it.")
     ] = "constrained",
-    keep_seen: Annotated[bool, typer.Option("--keep-seen", help="Do not leave out what the user took before.")] = False,
+    keep_seen: KeepSeenOption = None,
     baselines: Annotated[
         str, typer.Option(metavar="quick|all|none|NAMES", help="Baselines for the table; names are joined by commas.")
     ] = "quick",
@@ -67,7 +67,7 @@ def evaluate(
     else:
         raise ConfigError(["without --run, give --data and --out"])
     names = baseline_names(baselines)
-    settings = Settings(k=20, beams=beams, mode=mode, exclude_seen=not keep_seen)
+    settings = Settings(k=20, beams=beams, mode=mode, exclude_seen=None if keep_seen is None else not keep_seen)
     recommender = None if run is None else Recommender.from_pretrained(run, device)
     report = evaluate_into(
         recommender,

@@ -35,6 +35,14 @@ def prepare(
     keep_repeats: Annotated[
         bool, typer.Option("--keep-repeats/--drop-repeats", help="An item that its user had taken before.")
     ] = True,
+    keep_seen: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep-seen/--exclude-seen",
+            help="Whether what a user took before may be recommended again, from training to serving.",
+            show_default="if the data say that it is usual",
+        ),
+    ] = None,
     skip_bad_rows: Annotated[
         bool, typer.Option("--skip-bad-rows", help="Leave out rows that cannot be used, and report them.")
     ] = False,
@@ -74,6 +82,7 @@ def prepare(
         columns=Columns(user_column, item_column, time_column, rating_column, id_column, title_column, category_column),
         cleaning=Cleaning(min_rating, k_core, keep_repeats, skip_bad_rows),
         split=split,
+        keep_seen=keep_seen,
     )
     if pseudonymise is not None:
         data = with_pseudonyms(data, Pseudonyms(read_or_announce_key(pseudonymise)))

@@ -65,6 +65,8 @@ def pretrain_into(data: Path, recipe: object, out: Path, encoder: str = "starter
     check_writable(out)
     prepared = load_prepared(data)
     split, catalog = prepared.split(), prepared.catalog
+    if "exclude_seen" not in recipe.model_fields_set:
+        recipe = recipe.model_copy(update={"exclude_seen": not prepared.keep_seen})
     name = "next-item-joined" if recipe.family == "causal" else "seq2seq-joined"
     start = resolve_base(recipe.base) if recipe.base else None
     vectors = None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from genrec.cli.common import DataOption, DeviceOption, RunOption
+from genrec.cli.common import DataOption, DeviceOption, KeepSeenOption, RunOption
 
 FILTERS, BEYOND = "Which items", "Beyond the scores"
 
@@ -39,7 +39,7 @@ def recommend(
     mode: Annotated[
         Literal["constrained", "free"], typer.Option(help="Search the catalogue, or write any text and ground it.")
     ] = "constrained",
-    keep_seen: Annotated[bool, typer.Option("--keep-seen", help="Also recommend what the user took before.")] = False,
+    keep_seen: KeepSeenOption = None,
     explain: Annotated[bool, typer.Option("--explain", help="Write the reason beside each recommendation.")] = False,
     explain_with: Annotated[
         Literal["sentence", "measured", "words"] | None,
@@ -124,7 +124,7 @@ def recommend(
         k=k,
         beams=beams,
         mode=mode,
-        exclude_seen=not keep_seen,
+        exclude_seen=None if keep_seen is None else not keep_seen,
         explain=explain_with or ("sentence" if explain else "none"),
         wording=Wording(language, tone, length),
         filters=Filters(

@@ -16,21 +16,6 @@ from genrec.cli.main import run
 from tests.toyworld import make_catalog, write_files
 
 
-@pytest.fixture
-def genrec(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Call the command line in this process; returns exit code, stdout and stderr."""
-    monkeypatch.delenv("GENREC_DEBUG", raising=False)
-
-    def call(*words: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["genrec", *map(str, words)])
-        with pytest.raises(SystemExit) as caught:
-            run()
-        shown = capsys.readouterr()
-        return int(caught.value.code or 0), shown.out, shown.err
-
-    return call
-
-
 def fails(result: tuple[int, str, str], *parts: str) -> None:
     code, _, err = result
     assert code == 2, err
