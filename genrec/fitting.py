@@ -1,16 +1,16 @@
-"""Choosing what a list is made of: every weight by likelihood, every part by what it earns on cases that it has not seen.
+"""What a list is made of: every weight by likelihood, every part by what it earns on cases that it has not seen.
 
 Cases are divided into `FOLDS`. For each fold all is fitted without it (the sum, the forest, how much they and the
-language model count) and judged on it, so that every case has a list from a fit that does not know it. Weights are those
-under which the taken items are likeliest (conditional logit): smooth in the weights, so that there is no grid with an
-edge, and far steadier on few cases than the best of a list of figures. What is used at all is decided by NDCG@k of whole
-lists, misses included, under the rules of `genrec.proof`.
+language model count) and judged on it, so that every case has a list from a fit that does not know it. Weights are
+those under which the taken items are likeliest (conditional logit): smooth in the weights, so that there is no grid
+with an edge, and far steadier on few cases than the best of a list of figures. What is used at all is decided by NDCG@k
+of lists, misses included, under the rules of `genrec.proof`.
 
 Sources: Wolpert, "Stacked generalization", Neural Networks 5(2), 1992; Breiman, "Stacked regressions", Machine Learning
 24, 1996 (weights of parts fitted on what each says of cases it was not fitted on).
 
-The easy mistake is to let a fit choose the candidates of a case that it knows: its forest puts the right item among them,
-and whatever is asked next finds an item there that it would not have been shown.
+The easy mistake is to let a fit choose the candidates of a case that it knows: its forest puts the right item among
+them, and whatever is asked next finds an item there that it would not have been shown.
 """
 
 from __future__ import annotations
@@ -39,6 +39,9 @@ TRIED_EACH = 20
 SHRUNK = (0.25, 0.5, 1.0)
 """Shares of a part's likeliest weight that are tried. A part that is not sure to help at its whole weight may well be at a
 quarter of it, where a difference is smaller and its error much smaller."""
+
+LEAST = 0.01
+"""What the first of two parts counts at least, where the second counts 1."""
 
 SIGNALS, MODEL = "the weighted sum of signals", "the language model alone"
 FOREST = {
@@ -340,8 +343,12 @@ def _surest(gains: Mapping[str, Gains], ways: Mapping[float, str], over: Gains) 
 
 
 def _relative(weights: NDArray[np.float64]) -> float:
-    """Return what the second part counts where the first counts 1; nothing where either would count below nothing."""
-    return float(max(weights[1], 0.0) / weights[0]) if weights[0] > 0 else 0.0
+    """Return what the second part counts where the first counts 1; nothing where it would count below nothing.
+
+    The first part always counts for something, since it chooses the candidates.
+    """
+    second = float(max(weights[1], 0.0))
+    return second / max(float(weights[0]), LEAST * second) if second > 0 else 0.0
 
 
 def _told(found: Paired) -> str:

@@ -38,6 +38,9 @@ logger = logging.getLogger(__name__)
 K = 10
 """The list length that is measured."""
 
+JUDGED = 500
+"""Validation cases on which the model is judged before and after, where the run's recipe does not say how many."""
+
 BEAMS = 20
 """Beams that negatives are drawn from and that lists are made with."""
 
@@ -82,7 +85,7 @@ def prefer_run(
     split = data.split()
     recommender = assemble(run, details, where, recipe.precision)
     valid = [case for case in split.valid if case.history.items]
-    judged = sample_cases(valid, trained.tuning_cases or len(valid), recipe.seed)
+    judged = sample_cases(valid, trained.tuning_cases or JUDGED, recipe.seed)
     before = model_ndcg(recommender, judged)
     preferences = own_mistakes(recommender, split.train, recipe)
     tokens = recommender.decoder.trie.vocabulary.tolist() if details["loss"] == "catalogue" else None

@@ -1,4 +1,4 @@
-"""How sure a choice between ways to rank is: paired differences on validation cases, and what was made of them, in words.
+"""How sure a choice between ways to rank is: paired differences on validation cases, and what came of them, in words.
 
 Three rules decide everything (see `genrec.fitting`). What makes a list more complex must earn more than the standard
 error of its gain, on cases that it was not fitted on. What is simpler takes over where the list is worse than it by

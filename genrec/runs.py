@@ -49,6 +49,7 @@ from genrec.free_generation import FreeGenerator
 from genrec.interactions import PreparedData
 from genrec.ranking import Fusion
 from genrec.recommender import Recommender
+from genrec.rewriting import Replacements
 from genrec.signal_set import fit_signals, load_signals, save_signals
 from genrec.splits import Case, History
 from genrec.tuning import tune_fusion
@@ -69,6 +70,8 @@ BEGUN = "begun.json"
 
 ENCODER = "starter"
 """The encoder of the item index."""
+
+FUSION = "fusion.json"
 
 
 def train_run(
@@ -188,12 +191,39 @@ def fit_fusion(
     out: Path,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Fit the weights of all signals on validation cases and write them; do nothing where the recipe wants none."""
-    if recipe.tuning_cases and valid:
-        fusion = tune_fusion(load(), valid, recipe.tuning_cases, recipe.seed, progress=progress)
-        write_json(out / "fusion.json", fusion.to_json())
-    else:
+    """Fit the weights of all signals on validation cases and write them; do nothing where the recipe wants none.
+
+    Where no case can tell anything, that is said, and no weights are written: what was trained is not lost for it.
+    """
+    if recipe.tuning_cases == 0 or not valid:
         logger.info("no validation cases to fit weights on: signals will be fused by reciprocal ranks")
+        return
+    try:
+        fusion = tune_fusion(
+            load(), valid, recipe.tuning_cases, recipe.seed, progress=progress, minutes=recipe.tuning_minutes
+        )
+    except DataError as error:
+        logger.warning("no weights were fitted (%s): signals will be fused by reciprocal ranks", error)
+        return
+    write_json(out / FUSION, fusion.to_json())
+
+
+def apply_fusion(run: Path, fusion: Fusion) -> None:
+    """Write a fusion into a finished run, in the place of the one it has; the run is whole before and after.
+
+    Raises:
+        ArtefactError: the run is unfinished or damaged, or cannot be written.
+    """
+    replacements = Replacements(run.absolute() / f".{FUSION}.log")
+    replacements.finish_cut_off()
+    manifest = read_manifest(run, "run")
+    try:
+        write_json(replacements.file_for(run / FUSION), fusion.to_json())
+        replacements.manifest(run / MANIFEST, manifest)
+        replacements.commit()
+    except BaseException:
+        replacements.drop()
+        raise
 
 
 def load_recommender(run: Path, device: str | None = None, precision: str = "auto") -> Recommender:
@@ -222,7 +252,7 @@ def assemble(run: Path, details: dict[str, Any], device: str | None, precision: 
     index = ItemIndex.load(run / "index")
     trie = TokenTrie.load(run / "trie.safetensors")
     of_catalogue = details["loss"] == "catalogue"
-    weights = run / "fusion.json"
+    weights = run / FUSION
     # Before the decoder, which gives the model a head over the catalogue's tokens only.
     generator = FreeGenerator(model, tokenizer, encoder.stop, model.get_output_embeddings(), ending=template.ending)
     return Recommender(

@@ -26,6 +26,7 @@ from genrec.cli.pretrain import pretrain
 from genrec.cli.recommend import recommend
 from genrec.cli.show import show
 from genrec.cli.train import train
+from genrec.cli.tune import tune
 from genrec.errors import GenrecError
 
 app = typer.Typer(
@@ -62,7 +63,21 @@ def _quiet_libraries() -> None:
         logging.getLogger(library).setLevel(logging.ERROR)
 
 
-for verb in (demo, prepare, pretrain, train, prefer, add_items, recommend, decrypt, evaluate, show, forget, doctor):
+for verb in (
+    demo,
+    prepare,
+    pretrain,
+    train,
+    tune,
+    prefer,
+    add_items,
+    recommend,
+    decrypt,
+    evaluate,
+    show,
+    forget,
+    doctor,
+):
     app.command()(verb)
 
 

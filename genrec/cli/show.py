@@ -68,6 +68,8 @@ def show(
     fusion = recommender.fusion
     told = f"{fusion.describe()} [dim](fitted on {fusion.cases} validation cases)[/dim]" if fusion else ""
     console.print(told or "none were fitted; lists are fused by reciprocal ranks")
+    for sentence in fusion.to_words() if fusion else ():
+        console.print(f"[dim]{escape(sentence)}[/dim]")
     modes = ("constrained", "free") if free else ("constrained",)
     for mode in modes:
         console.rule(f"What comes out ({mode})")

@@ -76,6 +76,8 @@ def train_into(
     if (weights := out / "fusion.json").exists():
         fusion = Fusion.from_json(read_json(weights))
         typer.echo(f"weights of the signals, fitted on {fusion.cases} validation cases: {fusion.describe()}")
+        for sentence in fusion.to_words():
+            typer.echo(f"  {sentence}")
 
 
 def _nothing(_: str) -> None:
