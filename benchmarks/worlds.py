@@ -239,8 +239,8 @@ FOLLOWS, OWN, AGAIN = 0.7, 0.9, 0.6
 
 NUMBERS = tuple(f"Item {number}" for number in range(ITEMS))
 _DRAW = np.random.default_rng(5)
-POPULAR: NDArray[np.float64] = 1.0 / np.arange(1, ITEMS + 1) ** 0.9
-POPULAR /= POPULAR.sum()
+_RARER = 1.0 / np.arange(1, ITEMS + 1) ** 0.9
+POPULAR: NDArray[np.float64] = _RARER / _RARER.sum()
 _RING = _DRAW.permutation(ITEMS)
 FOLLOWER = np.roll(_RING, -1)[np.argsort(_RING)]
 GROUP = _DRAW.permutation(ITEMS) % GROUPS
@@ -273,10 +273,12 @@ class Truth:
             )
             sure = np.exp(odds.sum(axis=0) - odds.sum(axis=0).max())
             sure /= sure.sum()
-            return (1 - OWN) * everything + OWN * sure[GROUP] / (ITEMS / GROUPS)
+            mixed: NDArray[np.float64] = (1 - OWN) * everything + OWN * sure[GROUP] / (ITEMS / GROUPS)
+            return mixed
         ages = FADE ** np.arange(len(taken) - 1, -1, -1)
         own = np.bincount(list(taken), ages / ages.sum(), minlength=ITEMS)
-        return AGAIN * own + (1 - AGAIN) * POPULAR
+        again: NDArray[np.float64] = AGAIN * own + (1 - AGAIN) * POPULAR
+        return again
 
     def score(self, histories: Sequence[History]) -> NDArray[np.float32]:
         """Return the probabilities of all items."""
@@ -301,7 +303,7 @@ def drawn(kind: str) -> Callable[[Path, Path], PreparedData]:
                     if kind == "taste":
                         odds = (1 - OWN) / ITEMS + OWN * (group == GROUP) / (ITEMS / GROUPS)
                     if kind != "repeat":
-                        odds[taken] = 0
+                        odds[np.array(taken, np.int64)] = 0.0
                     taken.append(int(draw.choice(ITEMS, p=odds / odds.sum())))
                     rows.writerow([user, taken[-1]])
         with (work / "items.csv").open("w", encoding="utf-8", newline="") as file:
@@ -389,7 +391,7 @@ def make_world(world: World, data: Path, work: Path) -> dict[str, float]:
     )
     seconds["base"] = time.process_time() - started
     started = time.process_time()
-    runs.load_encoder = lambda name: titles  # type: ignore[attr-defined]
+    runs.load_encoder = lambda name, device=None: titles  # type: ignore[attr-defined]
     chosen = make_recipe(
         {
             "base": str((folder / "base").resolve()), "template": "next-item-joined", "max_tokens": recipe.max_tokens,
@@ -429,7 +431,7 @@ def judge_baselines(
         if world.best is not None:
             best = world.best(prepared.catalog)
             lists[BEST_KNOWN] = ranked_lists(best, prepared.catalog, cases, K, exclude_seen=not world.keep_seen)
-        np.savez(file, **{name: gains(own, cases) for name, own in lists.items()})
+        np.savez(file, **{name: gains(own, cases) for name, own in lists.items()})  # type: ignore[arg-type]
     with np.load(file, allow_pickle=False) as held:
         return dict(held)
 

@@ -37,8 +37,8 @@ TRIED_EACH = 20
 """Most candidates that the signals together, and each by itself, put up while it is found out how many are worth it."""
 
 SHRUNK = (0.25, 0.5, 1.0)
-"""Shares of a part's likeliest weight that are tried. A part that is not sure to help at its whole weight may well be at a
-quarter of it, where a difference is smaller and its error much smaller."""
+"""Shares of a part's likeliest weight that are tried. A part that is not sure to help at its whole weight may well be
+sure at a quarter of it, where the difference is smaller and its error much smaller."""
 
 LEAST = 0.01
 """What the first of two parts counts at least, where the second counts 1."""
@@ -270,32 +270,21 @@ def fit_signals_fusion(signals: Sequence[str], table: Table, k: int, seed: int) 
     words, used = [], SIGNALS
     if len(table.found) >= ENOUGH_CASES:
         best = table.places(whole.linear(table.values)) < TRIED_TOGETHER
-        forests = [
-            _forest(table, table.features, best, np.flatnonzero(table.fold != fold), seed) for fold in range(FOLDS)
-        ]
-        trees = np.zeros(len(table.case), np.float32)
-        for fold, text in enumerate(forests):
-            inside = table.fold[table.case] == fold
-            trees[inside] = forest_scores(text, table.features[inside])
-        columns = np.stack((sums, trees), axis=1)
-        shares = np.array(
-            [_relative(fit_weights(columns, table, np.flatnonzero(table.fold != fold))[0]) for fold in range(FOLDS)]
-        )
-        share = _relative(fit_weights(columns, table, everything)[0])
-        for part, name in FOREST.items():
-            gains[name] = table.gains(sums + part * shares[table.fold[table.case]] * trees, k)
-        part, found = _surest(gains, FOREST, gains[SIGNALS])
-        if found.proves and share > 0:
+        grown = _grow(table, table.features, best, sums, k, seed)
+        tried = {name: grown.gains(part) for part, name in FOREST.items()}
+        part, found = _surest(tried, FOREST, gains[SIGNALS])
+        if grown.share > 0 and found.proves:
             used = FOREST[part]
             text = _forest(table, table.features, best, everything, seed)
-            whole = replace(whole, forest_weight=round(part * share, 6), forest=text)
+            whole = replace(whole, forest_weight=round(part * grown.share, 6), forest=text)
             folds = tuple(
                 replace(own, forest_weight=part * one, forest=text)
-                for own, one, text in zip(folds, shares.tolist(), forests, strict=True)
+                for own, one, text in zip(folds, grown.shares.tolist(), grown.forests, strict=True)
             )
             words.append(f"A forest of small trees is added to the sum: it earns {_told(found)} of NDCG@{k}.")
         else:
             words.append(f"A forest of small trees was tried and is left out: {_told(found)} of NDCG@{k} is no proof.")
+        gains |= tried
     for number, name in enumerate(signals):
         gains[name] = table.gains(table.values[:, number], k)
     worst = min(signals, key=lambda name: paired(gains[used], gains[name]).size)
@@ -307,6 +296,66 @@ def fit_signals_fusion(signals: Sequence[str], table: Table, k: int, seed: int) 
         number = list(signals).index(worst)
         whole, folds, used = single(whole, number), tuple(single(own, number) for own in folds), worst
     return SignalsFit(whole, folds, gains, used, words)
+
+
+@dataclass(slots=True)
+class Grown:
+    """Forests that have each not seen a fold, beside sums that have not either.
+
+    Attributes:
+        table: the cases.
+        sums: each row's sum.
+        k: the length of the lists that are compared.
+        forests: one for each fold, as text; fewer where it was given up.
+        trees: each row's score by the forest that does not know its case.
+        shares: what a forest counts where the sum counts 1, by fold, fitted on the other folds.
+        share: the same fitted on all; 0 where it was given up.
+    """
+
+    table: Table
+    sums: NDArray[np.float32]
+    k: int
+    forests: list[str]
+    trees: NDArray[np.float32]
+    shares: NDArray[np.float32]
+    share: float
+
+    def scores(self, part: float) -> NDArray[np.float32]:
+        """Return each row's score where the forest counts for a part of what it is worth."""
+        scores: NDArray[np.float32] = (
+            self.sums + np.float32(part) * self.shares[self.table.fold[self.table.case]] * self.trees
+        )
+        return scores
+
+    def gains(self, part: float) -> Gains:
+        """Return each case's gain where the forest counts for a part of what it is worth."""
+        return self.table.gains(self.scores(part), self.k)
+
+
+def _grow(
+    table: Table, features: FloatArray, among: NDArray[np.bool_], sums: NDArray[np.float32], k: int, seed: int
+) -> Grown:
+    """Fit a forest without each fold; give it up after the first two where it gains nothing there, since it is slow."""
+    grown = Grown(table, sums, k, [], np.zeros(len(table.case), np.float32), np.zeros(FOLDS, np.float32), 0.0)
+    for fold in range(FOLDS):
+        text = _forest(table, features, among, np.flatnonzero(table.fold != fold), seed)
+        inside = table.fold[table.case] == fold
+        grown.forests.append(text)
+        grown.trees[inside] = forest_scores(text, features[inside])
+        if fold == 0:
+            continue
+        columns = np.stack((sums, grown.trees), axis=1)
+        known = [np.flatnonzero((table.fold != one) & (table.fold <= fold)) for one in range(fold + 1)]
+        if all(np.isin(table.found, cases).any() for cases in known):
+            grown.shares[: fold + 1] = [_relative(fit_weights(columns, table, cases)[0]) for cases in known]
+        if fold == 1:
+            here = table.fold <= 1
+            without = table.gains(sums, k)[here]
+            if max(paired(grown.gains(part)[here], without).gain for part in SHRUNK) <= 0:
+                grown.shares[:] = 0.0
+                return grown
+    grown.share = _relative(fit_weights(columns, table, np.arange(len(table.cases)))[0])
+    return grown
 
 
 def _or_whole(signals: Sequence[str], table: Table, cases: NDArray[np.int64], whole: Fusion) -> Fusion:
@@ -436,7 +485,9 @@ def fit_model(fit: SignalsFit, cases: Sequence[FitCase], seed: int, k: int, excl
         scores[name] = asked.evidence + np.float32(share) * weights * asked.likelihoods
         fusions[name] = replace(fit.fusion, model=round(share * weight, 6))
     if len(table.found) >= ENOUGH_CASES:
-        scores[MODEL_FOREST], fusions[MODEL_FOREST] = _with_model_forest(asked, seed)
+        by_trees, grown = _with_model_forest(asked, seed)
+        if grown.model_forest_weight:
+            scores[MODEL_FOREST], fusions[MODEL_FOREST] = by_trees, grown
     gains = {name: asked.gains(own) for name, own in scores.items()}
     for number, name in enumerate(fit.fusion.signals):
         gains.setdefault(name, asked.gains(table.values[:, number]))
@@ -447,7 +498,8 @@ def fit_model(fit: SignalsFit, cases: Sequence[FitCase], seed: int, k: int, excl
     if chosen == fit.used:
         _, found = _surest(gains, WITH_MODEL, gains[chosen])
         words.append(
-            f"The language model does not count: it earns {_told(found)} of NDCG@{k} on {len(cases)} cases, which is no proof."
+            f"The language model does not count: it earns {_told(found)} of NDCG@{k} on {len(cases)} cases, "
+            "which is no proof."
         )
     else:
         found = paired(gains[chosen], gains[fit.used])
@@ -484,7 +536,7 @@ def choose(gains: Mapping[str, Gains], used: str) -> str:
 
 
 def _overtaken(gains: Mapping[str, Gains], served: Gains) -> str | None:
-    """Return the simpler way that the served list is worse than, by more than the error; the surest where there are many."""
+    """Return the simpler way that the served list is worse than by more than the error; of many, the surest."""
     simpler = {
         name: paired(served, own) for name, own in gains.items() if name not in (*WITH_MODEL.values(), MODEL_FOREST)
     }
@@ -517,22 +569,13 @@ def _with_model_forest(asked: ModelTable, seed: int) -> tuple[NDArray[np.float32
         ]
     )
     sums = _of_folds(table, [own.linear(table.values) for own in fit.folds])
-    trees = np.zeros(len(table.case), np.float32)
     best = table.places(asked.evidence) < TRIED_TOGETHER
-    for fold in range(FOLDS):
-        inside = table.fold[table.case] == fold
-        text = _forest(table, features, best, np.flatnonzero(table.fold != fold), seed)
-        trees[inside] = forest_scores(text, features[inside])
-    columns = np.stack((sums, trees), axis=1)
-    everything = np.arange(len(table.cases))
-    shares = [_relative(fit_weights(columns, table, np.flatnonzero(table.fold != fold))[0]) for fold in range(FOLDS)]
-    share = _relative(fit_weights(columns, table, everything)[0])
+    grown = _grow(table, features, best, sums, asked.k, seed)
     fusion = fit.fusion
-    if share > 0:
-        text = _forest(table, features, best, everything, seed)
-        fusion = replace(fusion, model=0.0, model_forest_weight=round(share, 6), model_forest=text)
-    scores = sums + np.array(shares, np.float32)[table.fold[table.case]] * trees
-    return scores.astype(np.float32), fusion
+    if grown.share > 0:
+        text = _forest(table, features, best, np.arange(len(table.cases)), seed)
+        fusion = replace(fusion, model=0.0, model_forest_weight=round(grown.share, 6), model_forest=text)
+    return grown.scores(1.0), fusion
 
 
 def _members(asked: ModelTable, together: int, each: int) -> NDArray[np.bool_]:
@@ -546,7 +589,7 @@ def _members(asked: ModelTable, together: int, each: int) -> NDArray[np.bool_]:
 
 
 def _numbers(asked: ModelTable, scores: NDArray[np.floating]) -> tuple[int, int]:
-    """Return how many candidates the signals together and each by itself put up: the fewest that do not prove too few."""
+    """Return how many candidates the signals together and each put up: the fewest that do not prove too few."""
     tried = [(CANDIDATES, 0), (CANDIDATES, TRIED_EACH), (TRIED_TOGETHER, 0), (TRIED_TOGETHER, TRIED_EACH)]
     gains = [asked.table.gains(scores, asked.k, _members(asked, *numbers)) for numbers in tried]
     best = int(np.argmax([own.mean() for own in gains]))
@@ -593,8 +636,8 @@ def _proof(
     if compared:
         nearest = compared[0]
         told.append(
-            f"Served: {served}. On {len(own)} validation cases that it was not fitted on, NDCG@{k} is {own.mean():.4f}; "
-            f"{nearest.name}, the best other way, has {nearest.value:.4f} "
+            f"Served: {served}. On {len(own)} validation cases that it was not fitted on, NDCG@{k} is "
+            f"{own.mean():.4f}; {nearest.name}, the best other way, has {nearest.value:.4f} "
             f"(difference {nearest.gain:+.4f}, standard error {nearest.error:.4f})."
         )
     if recalls:

@@ -269,8 +269,8 @@ class Recommender:
         Args:
             histories: who is asked for.
             settings: how to recommend.
-            count: how many candidates the signals put up together, at least twice as many as are asked for; what the fit
-                found where left out. The language model's items are added to them.
+            count: how many candidates the signals put up together, at least twice as many as are asked for; what the
+                fit found where left out. The language model's items are added to them.
             ask_model: whether the language model is asked.
             each: how many each signal puts up besides by itself; what the fit found where left out.
 

@@ -59,15 +59,16 @@ def tune_fusion(
 ) -> Fusion:
     """Fit the weights of a recommender's signals, and choose which of them are used; the recommender stays as it is.
 
-    Set its `fusion` to what comes back to use it. A case whose item is not among its candidates says nothing about how to
-    order them, and counts as a miss in every figure by which something is chosen.
+    Set its `fusion` to what comes back to use it. A case whose item is not among its candidates says nothing about how
+    to order them, and counts as a miss in every figure by which something is chosen.
 
     Args:
         recommender: the run; its training must not have seen the cases' items.
         cases: validation cases.
         with_model: on how many of them, drawn by the seed, the language model is asked at most; all where left out.
         seed: of the draw.
-        settings: how the candidates are made, `k` and `exclude_seen` above all; the defaults of `Settings` where left out.
+        settings: how the candidates are made, `k` and `exclude_seen` above all; the defaults of `Settings` where left
+            out.
         progress: told how many of these are done.
         minutes: how long the model may be asked; the first block is asked whatever it takes.
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from genrec.cli.common import DataOption, DeviceOption, RunOption
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from genrec.ranking import Fusion
 
 
 def show(
@@ -65,11 +70,7 @@ def show(
         total = len(example.input_ids) + (len(example.labels) if encoder.family == "seq2seq" else 0)
         console.print(f"[dim]{example.supervised} of {total} tokens supervised; {len(examples)} examples in all[/dim]")
     console.rule("The weights of the signals")
-    fusion = recommender.fusion
-    told = f"{fusion.describe()} [dim](fitted on {fusion.cases} validation cases)[/dim]" if fusion else ""
-    console.print(told or "none were fitted; lists are fused by reciprocal ranks")
-    for sentence in fusion.to_words() if fusion else ():
-        console.print(f"[dim]{escape(sentence)}[/dim]")
+    _show_weights(console, recommender.fusion)
     modes = ("constrained", "free") if free else ("constrained",)
     for mode in modes:
         console.rule(f"What comes out ({mode})")
@@ -80,3 +81,15 @@ def show(
             if entry.generated and entry.how != "exact":
                 console.print(f"    [dim]written: {escape(entry.generated)}[/dim]")
             console.print(f"    [dim]{escape(entry.explanation)}[/dim]")
+
+
+def _show_weights(console: Console, fusion: Fusion | None) -> None:
+    """Print what lists are made of, and how sure that is."""
+    from rich.markup import escape
+
+    if fusion is None:
+        console.print("none were fitted; lists are fused by reciprocal ranks")
+        return
+    console.print(f"{fusion.describe()} [dim](fitted on {fusion.cases} validation cases)[/dim]")
+    for sentence in fusion.to_words():
+        console.print(f"[dim]{escape(sentence)}[/dim]")
