@@ -301,7 +301,8 @@ def drawn(kind: str) -> Callable[[Path, Path], PreparedData]:
                 for _ in range(LENGTH):
                     odds = truth.of(taken)
                     if kind == "taste":
-                        odds = (1 - OWN) / ITEMS + OWN * (group == GROUP) / (ITEMS / GROUPS)
+                        own = np.equal(GROUP, group).astype(np.float64)
+                        odds = (1 - OWN) * np.full(ITEMS, 1 / ITEMS) + OWN * own / own.sum()
                     if kind != "repeat":
                         odds[np.array(taken, np.int64)] = 0.0
                     taken.append(int(draw.choice(ITEMS, p=odds / odds.sum())))
@@ -319,7 +320,7 @@ def truth_of(kind: str) -> Callable[[Catalog], Truth]:
 
 BEAUTY = "amazon-beauty"
 BEAUTY_BASE = {"dropout": 0.5, "max_tokens": 64, "learning_rate": 0.001, "weight_decay": 0.0}
-ML_BASE = {"dropout": 0.4, "max_tokens": 64, "others": 0.5}
+ML_BASE = {"dropout": 0.4, "max_tokens": 64, "others": 0.5, "epochs": 10}
 SOME = some_users(1500)
 
 WORLDS = (
