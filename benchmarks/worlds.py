@@ -321,7 +321,7 @@ def truth_of(kind: str) -> Callable[[Catalog], Truth]:
 BEAUTY = "amazon-beauty"
 BEAUTY_BASE = {"dropout": 0.5, "max_tokens": 64, "learning_rate": 0.001, "weight_decay": 0.0}
 ML_BASE = {"dropout": 0.4, "max_tokens": 64, "others": 0.5, "epochs": 10}
-SOME = some_users(1500)
+SOME = some_users(2500)
 
 WORLDS = (
     World("microlens-10000", log_of("microlens-50k", "interactions.parquet", "order", 10_000)),
@@ -343,7 +343,7 @@ WORLDS = (
     World("ml-shuffled", cut_of("ml-100k", shuffled(1 / 3)), settings=ML_BASE),
     World("ml-repeats-50", cut_of("ml-100k", newest(30), repeated(0.5)), True, settings=ML_BASE),
     World("ml-all", cut_of("ml-100k"), minutes=1.0, settings=ML_BASE),
-    World("beauty-1500", cut_of(BEAUTY, SOME), settings=BEAUTY_BASE),
+    World("beauty-2500", cut_of(BEAUTY, SOME), settings=BEAUTY_BASE),
     World("beauty-3", cut_of(BEAUTY, SOME, newest(3)), settings=BEAUTY_BASE),
     World("beauty-5", cut_of(BEAUTY, SOME, newest(5)), settings=BEAUTY_BASE),
     World("beauty-repeats-50", cut_of(BEAUTY, SOME, repeated(0.5)), True, settings=BEAUTY_BASE),
