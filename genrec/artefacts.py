@@ -22,6 +22,8 @@ from genrec.errors import ArtefactError
 
 MANIFEST = "genrec.json"
 FORMAT_VERSION = 1
+ABOUT_THE_FOLDER = frozenset({"format_version", "kind", "files", "checksum"})
+"""What `write_manifest` itself says in a manifest; all else is the caller's."""
 CHECKSUM = "checksum"
 """Where a manifest holds the SHA-256 of the rest of itself: a value that is damaged may still look like one."""
 

@@ -1,7 +1,7 @@
 """The model that is trained and served: loading, depth, 4-bit, adapters, the catalogue's own output head.
 
-The family (causal, seq2seq) is read from the model's config, never from its name. The device is asked for in one
-order: the argument, `$GENREC_DEVICE`, CUDA, Apple's MPS, the CPU.
+The family (causal, seq2seq) is read from the model's config, never from its name. Where and in what a model computes
+is chosen in `training.computing`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import json
 import logging
-import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,34 +17,12 @@ import torch
 from torch import Tensor
 
 from prompts.encoding import Family
-from training import processes
+from training.computing import choose_device as choose_device
+from training.computing import choose_precision as choose_precision
+from training.errors import BackboneError
 from training.recipe import Recipe
 
 logger = logging.getLogger(__name__)
-
-
-class BackboneError(ValueError):
-    """Raised when a base model cannot be loaded or cannot be used for recommending."""
-
-
-def choose_device(device: str | None = None) -> str:
-    """Return the device to use: the argument, `$GENREC_DEVICE`, cuda, mps, cpu, whichever comes first."""
-    if asked := device or os.environ.get("GENREC_DEVICE"):
-        return asked
-    if torch.cuda.is_available():
-        return f"cuda:{processes.place_here()}" if processes.count() > 1 else "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def choose_precision(precision: str, device: str) -> torch.dtype:
-    """Return the number format to compute in; `auto` is bf16 where the device multiplies in it natively."""
-    if precision != "auto":
-        return {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
-    if device.startswith("cuda"):
-        native = torch.cuda.is_bf16_supported()
-    else:
-        native = device == "cpu" and bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return torch.bfloat16 if native else torch.float32
 
 
 def load_tokenizer(base: str) -> Any:
@@ -129,6 +106,21 @@ def add_adapter(model: Any, recipe: Recipe) -> Any:
         task_type="SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM",
     )
     return get_peft_model(model, config)
+
+
+def adapter_bytes(model: Any, recipe: Recipe) -> int:
+    """Return about how many bytes the LoRA matrices of `add_adapter` will take, before they are made."""
+    blocks = model.config.num_hidden_layers
+    share = 1.0 if recipe.train_layers is None else min(1.0, recipe.train_layers / blocks)
+    head = model.get_output_embeddings()
+    numbers = 0
+    for module in model.modules():
+        weight = getattr(module, "weight", None)
+        linear = isinstance(module, torch.nn.Linear) or type(module).__name__ == "Conv1D"  # GPT-2's linear layer
+        if linear and module is not head and weight is not None:
+            given, made = getattr(module, "in_features", None), getattr(module, "out_features", None)
+            numbers += recipe.lora_rank * ((given + made) if given and made else sum(weight.shape))
+    return int(4 * numbers * share)
 
 
 def load_adapted(run: Path, base: str, device: str, dtype: torch.dtype, layers: int | None) -> tuple[Any, Family]:

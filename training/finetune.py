@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import random
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.integrations import is_tensorboard_available
@@ -25,7 +27,8 @@ from transformers.integrations import is_tensorboard_available
 from prompts.encoding import IGNORED, Example, Family
 from training import processes
 from training.backbone import add_adapter, restrict_head
-from training.recipe import Recipe, RecipeError
+from training.errors import RecipeError
+from training.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
@@ -232,6 +235,28 @@ class _Trainer(Trainer):  # type: ignore[misc]
         # The items are those of all processes, whose gradients are then averaged.
         return total / num_items_in_batch * self.accelerator.num_processes
 
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Save a checkpoint; where the disk has no room for it, go on without: the training is worth more."""
+        try:
+            super()._save_checkpoint(model, trial)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            if processes.count() > 1 or not is_write_error(error):
+                raise
+            unfinished = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            shutil.rmtree(unfinished, ignore_errors=True)
+            logger.warning(
+                "no checkpoint could be written at step %d (%s); training goes on, and a later one may succeed",
+                self.state.global_step,
+                " ".join(str(error).split())[:160],
+            )
+
+
+def is_write_error(error: Exception) -> bool:
+    """Say whether an error is that a file could not be written, as the libraries that write weights say it."""
+    text = str(error)
+    told = "os error" in text or "failed writing" in text or "unexpected pos" in text or "file write failed" in text
+    return isinstance(error, OSError) or told
+
 
 def summed_loss(model: Any, family: Family, inputs: dict[str, Tensor], tokens: Tensor | None) -> tuple[Tensor, int]:
     """Return the cross-entropy summed over supervised tokens, in nats, and how many they are.
@@ -310,12 +335,13 @@ class _Clock(TrainerCallback):  # type: ignore[misc]
         if not logs or "loss" not in logs or not state.is_world_process_zero:
             return
         loss = float(logs["loss"])
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("a", encoding="utf-8") as file:
-            file.write(
-                json.dumps({"step": state.global_step, "loss": loss, "learning_rate": optimizer.param_groups[0]["lr"]})
-                + "\n"
-            )
+        line = {"step": state.global_step, "loss": loss, "learning_rate": optimizer.param_groups[0]["lr"]}
+        try:
+            self.log.parent.mkdir(parents=True, exist_ok=True)
+            with self.log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:  # a curve with a gap is worth less than the training
+            logger.debug("the loss of step %d is not in %s: %s", state.global_step, self.log, error)
         if self.progress is not None:
             spent = time.monotonic() - self.started
             share = state.global_step / max(1, state.max_steps)

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import logging
 import random
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ from torch import Tensor
 
 from prompts.encoding import IGNORED, Example, Family, PromptEncoder
 from prompts.template import Template
-from training.backbone import BackboneError
+from training.errors import BackboneError
 from training.finetune import Batches, supervised
 from training.losses import ROWS, catalogue_loss
 from training.soft_targets import SoftTargets
@@ -405,7 +406,7 @@ def _train(
         )
         if best_pass(passes) is passes[-1]:
             model.set_output_embeddings(head)
-            model.save_pretrained(folder)
+            _replace_saved(model, folder)
             model.set_output_embeddings(NoHead())
         since = number - best_pass(passes).number
         if share >= 1.0 or (len(questions) and since >= recipe.patience):
@@ -454,6 +455,19 @@ def _judge(model: Any, family: Family, questions: Batches, head: Tensor, soft: S
         gain += float(products.sum())
     count = max(1, sum(map(len, questions.groups)))
     return loss / count, gain / count
+
+
+def _replace_saved(model: Any, folder: Path) -> None:
+    """Save a model over the last one so that a full disk or a kill leaves that one whole."""
+    try:
+        with tempfile.TemporaryDirectory(prefix=".unfinished.", dir=folder) as aside:
+            model.save_pretrained(aside)
+            for file in Path(aside).iterdir():
+                file.replace(folder / file.name)
+    except Exception as error:
+        if (folder / "config.json").exists():
+            error.add_note(f"the weights of an earlier pass are kept in {folder}, which is a whole base")
+        raise
 
 
 def _groups(model: Any, recipe: PretrainRecipe) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genrec.cli.common import DataOption, DeviceOption, RunOption
+from genrec.cli.common import BaseOption, DataOption, DeviceOption, PrecisionOption, RunOption
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,7 +21,9 @@ def show(
     beams: Annotated[int, typer.Option(help="Beams that the language model holds.", min=1)] = 10,
     free: Annotated[bool, typer.Option("--free", help="Also let the model write any text, and ground it.")] = False,
     data: DataOption = None,
+    base: BaseOption = None,
     device: DeviceOption = None,
+    precision: PrecisionOption = "auto",
 ) -> None:
     """Show what the model is given for a user, what training supervises, and what comes out.
 
@@ -48,7 +50,7 @@ def show(
         raise DataError("this user is not in the data; give an id from the user column of the log")
     if taste:
         history = replace(history, taste=clean_taste(taste))
-    recommender = Recommender.from_pretrained(run, device)
+    recommender = Recommender.from_pretrained(run, device, precision, base=base)
     console, encoder = Console(highlight=False), recommender.encoder
     decode = encoder.tokenizer.decode
     prompt = recommender.prompt(history)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from genrec.cli.common import DataOption, DeviceOption
+from genrec.cli.common import BaseOption, DataOption, DeviceOption, KeepSeenOption, PrecisionOption
 
 
 def tune(
@@ -17,18 +17,13 @@ def tune(
         typer.Option(help="Most validation cases that the language model is asked.", show_default="all", min=1),
     ] = None,
     minutes: Annotated[float | None, typer.Option(help="How long it may be asked.", show_default="5", min=0.0)] = None,
-    keep_seen: Annotated[
-        bool | None,
-        typer.Option(
-            "--keep-seen/--exclude-seen",
-            help="Lists that hold what the user took before, or leave it out.",
-            show_default="as the run was trained for",
-        ),
-    ] = None,
+    keep_seen: KeepSeenOption = None,
     k: Annotated[int, typer.Option(help="The length of the lists that the parts are compared by.", min=1)] = 10,
     seed: Annotated[int, typer.Option(help="Which cases are drawn.")] = 0,
     data: DataOption = None,
+    base: BaseOption = None,
     device: DeviceOption = None,
+    precision: PrecisionOption = "auto",
 ) -> None:
     """Fit the weights of a finished run again: with more cases, with seen items kept, or for another list length.
 
@@ -43,7 +38,7 @@ def tune(
     from genrec.tuning import MINUTES, tune_fusion
 
     valid = load_data_of(run, data).split().valid
-    recommender = Recommender.from_pretrained(run, device)
+    recommender = Recommender.from_pretrained(run, device, precision, base=base)
     exclude_seen = None if keep_seen is None else not keep_seen
     with progress_bar("Fitting the weights of signals") as bar:
         fusion = tune_fusion(

@@ -120,9 +120,10 @@ def test_a_missing_base_names_the_run(toy_run: Path, tmp_path: Path) -> None:
     run = shutil.copytree(toy_run, tmp_path / "run")
     manifest = json.loads((run / "genrec.json").read_text(encoding="utf-8"))
     manifest["base"] = "./gone"
+    manifest["models"]["base"]["way"] = "gone"
     del manifest["checksum"]  # as one does who changes it by hand
     (run / "genrec.json").write_text(json.dumps(manifest), encoding="utf-8")
-    with pytest.raises(ModelError, match=r"there is no folder \./gone"):
+    with pytest.raises(ModelError, match=r"the base of .*run is not where it was: there is no folder .*/run/gone nor "):
         Recommender.from_pretrained(run)
 
 

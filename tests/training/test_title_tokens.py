@@ -12,7 +12,8 @@ from transformers import BartConfig, BartForConditionalGeneration, T5Config, T5F
 from prompts.encoding import PromptEncoder
 from prompts.template import load_template
 from tests import toyworld
-from training.backbone import BackboneError, load_base, load_tokenizer
+from training.backbone import load_base, load_tokenizer
+from training.errors import BackboneError
 from training.pretrain import PretrainRecipe, best_pass, make_base
 from training.title_tokens import load_with_title_tokens
 
