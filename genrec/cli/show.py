@@ -11,7 +11,7 @@ from genrec.cli.common import BaseOption, DataOption, DeviceOption, PrecisionOpt
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from genrec.ranking import Fusion
+    from genrec.recommender import Recommender
 
 
 def show(
@@ -72,7 +72,7 @@ def show(
         total = len(example.input_ids) + (len(example.labels) if encoder.family == "seq2seq" else 0)
         console.print(f"[dim]{example.supervised} of {total} tokens supervised; {len(examples)} examples in all[/dim]")
     console.rule("The weights of the signals")
-    _show_weights(console, recommender.fusion)
+    _show_weights(console, recommender)
     modes = ("constrained", "free") if free else ("constrained",)
     for mode in modes:
         console.rule(f"What comes out ({mode})")
@@ -85,13 +85,15 @@ def show(
             console.print(f"    [dim]{escape(entry.explanation)}[/dim]")
 
 
-def _show_weights(console: Console, fusion: Fusion | None) -> None:
+def _show_weights(console: Console, recommender: Recommender) -> None:
     """Print what lists are made of, and how sure that is."""
     from rich.markup import escape
 
+    fusion = recommender.fusion
     if fusion is None:
-        console.print("none were fitted; lists are fused by reciprocal ranks")
+        why = escape(recommender.details.get("no_weights", ""))
+        console.print(f"none were fitted, so ranks are fused{f': {why}' if why else ''}")
         return
-    console.print(f"{fusion.describe()} [dim](fitted on {fusion.cases} validation cases)[/dim]")
+    console.print(f"{escape(fusion.describe())} [dim](fitted on {fusion.cases} validation cases)[/dim]")
     for sentence in fusion.to_words():
         console.print(f"[dim]{escape(sentence)}[/dim]")

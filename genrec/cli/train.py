@@ -80,6 +80,8 @@ def train_into(
         typer.echo(f"weights of the signals, fitted on {fusion.cases} validation cases: {fusion.describe()}")
         for sentence in fusion.to_words():
             typer.echo(f"  {sentence}")
+    else:
+        typer.echo(f"no weights of the signals were fitted, so ranks are fused: {manifest['no_weights']}")
 
 
 def _nothing(_: str) -> None:
