@@ -105,7 +105,7 @@ class RememberedTitles:
         self.vectors: dict[str, NDArray[np.float32]] = {}
         if file.exists():
             held = np.load(file, allow_pickle=False)
-            self.vectors = dict(zip(held["titles"].tolist(), held["vectors"], strict=True))
+            self.vectors = dict(zip(held["titles"].tobytes().decode().split("\n"), held["vectors"], strict=True))
 
     def encode(self, texts: Sequence[str], progress: bool = False) -> NDArray[np.float32]:
         """Encode texts, those that were encoded before from memory."""
@@ -113,7 +113,8 @@ class RememberedTitles:
         if new:
             self.vectors.update(zip(new, encoders.load_encoder(self.name).encode(new), strict=True))
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            np.savez(self.file, titles=np.array(list(self.vectors)), vectors=np.stack(list(self.vectors.values())))
+            titles = np.frombuffer("\n".join(self.vectors).encode(), np.uint8)
+            np.savez(self.file, titles=titles, vectors=np.stack(list(self.vectors.values())))
         return np.stack([self.vectors[text] for text in texts])
 
 
