@@ -24,10 +24,11 @@ from typing import Any
 import numpy as np
 
 from genrec.artefacts import MANIFEST, fingerprint, read_json, read_manifest, write_json
-from genrec.batch import locked, read_record, record_of, side_of
+from genrec.batch import read_record, record_of, side_of
 from genrec.data_report import QUANTILES
 from genrec.errors import ArtefactError, DataError
 from genrec.interactions import HISTORIES, REPORT, PreparedData, load_prepared, write_histories
+from genrec.locks import locked
 from genrec.outputs import KIND, SHARDS_MANIFEST, is_folder, part_of, write_shard
 from genrec.rewriting import Replacements, change_lines, change_notes, change_shard, check_key, open_shard, shards_of
 from genrec.splits import History

@@ -22,7 +22,7 @@ from genrec.attribution import Influence, Method, influences
 from genrec.catalog import Catalog, Item, normalise_label
 from genrec.cold_start import Stock, TasteReader, counted_part, stock_with_items
 from genrec.decoding import Decoder, Found, Prompts, batches_by_length
-from genrec.errors import ConfigError, DataError
+from genrec.errors import ConfigError, DataError, translated
 from genrec.explainer import Explainer
 from genrec.explanation import Explain, Language, Wording
 from genrec.explanation_words import Explanation, load_templates
@@ -42,6 +42,8 @@ from retrieval.encoders import Encoder
 from retrieval.grounding import Grounder
 from retrieval.index import ItemIndex
 from training.backbone import with_own_head
+from training.computing import Computing
+from training.recipe import Precision
 
 Mode = Literal["constrained", "free"]
 Taken = str | Item
@@ -165,22 +167,30 @@ class Recommender:
     _closed: tuple[Filters, IntArray] | None = None
 
     @classmethod
-    def from_pretrained(cls, run: str | Path, device: str | None = None, precision: str = "auto") -> Recommender:
+    @translated()
+    def from_pretrained(
+        cls, run: str | Path, device: str | None = None, precision: Precision = "auto", *, base: str | None = None
+    ) -> Recommender:
         """Load a finished run folder.
 
         Args:
             run: the folder that `genrec train` made.
-            device: where the model runs; see `training.backbone.choose_device`.
-            precision: "auto", "bf16" or "fp32".
+            device: where the model runs; see `training.computing.choose_device`.
+            precision: "auto", "bf16" or "fp32". It belongs to the weights in memory, so it is asked here, once, and is
+                no field of `Settings`, which may change from call to call. See `training.computing`.
+            base: where the base model is now, if not where the run says: a folder, a hub id or "starter". It must hold
+                what it held when the run was trained.
 
         Raises:
             ArtefactError: the folder is missing, unfinished or damaged.
-            ModelError: the base model that the run names is not here.
+            ModelError: the base model that the run names is not here, or is another one now.
+            ConfigError: the device is not on this machine, or the precision is none.
         """
         from genrec.runs import load_recommender
 
-        return load_recommender(Path(run), device, precision)
+        return load_recommender(Path(run), device, precision, base)
 
+    @translated()
     def recommend(
         self, history: Sequence[Taken] = (), k: int = 10, taste: str = "", **settings: Any
     ) -> list[Recommendation]:
@@ -210,6 +220,7 @@ class Recommender:
         asked = History("", tuple(map(self.find, history)), taste=clean_taste(taste) if taste else "")
         return self.recommend_many([asked], chosen)[0]
 
+    @translated()
     def with_items(self, items: Sequence[Item]) -> Recommender:
         """Return a recommender that also knows new items; nothing is trained, and this one stays as it is.
 
@@ -247,6 +258,7 @@ class Recommender:
         """
         return [answer.recommendations for answer in self.recommend_with_parts(histories, settings)]
 
+    @translated()
     def recommend_with_parts(self, histories: Sequence[History], settings: Settings) -> list[Ranked]:
         """Recommend for many histories, and say what the language model and the other signals would have by themselves.
 
@@ -303,6 +315,7 @@ class Recommender:
         """Return the very prompt that the model is given for a history; a taste stands where the oldest item would."""
         return self.encoder.prompt([*_said(history), *(self.catalog[item].label for item in history.items)])
 
+    @translated()
     def attribute(self, history: Sequence[Taken], item: Taken, method: Method = "leave-one-out") -> list[Influence]:
         """Return how much each of a history's newest items moved the language model towards an item.
 
@@ -443,6 +456,11 @@ class Recommender:
                 ]
             )
         return self.fusion.linear(values)
+
+    @property
+    def computing(self) -> Computing:
+        """Where and in which number format the language model computes."""
+        return Computing.of(self.decoder.model)
 
     @property
     def _similarity(self) -> int:

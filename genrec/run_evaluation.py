@@ -112,6 +112,7 @@ def evaluate_run(
             "seen_items": "excluded" if excluded else "kept",
             "beams": settings.beams,
             "mode": settings.mode,
+            **({} if recommender is None else recommender.computing.to_json()),
             "cases": "all" if len(cases) == len(parts.cases(split)) else f"a sample of {len(cases)}",
         },
     )

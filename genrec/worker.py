@@ -28,7 +28,7 @@ from genrec.errors import ModelError
 from genrec.recommendation import Recommendation
 from genrec.recommender import Ranked, Recommender, Settings
 from genrec.splits import History
-from prompts.template import PromptError
+from prompts.errors import PromptError
 
 BLOCK_USERS = 128
 """Users in a block: what is decoded together, and the most that a kill can cost."""

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from prompts.encoding import PromptEncoder, has_clock
-from prompts.template import PromptError
+from prompts.errors import PromptError
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from prompts.template import PromptError, Template, TextTemplate
+from prompts.errors import PromptError
+from prompts.template import Template, TextTemplate
 
 Family = Literal["causal", "seq2seq"]
 

@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import random
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,14 +20,16 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.integrations import is_tensorboard_available
 
 from prompts.encoding import IGNORED, Example, Family
 from training import processes
-from training.backbone import BackboneError, add_adapter, diverged, restrict_head
-from training.recipe import Recipe, RecipeError
+from training.backbone import add_adapter, diverged, readable_as, restrict_head
+from training.errors import BackboneError, RecipeError
+from training.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +141,7 @@ def _read_catalogue(
 ) -> None:
     """Train the adapter on the catalogue's texts; where that was finished before a kill, take up what came of it."""
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file, save
 
     done = folder / "checkpoints" / "catalogue.safetensors"
     if resume and done.exists():
@@ -148,7 +151,7 @@ def _read_catalogue(
     _fit(adapted, family, texts, first, folder / "checkpoints" / "catalogue", None, resume, progress)
     if processes.is_first():
         unfinished = done.with_suffix(".unfinished")
-        save_file(get_peft_model_state_dict(adapted), unfinished)
+        unfinished.write_bytes(save(get_peft_model_state_dict(adapted)))
         unfinished.rename(done)
 
 
@@ -234,6 +237,28 @@ class _Trainer(Trainer):  # type: ignore[misc]
         # The items are those of all processes, whose gradients are then averaged.
         return total / num_items_in_batch * self.accelerator.num_processes
 
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Save a checkpoint; where the disk has no room for it, go on without: the training is worth more."""
+        try:
+            super()._save_checkpoint(model, trial)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            if processes.count() > 1 or not is_write_error(error):
+                raise
+            unfinished = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            shutil.rmtree(unfinished, ignore_errors=True)
+            logger.warning(
+                "no checkpoint could be written at step %d (%s); training goes on, and a later one may succeed",
+                self.state.global_step,
+                " ".join(str(error).split())[:160],
+            )
+
+
+def is_write_error(error: Exception) -> bool:
+    """Say whether an error is that a file could not be written, as the libraries that write weights say it."""
+    text = str(error)
+    told = "os error" in text or "failed writing" in text or "unexpected pos" in text or "file write failed" in text
+    return isinstance(error, OSError) or told
+
 
 def summed_loss(model: Any, family: Family, inputs: dict[str, Tensor], tokens: Tensor | None) -> tuple[Tensor, int]:
     """Return the cross-entropy summed over supervised tokens, in nats, and how many they are.
@@ -306,6 +331,10 @@ class _Clock(TrainerCallback):  # type: ignore[misc]
             control.should_save = True
             self.saved = now
 
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            readable_as(Path(args.output_dir) / f"checkpoint-{state.global_step}", "trainer_state.json")
+
     def on_log(
         self, args: Any, state: Any, control: Any, logs: Any = None, optimizer: Any = None, **kwargs: Any
     ) -> None:
@@ -316,12 +345,13 @@ class _Clock(TrainerCallback):  # type: ignore[misc]
             raise BackboneError(diverged(f"step {state.global_step}"))
         if not state.is_world_process_zero:
             return
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("a", encoding="utf-8") as file:
-            file.write(
-                json.dumps({"step": state.global_step, "loss": loss, "learning_rate": optimizer.param_groups[0]["lr"]})
-                + "\n"
-            )
+        line = {"step": state.global_step, "loss": loss, "learning_rate": optimizer.param_groups[0]["lr"]}
+        try:
+            self.log.parent.mkdir(parents=True, exist_ok=True)
+            with self.log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:  # a curve with a gap is worth less than the training
+            logger.debug("the loss of step %d is not in %s: %s", state.global_step, self.log, error)
         if self.progress is not None:
             spent = time.monotonic() - self.started
             share = state.global_step / max(1, state.max_steps)

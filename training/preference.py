@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from datasets import Dataset
@@ -27,8 +27,10 @@ from torch import Tensor
 from transformers import PrinterCallback, TrainerCallback
 from trl import DPOConfig, DPOTrainer
 
-from training.backbone import BackboneError, diverged, restrict_head
+from training.backbone import diverged, restrict_head
+from training.errors import BackboneError
 from training.finetune import Progress
+from training.recipe import Precision
 
 
 class PreferenceRecipe(BaseModel):
@@ -44,7 +46,10 @@ class PreferenceRecipe(BaseModel):
     learning_rate: float = Field(2e-5, gt=0, description="Peak learning rate; it falls linearly to zero.")
     batch_pairs: int = Field(8, ge=1, description="Pairs in an optimiser step.")
     device_pairs: int = Field(2, ge=1, description="Pairs that are computed side by side.")
-    precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the device has it.")
+    precision: Precision = Field("auto", description="auto: bf16 where the device has it.")
+    tuning_cases: int | None = Field(
+        None, ge=0, description="Validation cases that the weights of all signals are fitted on; the run's own number."
+    )
     seed: int = Field(0, ge=0, description="Seed of everything random.")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from genrec.cli.common import RunOption
+from genrec.cli.common import BaseOption, RunOption
 
 ColumnOption = Annotated[str | None, typer.Option(show_default="guessed", rich_help_panel="Columns")]
 
@@ -22,6 +22,7 @@ def add_items(
     title_column: ColumnOption = None,
     category_column: ColumnOption = None,
     skip_bad_rows: Annotated[bool, typer.Option("--skip-bad-rows", help="Leave out rows that cannot be used.")] = False,
+    base: BaseOption = None,
 ) -> None:
     """Add new items to a run; nothing is trained, and they can be recommended at once.
 
@@ -31,5 +32,5 @@ def add_items(
     from genrec.runs import add_to_run
 
     columns = Columns(id=id_column, title=title_column, category=category_column)
-    total = add_to_run(run, read_catalogue(items, columns, skip_bad_rows), out)
+    total = add_to_run(run, read_catalogue(items, columns, skip_bad_rows), out, base)
     typer.echo(f"{total.added} items added, {total.items} in all; written to {out}")

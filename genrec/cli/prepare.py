@@ -53,7 +53,7 @@ def prepare(
         Path | None,
         typer.Option(
             metavar="KEYFILE",
-            help="Replace user ids; only this key file turns them back (genrec[privacy]). A missing one is made.",
+            help="Replace user ids; only this key file turns them back (genrec\\[privacy]). A missing one is made.",
             show_default=False,
         ),
     ] = None,
@@ -70,22 +70,26 @@ def prepare(
     from genrec.interactions import save_prepared
     from genrec.keys import Pseudonyms, read_key
     from genrec.keys import pseudonymise as with_pseudonyms
+    from genrec.locks import locked
     from genrec.raw_data import Columns
 
     check_target(out, "data")  # before the work, not after it
     if pseudonymise is not None and pseudonymise.exists():
         read_key(pseudonymise)
-    data = prepare_data(
-        interactions=interactions,
-        items=items,
-        dataset=dataset,
-        columns=Columns(user_column, item_column, time_column, rating_column, id_column, title_column, category_column),
-        cleaning=Cleaning(min_rating, k_core, keep_repeats, skip_bad_rows),
-        split=split,
-        keep_seen=keep_seen,
-    )
-    if pseudonymise is not None:
-        data = with_pseudonyms(data, Pseudonyms(read_or_announce_key(pseudonymise)))
-    save_prepared(data, out)
+    with locked(out):
+        data = prepare_data(
+            interactions=interactions,
+            items=items,
+            dataset=dataset,
+            columns=Columns(
+                user_column, item_column, time_column, rating_column, id_column, title_column, category_column
+            ),
+            cleaning=Cleaning(min_rating, k_core, keep_repeats, skip_bad_rows),
+            split=split,
+            keep_seen=keep_seen,
+        )
+        if pseudonymise is not None:
+            data = with_pseudonyms(data, Pseudonyms(read_or_announce_key(pseudonymise)))
+        save_prepared(data, out)
     typer.echo(data.report.to_text())
     typer.echo(f"  written to {out}")

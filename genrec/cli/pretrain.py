@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from training.pretrain import PretrainRecipe
 
 
 def pretrain(
@@ -17,7 +20,10 @@ def pretrain(
     base: Annotated[
         str | None, typer.Option(help="Start from this model: a local folder, a hub id, or 'starter'.")
     ] = None,
-    minutes: Annotated[float | None, typer.Option(help="Stop after this many minutes.")] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="Stop learning and judging after this many minutes; making the tokenizer comes before."),
+    ] = None,
     change: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="width, layers, epochs, ...; repeatable.")
     ] = None,
@@ -50,10 +56,19 @@ def pretrain(
 
 def pretrain_into(data: Path, recipe: object, out: Path, encoder: str = "starter") -> str:
     """Make a base with a progress bar and say what came of it; return the name of the template that it is for."""
-    from genrec.artefacts import check_writable
+    from genrec.locks import locked
+
+    with locked(out):
+        return _pretrain_into(data, recipe, out, encoder)
+
+
+def _pretrain_into(data: Path, recipe: object, out: Path, encoder: str) -> str:
+    from genrec.artefacts import check_writable, write_text
     from genrec.basemodels import MADE, resolve_base
     from genrec.cli.progress import progress_bar
+    from genrec.disk_space import check_space
     from genrec.errors import ArtefactError, DataError
+    from genrec.identity import source_of
     from genrec.interactions import load_prepared
     from genrec.splits import NOTHING_TO_LEARN
     from prompts.template import load_template
@@ -74,7 +89,8 @@ def pretrain_into(data: Path, recipe: object, out: Path, encoder: str = "starter
     start = resolve_base(recipe.base) if recipe.base else None
     vectors = None
     if encoder != "none" and start is None:
-        vectors = load_encoder(encoder).encode([item.title for item in catalog], True)
+        vectors = load_encoder(source_of("encoder", encoder).folder).encode([item.title for item in catalog], True)
+    check_space(out, 2 * _weights_bytes(recipe, start, len(catalog)), "the base, in two copies while one is replaced,")
     shape = {"width", "heads"} if start else set()  # a trained model has its own
     values = recipe.model_dump(exclude=shape, exclude_none=True)
     typer.echo(f"making a base: {', '.join(f'{key}={value}' for key, value in values.items())}")
@@ -98,10 +114,17 @@ def pretrain_into(data: Path, recipe: object, out: Path, encoder: str = "starter
             vectors,
             start,
         )
-    (out / MADE).write_text(f"template: {name}\n{recipe.to_yaml()}", encoding="utf-8")
+    write_text(out / MADE, f"template: {name}\n{recipe.to_yaml()}")
     best = best_pass(passes)
     typer.echo(
         f"kept pass {best.number} of {len(passes)}: validation gain {best.gain:.4f}, loss {best.valid:.3f} nats an "
         f"answer, {best.seconds:.0f} s"
     )
     return name
+
+
+def _weights_bytes(recipe: PretrainRecipe, start: str | None, items: int) -> int:
+    """Return about how many bytes a base's weights take, at least."""
+    if start is not None:
+        return 0 if recipe.layers else sum(path.stat().st_size for path in Path(start).glob("*.safetensors"))
+    return 4 * recipe.width * (min(items, recipe.vocabulary) + 12 * recipe.width * (recipe.layers or 1))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from genrec.cli.common import DataOption, DeviceOption, RunOption
+from genrec.cli.common import BaseOption, DataOption, DeviceOption, PrecisionOption, RunOption
 
 
 def show(
@@ -16,7 +16,9 @@ def show(
     beams: Annotated[int, typer.Option(help="Beams that the language model holds.", min=1)] = 10,
     free: Annotated[bool, typer.Option("--free", help="Also let the model write any text, and ground it.")] = False,
     data: DataOption = None,
+    base: BaseOption = None,
     device: DeviceOption = None,
+    precision: PrecisionOption = "auto",
 ) -> None:
     """Show what the model is given for a user, what training supervises, and what comes out.
 
@@ -43,7 +45,7 @@ def show(
         raise DataError("this user is not in the data; give an id from the user column of the log")
     if taste:
         history = replace(history, taste=clean_taste(taste))
-    recommender = Recommender.from_pretrained(run, device)
+    recommender = Recommender.from_pretrained(run, device, precision, base=base)
     console, encoder = Console(highlight=False), recommender.encoder
     decode = encoder.tokenizer.decode
     prompt = recommender.prompt(history)
@@ -66,8 +68,8 @@ def show(
         console.print(f"[dim]{example.supervised} of {total} tokens supervised; {len(examples)} examples in all[/dim]")
     console.rule("The weights of the signals")
     fusion = recommender.fusion
-    told = f"{fusion.describe()} [dim](fitted on {fusion.cases} validation cases)[/dim]" if fusion else ""
-    why = recommender.details.get("no_weights", "")
+    told = f"{escape(fusion.describe())} [dim](fitted on {fusion.cases} validation cases)[/dim]" if fusion else ""
+    why = escape(recommender.details.get("no_weights", ""))
     console.print(told or f"none were fitted, so ranks are fused{f': {why}' if why else ''}")
     modes = ("constrained", "free") if free else ("constrained",)
     for mode in modes:

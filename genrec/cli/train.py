@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from genrec.cli.common import DeviceOption
+from genrec.cli.common import DeviceOption, PrecisionOption
 
 
 def train(
@@ -24,6 +24,7 @@ def train(
     ] = "starter",
     resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished run from its checkpoint.")] = False,
     device: DeviceOption = None,
+    precision: PrecisionOption = "auto",
 ) -> None:
     """Fine-tune a language model on histories, with LoRA.
 
@@ -33,7 +34,8 @@ def train(
     """
     from training.recipe import load_recipe
 
-    chosen = load_recipe(recipe, change or ())
+    asked = [] if precision == "auto" else [f"precision={precision}"]
+    chosen = load_recipe(recipe, [*asked, *(change or ())])
     train_into(data, chosen, out, encoder=encoder, resume=resume, device=device)
 
 

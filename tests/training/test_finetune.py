@@ -15,9 +15,10 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, LlamaConfi
 
 from prompts.encoding import IGNORED, Example
 from training import finetune as finetuning
-from training.backbone import BackboneError, add_adapter, choose_device, choose_precision, load_base, restrict_head
+from training.backbone import add_adapter, choose_device, choose_precision, load_base, restrict_head
+from training.errors import BackboneError, RecipeError
 from training.finetune import Batches, finetune
-from training.recipe import RecipeError, make_recipe
+from training.recipe import make_recipe
 
 VOCABULARY = 40
 TOKENS = list(range(2, 20))
