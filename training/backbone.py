@@ -147,10 +147,21 @@ def save_adapter(model: Any, folder: Path, base_name: str) -> None:
         # peft looks for the base's config on a hub to see whether the vocabulary grew; ours never does.
         warnings.simplefilter("ignore")
         model.save_pretrained(folder, save_embedding_layers=False)
+    readable_as(folder, "adapter_config.json")
     (folder / "README.md").unlink(missing_ok=True)
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = base_name
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def readable_as(folder: Path, beside: str = "config.json") -> None:
+    """Give a saved model's weights the permissions of the file beside them.
+
+    safetensors makes files that only their owner can read, whatever the umask says.
+    """
+    mode = (folder / beside).stat().st_mode
+    for path in folder.glob("*.safetensors"):
+        path.chmod(mode)
 
 
 def restrict_head(model: Any, tokens: Tensor) -> None:

@@ -26,7 +26,7 @@ from transformers.integrations import is_tensorboard_available
 
 from prompts.encoding import IGNORED, Example, Family
 from training import processes
-from training.backbone import add_adapter, restrict_head
+from training.backbone import add_adapter, readable_as, restrict_head
 from training.errors import RecipeError
 from training.recipe import Recipe
 
@@ -140,7 +140,7 @@ def _read_catalogue(
 ) -> None:
     """Train the adapter on the catalogue's texts; where that was finished before a kill, take up what came of it."""
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file, save
 
     done = folder / "checkpoints" / "catalogue.safetensors"
     if resume and done.exists():
@@ -150,7 +150,7 @@ def _read_catalogue(
     _fit(adapted, family, texts, first, folder / "checkpoints" / "catalogue", None, resume, progress)
     if processes.is_first():
         unfinished = done.with_suffix(".unfinished")
-        save_file(get_peft_model_state_dict(adapted), unfinished)
+        unfinished.write_bytes(save(get_peft_model_state_dict(adapted)))
         unfinished.rename(done)
 
 
@@ -328,6 +328,10 @@ class _Clock(TrainerCallback):  # type: ignore[misc]
         if processes.agreed(now - self.saved > self.recipe.save_minutes * 60, self.device):
             control.should_save = True
             self.saved = now
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            readable_as(Path(args.output_dir) / f"checkpoint-{state.global_step}", "trainer_state.json")
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: Any = None, optimizer: Any = None, **kwargs: Any

@@ -20,7 +20,10 @@ def pretrain(
     base: Annotated[
         str | None, typer.Option(help="Start from this model: a local folder, a hub id, or 'starter'.")
     ] = None,
-    minutes: Annotated[float | None, typer.Option(help="Stop after this many minutes.")] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="Stop learning and judging after this many minutes; making the tokenizer comes before."),
+    ] = None,
     change: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="width, layers, epochs, ...; repeatable.")
     ] = None,
