@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 
 from prompts.encoding import IGNORED, Family
-from training.computing import Computing
 from training.device_targets import DeviceLayout, DeviceTargets, SuccessorTable
 from training.finetune import Batches, shift_right
 from training.losses import AnyTargets
@@ -62,13 +61,13 @@ class Feed:
         family: causal or seq2seq.
         start: the token that a decoder starts with, of a seq2seq model.
         soft: makes the targets.
-        computing: where the steps are wanted.
+        device: where the steps are wanted.
+        on_host: make a step's targets in host memory, when it is asked for: a processor's way, and only its.
     """
 
-    def __init__(self, family: Family, start: int | None, soft: SoftTargets, computing: Computing) -> None:
-        self._family, self._start, self._soft, self._device = family, start, soft, computing.device
-        self._on_host = computing.kind == "cpu"
-        self._table = None if self._on_host else SuccessorTable.of(soft.successors, computing.device)
+    def __init__(self, family: Family, start: int | None, soft: SoftTargets, device: str, on_host: bool) -> None:
+        self._family, self._start, self._soft, self._device, self._on_host = family, start, soft, device, on_host
+        self._table = None if on_host else SuccessorTable.of(soft.successors, device)
 
     def steps(self, batches: Batches, order: Sequence[int], hard: bool = False) -> Iterator[Step]:
         """Yield the steps of some batches.
@@ -133,7 +132,11 @@ def hidden_states(model: Any, step: Step) -> Tensor:
         model: with its head off.
         step: see there.
     """
-    hidden: Tensor = model(**step.inputs).logits
+    given = step.inputs
+    if "attention_mask" not in given:
+        # Given ids without a mask, transformers looks for padding among them, and a GPU would be waited for.
+        given = {"inputs_embeds": model.get_input_embeddings()(given["input_ids"])}
+    hidden: Tensor = model(**given).logits
     return hidden.flatten(0, 1).index_select(0, step.places)
 
 

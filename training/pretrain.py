@@ -523,8 +523,9 @@ class Learner:
 
     def __init__(self, model: Any, family: Family, head: Tensor, soft: SoftTargets, computing: Computing) -> None:
         self._model, self._head, self._computing = model, head, computing
-        self._tokens = soft.tokens.to(computing.device)
-        self.feed = Feed(family, getattr(model.config, "decoder_start_token_id", None), soft, computing)
+        device, kind = computing.device, computing.kind
+        self._tokens = soft.tokens.to(device)
+        self.feed = Feed(family, getattr(model.config, "decoder_start_token_id", None), soft, device, kind == "cpu")
 
     def loss(self, step: Step) -> Tensor:
         """Return the mean cross-entropy of supervised tokens over some tokens, in nats."""
