@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import random
 import shutil
 import time
@@ -26,8 +27,8 @@ from transformers.integrations import is_tensorboard_available
 
 from prompts.encoding import IGNORED, Example, Family
 from training import processes
-from training.backbone import add_adapter, readable_as, restrict_head
-from training.errors import RecipeError
+from training.backbone import add_adapter, diverged, readable_as, restrict_head
+from training.errors import BackboneError, RecipeError
 from training.recipe import Recipe
 
 logger = logging.getLogger(__name__)
@@ -122,11 +123,11 @@ def finetune(
         The model with its adapter, and what was done after the catalogue's texts.
 
     Raises:
-        ValueError: there are no examples.
+        BackboneError: there are no examples, or the loss is no number any more.
         RecipeError: the recipe asks for what this base or this installation cannot do.
     """
     if not examples:
-        raise ValueError("there are no training examples; every history has fewer than two items")
+        raise BackboneError("there are no training examples; every history has fewer than two items")
     _check(recipe, family)
     tokens = torch.tensor(sorted(catalogue_tokens)) if recipe.loss == "catalogue" else None
     reads = recipe.catalogue_epochs > 0 and bool(catalogue_texts)
@@ -192,6 +193,7 @@ def _fit(
         bf16=parameter.dtype == torch.bfloat16 or recipe.quantisation == "4bit",
         use_cpu=parameter.device.type == "cpu",
         gradient_checkpointing=recipe.gradient_checkpointing,
+        logging_nan_inf_filter=False,  # it would write the last good loss in place of one that is no number
         logging_steps=min(5, max(1, int(steps) // 100)),
         save_strategy="no",  # the clock decides, see _Clock
         save_total_limit=1,
@@ -348,9 +350,13 @@ class _Clock(TrainerCallback):  # type: ignore[misc]
     def on_log(
         self, args: Any, state: Any, control: Any, logs: Any = None, optimizer: Any = None, **kwargs: Any
     ) -> None:
-        if not logs or "loss" not in logs or not state.is_world_process_zero:
+        if not logs or "loss" not in logs:
             return
         loss = float(logs["loss"])
+        if not math.isfinite(loss):
+            raise BackboneError(diverged(f"step {state.global_step}"))
+        if not state.is_world_process_zero:
+            return
         line = {"step": state.global_step, "loss": loss, "learning_rate": optimizer.param_groups[0]["lr"]}
         try:
             self.log.parent.mkdir(parents=True, exist_ok=True)

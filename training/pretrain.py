@@ -22,6 +22,7 @@ weights that put validation answers first are the ones that are kept.
 from __future__ import annotations
 
 import logging
+import math
 import random
 import tempfile
 import time
@@ -37,9 +38,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from prompts.checks import check_answers
 from prompts.encoding import Example, Family, PromptEncoder
 from prompts.template import Template
-from training.backbone import readable_as
+from training.backbone import diverged, readable_as
 from training.computing import Computing, choose_device, choose_precision
 from training.errors import BackboneError
 from training.feeding import Feed, Step, hidden_states
@@ -183,12 +185,12 @@ def make_base(
         The passes, in order.
 
     Raises:
-        ValueError: no history has two items.
+        BackboneError: no history has two items.
         BackboneError: the model to start from is not there, or is not of the recipe's family.
     """
     usable = [history for history in histories if len(history) > 1]
     if not usable:
-        raise ValueError("no training history has two items, so there is nothing to learn; give a longer log")
+        raise BackboneError("no training history has two items, so there is nothing to learn; give a longer log")
     torch.manual_seed(recipe.seed)
     model = None
     if start is not None:
@@ -203,7 +205,7 @@ def make_base(
     else:
         tokenizer = train_tokenizer(usable, catalogue, template, recipe.vocabulary)
     encoder = PromptEncoder(template, tokenizer, recipe.family, recipe.max_tokens)
-    encoder.remember(catalogue)
+    check_answers(encoder, catalogue)
     answers = encoder.answers(catalogue)
     if model is None:
         model = make_model(recipe, tokenizer, recipe.max_tokens + max(map(len, answers)))
@@ -437,6 +439,7 @@ def _train(
         until = None if passes or limit is None else before + judging
         valid, gain = _judge_all(learner, questions, until)
         judging = time.monotonic() - before
+        _check_finite(number, trained, valid)
         passes.append(Pass(number, trained, valid, gain, time.monotonic() - started))
         logger.info("pass %d: loss %.3f a token; validation loss %.3f, gain %.4f", number, trained, valid, gain)
         if best_pass(passes) is passes[-1]:
@@ -447,6 +450,16 @@ def _train(
         if share >= 1.0 or (len(questions) and since >= recipe.patience):
             break
     return passes
+
+
+def _check_finite(number: int, *losses: float) -> None:
+    """Check that training has not run away.
+
+    Raises:
+        BackboneError: a loss is not a number, or endless.
+    """
+    if not all(map(math.isfinite, losses)):
+        raise BackboneError(diverged(f"pass {number}"))
 
 
 class Questions:
@@ -504,7 +517,8 @@ def _mean(losses: Sequence[tuple[Tensor, int]]) -> float:
         return 0.0
     values = torch.stack([loss for loss, _ in losses]).tolist()
     counts = [count for _, count in losses]
-    return sum(value * count for value, count in zip(values, counts, strict=True)) / max(sum(counts), 1)
+    total: float = sum(value * count for value, count in zip(values, counts, strict=True))
+    return total / max(sum(counts), 1)
 
 
 class Learner:

@@ -202,7 +202,7 @@ class SoftTargets:
             own = places[told + 1]
             own_share[own[np.unique(found.row)]] -= self.share
             rows.append(own[found.row])
-            others.append(found.col)
+            others.append(found.col.astype(np.int64))
             shares.append(self.share * found.data)
         return Targets.of(
             np.concatenate(rows), np.concatenate(others), np.concatenate([own_share, *shares]),

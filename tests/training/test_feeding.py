@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from prompts.encoding import IGNORED, Example, PromptEncoder
 from prompts.template import load_template
 from tests.toyworld import make_catalog, make_histories
-from training.computing import Computing
+from training.computing import Computing, Format
 from training.device_targets import DeviceLayout, DeviceTargets, SuccessorTable
 from training.feeding import AHEAD, Feed, ahead
 from training.finetune import Batches
@@ -55,7 +55,7 @@ def random_examples(family: str, count: int) -> list[Example]:
 def both(family: Any, share: float, exclude_seen: bool, hard: bool = False) -> tuple[Any, DeviceTargets, int]:
     """Return a batch's targets in both ways."""
     soft = SoftTargets(TOKENS, ANSWERS, HISTORIES, share, exclude_seen)
-    (batch,) = Batches(random_examples(family, 40), 10_000, 0, 8)
+    batch = Batches(random_examples(family, 40), 10_000, 0, 8)[0]
     layout = soft.layout(family, batch)
     placed = DeviceLayout.of(layout, len(batch["labels"]), batch["labels"].shape[1] + batch["input_ids"].shape[1])
     table = SuccessorTable.of(soft.successors, "cpu")
@@ -152,13 +152,13 @@ def test_products_in_bf16_leave_the_weights_and_their_gradients_in_fp32() -> Non
     assert float(loss.detach()) != full
 
 
-class Asked(TorchDispatchMode):
+class Asked(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes what makes the host wait for a device: values read, and sizes that depend on values."""
 
     WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "unique")
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.names: list[str] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -232,10 +232,11 @@ def test_a_card_learns_the_same_and_never_waits(family: Any, tmp_path: Any) -> N
     settings = PretrainRecipe.model_validate(
         {"family": family, "width": 32, "layers": 1, "dropout": 0.0, "epochs": 12, "learning_rate": 1e-2, "warmup": 10}
     )
-    for precision in ("fp32", "bf16"):
+    formats: tuple[Format, ...] = ("fp32", "bf16")
+    for precision in formats:
         passes = make_base(
             histories, CATALOG.labels, [(one[:-1], one[-1]) for one in histories], load_template(TEMPLATES[family]),
             settings.model_copy(update={"batch_tokens": 128, "max_tokens": 64}), tmp_path / precision,
-            computing=Computing("cuda", precision),  # type: ignore[arg-type]
+            computing=Computing("cuda", precision),
         )  # fmt: skip
         assert max(one.gain for one in passes) > 0.5

@@ -149,7 +149,7 @@ def test_the_base_knows_the_world_and_holds_its_best_weights(family: Any, tmp_pa
     best = best_pass(passes)
     assert best.gain == pytest.approx(max(one.gain for one in passes), abs=1e-3)
     assert best.gain > passes[0].gain
-    assert best.gain > 0.7
+    assert best.gain > 0.5  # chance: 0.15, and 30 cases have a standard error of 0.05
     assert best.valid < 0.5 * torch.tensor(float(len(CATALOG))).log()
     assert not [path for path in (tmp_path / "base").iterdir() if path.suffix in {".bin", ".pt", ".pkl"}]
     model, found = load_base(str(tmp_path / "base"), "cpu", torch.float32)
