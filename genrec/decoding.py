@@ -14,6 +14,7 @@ The easy mistake is to normalise over one set of tokens in training and another 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -30,6 +31,8 @@ from genrec.attention import SHARED_PROMPT, PackedPrompts, SharedPrompt, SharedP
 from genrec.errors import ModelError
 from retrieval.trie import TokenTrie
 from training.backbone import restrict_head
+
+logger = logging.getLogger(__name__)
 
 Normalisation = Literal["catalogue", "vocabulary", "children"]
 """Over which tokens the next one's probability sums to one: all that any item uses (what the catalogue-restricted
@@ -57,6 +60,13 @@ PROMPT_STEP = 64
 
 USERS_TIMES = 8
 """So many times the users of a processor's batch are decoded side by side in the fixed way."""
+
+FIXED_TOKENS = 1024
+"""Prompt tokens a user that a fixed batch has room for, on average."""
+
+MEMORY_SHARE = 0.15
+"""The share of a GPU's free memory that the prompts' keys and values may take: they are held twice, the beams' tokens
+take as much again, and the rest is for the masks and logits of a step."""
 
 PADDED = 1.25
 """At most so many times the tokens of users whose prompts lie side by side may be held, padding included."""
@@ -166,7 +176,18 @@ class Decoder:
         """
         if not self.fixed_shapes:
             return users, BATCH_TOKENS
-        return users * USERS_TIMES, users * USERS_TIMES * BATCH_TOKENS // 4
+        users *= USERS_TIMES
+        tokens = users * FIXED_TOKENS
+        if self.device.type == "cuda":
+            config = self.model.config.get_text_config()
+            heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+            size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+            a_token = 2 * config.num_hidden_layers * heads * size * self.model.dtype.itemsize
+            free, _ = torch.cuda.mem_get_info(self.device)
+            kept = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+            tokens = min(tokens, max(1, int((free + kept) * MEMORY_SHARE / a_token)))
+        logger.info("decoding at most %d users and %d prompt tokens side by side", users, tokens)
+        return users, tokens
 
     def _read_fixed(self, prompts: Sequence[Sequence[int]]) -> Prompts:
         """Read prompts padded to one length, many in one call."""
@@ -357,9 +378,7 @@ class Decoder:
         stepper = _Stepper(self, prompts)
         values, places = prompts.log_probabilities, torch.arange(users, device=self.device)[:, None]
         # The root has the most children by far, all users have it, and where titles are one token it is all there is.
-        scores, children, origins = self.continuations.best(
-            nodes, running, values[:, None], 0, 2 * beams, keys, allow
-        )
+        scores, children, origins = self.continuations.best(nodes, running, values[:, None], 0, 2 * beams, keys, allow)
         while True:
             ends = self._is_leaf[children]
             finished = scores.where(ends & (torch.arange(scores.shape[1], device=self.device) < beams), -torch.inf)

@@ -12,6 +12,7 @@ The easy mistake is to let masked beams take part in a sum or a maximum: their s
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,7 +56,7 @@ class Continuations:
             edges.append(int(trie.child_start[end]))
             depth[end : edges[-1]] = depth[start] + 1
         self.depth = depth
-        self.most = [int(counts[start:end].max()) for start, end in zip(edges[:-1], edges[1:], strict=True)]
+        self.most = [int(counts[start:end].max()) for start, end in pairwise(edges)]
         """For each depth, the most children that a node has."""
 
     def best(
