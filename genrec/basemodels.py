@@ -16,6 +16,7 @@ from pathlib import Path
 
 import yaml
 
+from genrec.artefacts import open_folder
 from genrec.errors import ModelError
 from genrec.places import cache_folder, expanded, is_hub_id
 
@@ -163,6 +164,7 @@ def starter_folder() -> Path:
         ) from error
     try:
         _dequantise(source, work)
+        open_folder(work)
         try:
             work.rename(folder)
         except OSError:
@@ -178,6 +180,8 @@ def _dequantise(source: Path, target: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from training.backbone import readable_as
+
     tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=_STARTER_FILE)
     model = AutoModelForCausalLM.from_pretrained(source, gguf_file=_STARTER_FILE, dtype=torch.float32)
     if hasattr(model.config, "quantization_config"):
@@ -187,4 +191,5 @@ def _dequantise(source: Path, target: Path) -> None:
             delattr(model, mark)
     # bf16 holds a 4-bit weight's value to 3 digits, far inside the quantisation error, in half the space.
     model.to(torch.bfloat16).save_pretrained(target)
+    readable_as(target)
     tokenizer.save_pretrained(target)

@@ -107,14 +107,14 @@ def run_job(
     """
     job = json.loads(json.dumps({**job, "block_users": block_users, "encrypted": key is not None}))
     try:
-        with locked(out):
+        with locked(out), keeping("what was finished is kept; start again with --resume"):
             finished = _begin(out, job, resume)
             if finished is not None:
                 return finished
             with closing(open_output(out, block_users, key)) as output, side_of(out).open("a+b") as side:
                 resumed = done = output.recover()
                 problems = _cut_to_rows(side, done)
-                for block in _kept(blocks(done)):
+                for block in blocks(done):
                     for note in block.notes:
                         problems[note.kind] += 1
                         who = {} if key is not None else {"user": note.user}
@@ -154,12 +154,6 @@ def begun_in(out: Path, job: Mapping[str, Any], resume: bool) -> dict[str, Any] 
     if resume and record_of(out).exists():
         return read_record(out)
     return next(_other_shards(out, job), None)
-
-
-def _kept(blocks: Iterator[Block]) -> Iterator[Block]:
-    """Yield blocks; where making one fails or is interrupted, what is finished is not lost, and that is said."""
-    with keeping("what was finished is kept; start again with --resume"):
-        yield from blocks
 
 
 def record_of(out: Path) -> Path:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from inspect import signature
 from typing import Any, Literal
 
 import numpy as np
@@ -134,6 +135,8 @@ class Decoder:
         self.device = next(model.parameters()).device
         self.seq2seq = bool(model.config.is_encoder_decoder)
         self.fixed_shapes = not self.seq2seq and (self.device.type == "cuda" if fixed_shapes is None else fixed_shapes)
+        # transformers renamed it on the way through version 5, and will take the old name no longer.
+        self.cache_name = "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
         try:
             model.set_attn_implementation(SHARED_PROMPT)
         except ValueError as error:
@@ -208,7 +211,7 @@ class Decoder:
             output = self.model(
                 part.reshape(1, -1),
                 position_ids=torch.arange(longest, device=self.device).repeat(users)[None],
-                past_key_values=cache,
+                **{self.cache_name: cache},
                 use_cache=True,
                 # What stands behind a prompt is seen by nothing before it.
                 logits_to_keep=torch.arange(users, device=self.device) * longest + lengths[start : start + step] - 1,
@@ -236,7 +239,7 @@ class Decoder:
             output = self.model(
                 torch.cat([torch.tensor(prompt) for prompt in prompts[pack]])[None].to(self.device),
                 position_ids=torch.cat([torch.arange(size) for size in packed.lengths])[None].to(self.device),
-                past_key_values=cache,
+                **{self.cache_name: cache},
                 use_cache=True,
                 logits_to_keep=torch.tensor(packed.lengths).cumsum(0).to(self.device) - 1,
                 packed_prompts=packed,
@@ -266,7 +269,7 @@ class Decoder:
             decoder_input_ids=start,
             encoder_outputs=(states,),
             attention_mask=mask,
-            past_key_values=cache,
+            **{self.cache_name: cache},
             use_cache=True,
         )
         shared = [SharedPrompt([], [], lengths, shortest)]
@@ -519,14 +522,18 @@ class _Stepper:
             output = model(
                 decoder_input_ids=ids,
                 encoder_outputs=(self.prompts.encoder_states,),
-                past_key_values=self.cache,
+                **{self.decoder.cache_name: self.cache},
                 use_cache=True,
                 shared_prompts=shared,
             )
         else:
             positions = (self.prompts.lengths + self.length)[user, None]
             output = model(
-                ids, position_ids=positions, past_key_values=self.cache, use_cache=True, shared_prompts=shared
+                ids,
+                position_ids=positions,
+                **{self.decoder.cache_name: self.cache},
+                use_cache=True,
+                shared_prompts=shared,
             )
         self.length += 1
         if not shared.layers_seen:

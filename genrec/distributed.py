@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from genrec.errors import MissingExtra, ModelError
+from genrec.libraries import debugging, listen
 from genrec.recommender import Settings
 from genrec.users import Users
 from genrec.worker import BLOCK_USERS, Block, Note
@@ -43,6 +44,8 @@ class Actor:
     def __init__(
         self, run: Path, computing: Computing, settings: Settings, users: Users, base: str | None = None
     ) -> None:
+        listen(debugging())
+
         from genrec.recommender import Recommender
         from genrec.worker import Worker
 
@@ -91,7 +94,7 @@ def ray_blocks(
     ray = _ray()
 
     def blocks(done: int) -> Iterator[Block]:
-        logging.getLogger("ray.data").setLevel(logging.WARNING)
+        logging.getLogger("ray.data").setLevel(_level())
         _start(ray)
         context = ray.data.DataContext.get_current()
         context.execution_options.preserve_order = True
@@ -169,6 +172,10 @@ def _choose_there(precision: Precision, begun: Mapping[str, Any] | None, what: s
     return choose_computing("cuda", precision, begun, what)
 
 
+def _level() -> int:
+    return logging.WARNING if debugging() else logging.ERROR
+
+
 def _ray() -> Any:
     try:
         import ray
@@ -181,4 +188,4 @@ def _ray() -> Any:
 
 def _start(ray: Any) -> None:
     if not ray.is_initialized():
-        ray.init(include_dashboard=False, logging_level="WARNING")
+        ray.init(include_dashboard=False, logging_level=_level())

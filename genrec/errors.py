@@ -15,6 +15,7 @@ out goes through `translated`, so that whoever calls genrec need only know `Genr
 from __future__ import annotations
 
 import errno
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -124,7 +125,10 @@ _REMEDIES = {
 
 def told(error: BaseException) -> str:
     """Return an error's message and what was noted beside it, in one line."""
-    if isinstance(error, OSError) and error.strerror:
+    if isinstance(error, shutil.Error) and error.args and error.args[0]:
+        source, target, why = error.args[0][0]  # of a folder that could not be copied, the first file
+        text = f"cannot copy {source} to {target}: {why}"
+    elif isinstance(error, OSError) and error.strerror:
         where = error.filename if error.filename2 is None else error.filename2
         text = f"{error.strerror}: {where}" if where is not None else error.strerror
         if error.errno in _REMEDIES:

@@ -25,7 +25,7 @@ from genrec.data_report import QUANTILES, DataReport
 from genrec.errors import ArtefactError, DataError
 from genrec.raw_data import Columns, RawData, read_files
 from genrec.sources import read_source
-from genrec.splits import History, Split, SplitName, make_split
+from genrec.splits import NOTHING_TO_LEARN, History, Split, SplitName, make_split
 
 ITEMS, HISTORIES, REPORT = "items.jsonl", "histories.parquet", "report.json"
 
@@ -174,9 +174,19 @@ def _prepared(raw: RawData, log: CleanLog, split: SplitName, keep_seen: bool | N
         valid_cases=len(parts.valid),
         test_cases=len(parts.test),
         repeated_cases=repeated,
-        notes=(*data.report.notes, f"the split is {split}", *_seen_note(usual, keep_seen)),
+        notes=(*data.report.notes, f"the split is {split}", *_seen_note(usual, keep_seen), *_small_notes(parts)),
     )
     return replace(data, report=report, keep_seen=usual if keep_seen is None else keep_seen)
+
+
+def _small_notes(parts: Split) -> tuple[str, ...]:
+    """Return what cannot be done with data of this size; nothing where all can."""
+    if all(len(history.items) < 2 for history in parts.train):
+        return (NOTHING_TO_LEARN,)
+    missing = [name for name, cases in (("validation", parts.valid), ("test", parts.test)) if not cases]
+    if not missing:
+        return ()
+    return (f"there are no {' and no '.join(missing)} cases: a user needs three events to be one",)
 
 
 def _seen_note(usual: bool, asked: bool | None) -> tuple[str, ...]:

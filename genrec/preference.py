@@ -1,8 +1,8 @@
 """The preference stage of a finished run: pairs from the model's own beams, a new run, and both measured.
 
 For a sample of training histories the last item is what was taken; the items that the model names before it, other than
-those already seen, are hard negatives. Nothing of validation or test is learnt from. The model alone, under the
-catalogue's constraint, is measured on validation cases before and after, on the same ones.
+those already seen (where the run leaves them out), are hard negatives. Nothing of validation or test is learnt from.
+The model alone, under the catalogue's constraint, is measured on validation cases before and after, on the same ones.
 
 The easy mistake is to keep the old fusion: its weights were fitted on the old model's likelihoods, so they are fitted
 anew.
@@ -27,7 +27,7 @@ from genrec.identity import find_model
 from genrec.interactions import PreparedData
 from genrec.locks import locked
 from genrec.metrics import NO_ITEM, RANK_METRICS, FloatArray, IntArray, ranks_in_lists
-from genrec.recommender import Recommender
+from genrec.recommender import Recommender, Settings
 from genrec.runs import (
     BEGUN,
     KEPT_FREE,
@@ -85,7 +85,7 @@ def prefer_run(
     Raises:
         ArtefactError: the run is unfinished, or the new folder cannot be made or is being written.
         ConfigError: the run's model is not decoder-only.
-        DataError: no training history has two items.
+        DataError: no training history has two items, or the model names nothing else than what was taken.
         ModelError: the run's base is not here, or is another one now.
     """
     details = read_manifest(run, "run")
@@ -116,8 +116,8 @@ def prefer_run(
         if done is None:
             check_space(out, 2 * folder_size(run), "the new run and what is kept of its training")
             recommender = assemble(run, details, computing, base)
-            before = model_ndcg(recommender, judged)
             preferences = own_mistakes(recommender, split.train, recipe)
+            before = model_ndcg(recommender, judged)
             tokens = recommender.decoder.trie.vocabulary.tolist() if details["loss"] == "catalogue" else None
             del recommender  # its model makes room for the one that is trained
             done = _train(run, base, kept, begun, recipe, trained, preferences, tokens, computing, progress)
@@ -132,7 +132,8 @@ def prefer_run(
                 shutil.copytree(run, work, ignore=aside, dirs_exist_ok=True)
                 shutil.copytree(kept / "adapter", work / "adapter")
                 recommender = assemble(work, details, computing, base)
-                fit_fusion(lambda: recommender, split.valid, trained, work, tuning_progress)
+                details.pop("no_weights", None)
+                details |= fit_fusion(lambda: recommender, split.valid, trained, work, tuning_progress)
                 after = model_ndcg(recommender, judged)
                 details["preference"] = {
                     "recipe": recipe.model_dump(),
@@ -157,6 +158,25 @@ def _train(
 ) -> dict[str, Any]:
     """Train the adapter, keep it in a folder of its own, and return what was done."""
     kept.mkdir(parents=True, exist_ok=True)
+    try:
+        return _train_into(run, base, kept, begun, recipe, trained, preferences, tokens, computing, progress)
+    except BaseException:
+        shutil.rmtree(kept, ignore_errors=True)  # half a training is of no use, as it has no checkpoints
+        raise
+
+
+def _train_into(
+    run: Path,
+    base: str,
+    kept: Path,
+    begun: dict[str, Any],
+    recipe: PreferenceRecipe,
+    trained: Recipe,
+    preferences: Sequence[Preference],
+    tokens: Sequence[int] | None,
+    computing: Computing,
+    progress: Progress | None,
+) -> dict[str, Any]:
     write_json(kept / BEGUN, begun)
     reserve(kept / RESERVED, folder_size(run / "adapter") + KEPT_FREE)
     model, _ = backbone.load_base(base, computing.device, computing.dtype, trained.quantisation, trained.layers)
@@ -190,7 +210,7 @@ def _unfinished(out: Path) -> Path:
 def _check_kept(out: Path, kept: Path, begun: dict[str, Any], resume: bool) -> None:
     """Check that a training that was kept is the one to go on from; what a kill left of one is cleared away."""
     if read_trained(kept) is None:
-        if (kept / BEGUN).exists():
+        if (kept / BEGUN).exists() or (kept.is_dir() and not any(kept.iterdir())):
             shutil.rmtree(kept)
         elif kept.exists():
             raise ArtefactError(f"{kept} is in the way; move it, or choose another --out")
@@ -214,7 +234,7 @@ def own_mistakes(recommender: Recommender, histories: Sequence[History], recipe:
         recipe: how many.
 
     Raises:
-        DataError: no history has two items.
+        DataError: no history has two items, or the model names nothing else than what was taken.
     """
     cases = [
         Case(history.until(len(history.items) - 1), history.items[-1])
@@ -232,11 +252,16 @@ def own_mistakes(recommender: Recommender, histories: Sequence[History], recipe:
         better = encoder.answer(labels[target])
         worse = [row for row in rows.tolist() if row != target][: recipe.negatives]
         preferences += [Preference(prompt, better, encoder.answer(labels[row])) for row in worse]
+    if not preferences:
+        raise DataError(
+            f"in none of {len(chosen)} training histories does the model name another item than the one taken, of "
+            f"{len(recommender.catalog)} items; there is nothing to prefer, so keep the run as it is"
+        )
     return preferences
 
 
 def model_ndcg(recommender: Recommender, cases: Sequence[Case], k: int = K) -> FloatArray:
-    """Return the NDCG@k of the language model alone for each case, float64 [cases]; seen items are left out."""
+    """Return the NDCG@k of the language model alone for each case, float64 [cases]; seen items as the run has it."""
     _, lists = _lists(recommender, cases, BEAMS)
     table = np.full((len(cases), k), NO_ITEM, np.int64)
     for place, rows in enumerate(lists):
@@ -246,10 +271,11 @@ def model_ndcg(recommender: Recommender, cases: Sequence[Case], k: int = K) -> F
 
 
 def _lists(recommender: Recommender, cases: Sequence[Case], beams: int) -> tuple[list[tuple[int, ...]], list[IntArray]]:
-    """Return each case's prompt, and the unseen rows that the model names, best first."""
+    """Return each case's prompt, and the rows that the model names, best first; seen ones as the run has it."""
     catalog = recommender.catalog
     prompts = [recommender.prompt(case.history).input_ids for case in cases]
-    seen = [np.unique(np.array(catalog.rows(case.history.items), np.int64)) for case in cases]
+    left_out = recommender.excludes_seen(Settings())
+    seen = [np.unique(np.array(catalog.rows(case.history.items if left_out else ()), np.int64)) for case in cases]
     lists = [np.zeros(0, np.int64)] * len(cases)
     for places in batches_by_length([len(prompt) for prompt in prompts], 32):
         read = recommender.decoder.read([prompts[place] for place in places])
@@ -260,7 +286,9 @@ def _lists(recommender: Recommender, cases: Sequence[Case], beams: int) -> tuple
 
 
 def _compared(before: FloatArray, after: FloatArray) -> dict[str, float]:
-    """Return both means and their difference, with the standard error of that over the same cases."""
+    """Return both means and their difference, with the standard error over the same cases; nothing without cases."""
+    if not len(before):
+        return {}
     gain = after - before
     error = float(gain.std(ddof=1) / len(gain) ** 0.5) if len(gain) > 1 else 0.0
     return {

@@ -56,8 +56,9 @@ from genrec.places import follow, way_to
 from genrec.ranking import Fusion
 from genrec.recommender import Recommender
 from genrec.signal_set import fit_signals, load_signals, save_signals
-from genrec.splits import Case, History
+from genrec.splits import NOTHING_TO_LEARN, Case, History
 from genrec.tuning import tune_fusion
+from prompts.checks import check_answers
 from prompts.encoding import Example, PromptEncoder
 from prompts.template import Template, load_template
 from retrieval.encoders import load_encoder
@@ -89,6 +90,9 @@ BYTES_PER_ITEM = 2000
 
 LATER_SETTINGS = frozenset({"tuning_cases", "save_minutes"})
 """What a resumed run may have otherwise than it was begun with: nothing that is trained depends on it."""
+
+FEWEST_CASES = 20
+"""Validation cases below which no weights are fitted: there are about half as many signals."""
 
 ENCODER = "starter"
 """The encoder of the item index."""
@@ -160,6 +164,9 @@ def _train(
         begun["models"] = models_of({"base": (recipe.base, base)}, out)
         _check_begun_models(out, begun)
     split = data.split()
+    cases = sum(bool(case.history.items) for case in split.valid)
+    if recipe.tuning_cases and cases < FEWEST_CASES and processes.is_first():
+        logger.warning("no weights of the signals will be fitted: %s", few_cases(cases))
     trained = read_trained(out) if resume else None
     if trained is None:
         trained = _fine_tune(data, split.train, recipe, template, base.folder, out, begun, computing, resume, progress)
@@ -201,7 +208,7 @@ def _train(
             "versions": {name: version(name) for name in ("torch", "transformers", "peft", "faiss-cpu")}
             | {"python": platform.python_version()},
         }
-        fit_fusion(lambda: assemble(out, details, computing), split.valid, recipe, out, tuning_progress)
+        details |= fit_fusion(lambda: assemble(out, details, computing), split.valid, recipe, out, tuning_progress)
         write_manifest(out, "run", details)
     return read_manifest(out, "run", verify=False)
 
@@ -220,7 +227,9 @@ def _fine_tune(
 ) -> dict[str, Any] | None:
     """Train the adapter and keep it; return what was done, or None where another process writes the run."""
     model, family = backbone.load_base(base, computing.device, computing.dtype, recipe.quantisation, recipe.layers)
-    prompt_encoder = PromptEncoder(template, backbone.load_tokenizer(base), family, recipe.max_tokens)
+    tokenizer, embeddings = backbone.load_tokenizer(base), backbone.embeddings_of(model)
+    prompt_encoder = PromptEncoder(template, tokenizer, family, recipe.max_tokens, embeddings)
+    check_answers(prompt_encoder, data.catalog.labels)
     trie = TokenTrie.build(prompt_encoder.answers(data.catalog.labels))
     _check_context(model.config, prompt_encoder, data.catalog, recipe)
     # Nothing is written before all that can be wrong with the request has been looked at.
@@ -314,13 +323,34 @@ def fit_fusion(
     recipe: Recipe,
     out: Path,
     progress: Callable[[int, int], None] | None = None,
-) -> None:
-    """Fit the weights of all signals on validation cases and write them; do nothing where the recipe wants none."""
-    if recipe.tuning_cases and valid:
+) -> dict[str, str]:
+    """Fit the weights of all signals on validation cases, where there are enough and the recipe wants it; write them.
+
+    A run whose weights cannot be fitted is whole all the same: its signals are fused by reciprocal ranks.
+
+    Returns:
+        What the manifest says of it: under `no_weights` why there are none; nothing where they were fitted.
+    """
+    if not recipe.tuning_cases:
+        return {"no_weights": "the recipe has tuning_cases=0"}
+    usable = [case for case in valid if case.history.items]
+    if len(usable) < FEWEST_CASES:
+        return {"no_weights": few_cases(len(usable))}
+    try:
         fusion = tune_fusion(load(), valid, recipe.tuning_cases, recipe.seed, progress=progress)
-        write_json(out / "fusion.json", fusion.to_json())
-    else:
-        logger.info("no validation cases to fit weights on: signals will be fused by reciprocal ranks")
+    except DataError as error:  # training has been paid for by now
+        return {"no_weights": str(error)}
+    if fusion.cases < FEWEST_CASES:
+        return {"no_weights": few_cases(fusion.cases)}
+    write_json(out / "fusion.json", fusion.to_json())
+    return {}
+
+
+def few_cases(count: int) -> str:
+    """Return why no weights are fitted on so few cases."""
+    return (
+        f"there are {count} validation cases to fit them on, and fewer than {FEWEST_CASES} would teach their accidents"
+    )
 
 
 def load_recommender(
@@ -357,9 +387,10 @@ def assemble(run: Path, details: dict[str, Any], computing: Computing, base_now:
         tokenizer = backbone.load_tokenizer(base)
     except BackboneError as error:
         raise ModelError(f"{error}; the run in {run} was trained on the base {details['base']!r}") from error
-    encoder = PromptEncoder(template, tokenizer, family, details["max_tokens"])
+    encoder = PromptEncoder(template, tokenizer, family, details["max_tokens"], backbone.embeddings_of(model))
     index = ItemIndex.load(run / "index")
     trie = TokenTrie.load(run / "trie.safetensors")
+    _check_trie(run, trie, backbone.embeddings_of(model))
     of_catalogue = details["loss"] == "catalogue"
     weights = run / "fusion.json"
     # Before the decoder, which gives the model a head over the catalogue's tokens only.
@@ -376,6 +407,27 @@ def assemble(run: Path, details: dict[str, Any], computing: Computing, base_now:
         details=details,
         templates=load_templates(run),
     )
+
+
+def _check_trie(run: Path, trie: TokenTrie, embeddings: int) -> None:
+    """Check that a run's items can be named by its model, and say so where some cannot be told apart.
+
+    Raises:
+        ModelError: the model lacks tokens that the items have.
+    """
+    if int(trie.vocabulary[-1]) >= embeddings:
+        raise ModelError(
+            f"the items of {run} have token {int(trie.vocabulary[-1])}, and its base has embeddings of {embeddings} "
+            "tokens; the base was changed after training: put back the one it was trained on, or train again"
+        )
+    # Training refuses this now; such runs were made before.
+    shared = int((trie.items_below[trie.leaf] > 1).sum())
+    if shared:
+        logger.warning(
+            "the tokenizer makes the same tokens of %d of %d items, so the model cannot tell them apart; train again",
+            shared,
+            len(trie),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -468,7 +520,7 @@ def make_examples(
         example for history in chosen for example in encoder.examples([catalog[item].label for item in history.items])
     ]
     if not examples:
-        raise DataError("no training history has two items, so there is nothing to learn; give a longer log")
+        raise DataError(NOTHING_TO_LEARN)
     return examples
 
 

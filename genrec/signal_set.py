@@ -79,7 +79,7 @@ def complete(counted: dict[str, Any], catalog: Catalog, vectors: FloatArray) -> 
 
 def save_signals(path: Path, signals: dict[str, Signal]) -> None:
     """Write the counted signals' arrays into one safetensors file."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     arrays = {
         f"{name}/{key}": np.ascontiguousarray(array)
@@ -87,7 +87,8 @@ def save_signals(path: Path, signals: dict[str, Signal]) -> None:
         if name in signals
         for key, array in signals[name].to_arrays().items()  # type: ignore[attr-defined]
     }
-    save_file(arrays, path)
+    # `save_file` makes a file that only its owner can read, whatever the umask says.
+    path.write_bytes(save(arrays))
 
 
 def load_signals(path: Path, catalog: Catalog, vectors: FloatArray) -> dict[str, Signal]:

@@ -9,7 +9,10 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,27 @@ from training.errors import BackboneError
 from training.recipe import Recipe
 
 logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def muted() -> Iterator[None]:
+    """Keep what libraries say of each other from whoever calls them through us; `$GENREC_DEBUG` lets it be heard.
+
+    peft asks transformers for what transformers calls deprecated, and imports bitsandbytes, which misses a kernel that
+    nothing here needs.
+    """
+    if os.environ.get("GENREC_DEBUG"):
+        yield
+        return
+    library = logging.getLogger("bitsandbytes")
+    level = library.level
+    library.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        library.setLevel(level)
 
 
 def load_tokenizer(base: str) -> Any:
@@ -73,9 +97,13 @@ def load_base(
                 bnb_4bit_compute_dtype=dtype,
             )
             options["device_map"] = {"": device}
+        if family == "seq2seq" and getattr(config, "decoder_start_token_id", None) is None:
+            raise BackboneError(
+                f"the config of the base model {base!r} does not say which token its decoder starts with; add "
+                "decoder_start_token_id to its config.json (T5's is that of its padding)"
+            )
         loader = AutoModelForSeq2SeqLM if family == "seq2seq" else AutoModelForCausalLM
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with muted():
             model = loader.from_pretrained(base, config=config, **options)
     except BackboneError:
         raise
@@ -84,9 +112,20 @@ def load_base(
     return (model if quantisation == "4bit" else model.to(device)), family
 
 
+def diverged(when: str) -> str:
+    """Return what to say where a loss is no number any more: nothing that is trained from there on is worth keeping."""
+    return f"the loss is no number any more at {when}; lower learning_rate, or set precision=fp32"
+
+
+def embeddings_of(model: Any) -> int:
+    """Return how many tokens a model has embeddings of; its tokenizer may have fewer or, wrongly, more."""
+    return int(model.get_input_embeddings().weight.shape[0])
+
+
 def add_adapter(model: Any, recipe: Recipe) -> Any:
     """Return the model with trainable LoRA matrices (arXiv 2106.09685) on all linear layers, or on the top ones."""
-    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+    with muted():
+        from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
     if recipe.quantisation == "4bit":
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=recipe.gradient_checkpointing)
@@ -105,7 +144,8 @@ def add_adapter(model: Any, recipe: Recipe) -> Any:
         bias="none",
         task_type="SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM",
     )
-    return get_peft_model(model, config)
+    with muted():
+        return get_peft_model(model, config)
 
 
 def adapter_bytes(model: Any, recipe: Recipe) -> int:
@@ -131,11 +171,12 @@ def load_adapted(run: Path, base: str, device: str, dtype: torch.dtype, layers: 
     Raises:
         BackboneError: the base or the adapter is missing or does not fit.
     """
-    from peft import PeftModel
-
     model, family = load_base(base, "cpu", torch.float32, layers=layers)
     try:
-        model = PeftModel.from_pretrained(model, run / "adapter").merge_and_unload()
+        with muted():
+            from peft import PeftModel
+
+            model = PeftModel.from_pretrained(model, run / "adapter").merge_and_unload()
     except Exception as error:  # peft raises many kinds for the same fault
         raise BackboneError(f"the adapter in {run} does not fit the base {base!r}: {_first_line(error)}") from error
     return model.to(dtype).to(device).eval(), family
@@ -143,14 +184,24 @@ def load_adapted(run: Path, base: str, device: str, dtype: torch.dtype, layers: 
 
 def save_adapter(model: Any, folder: Path, base_name: str) -> None:
     """Write the adapter as safetensors, naming the base as the user named it, not as a path on this machine."""
-    with warnings.catch_warnings():
+    with muted():
         # peft looks for the base's config on a hub to see whether the vocabulary grew; ours never does.
-        warnings.simplefilter("ignore")
         model.save_pretrained(folder, save_embedding_layers=False)
+    readable_as(folder, "adapter_config.json")
     (folder / "README.md").unlink(missing_ok=True)
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = base_name
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def readable_as(folder: Path, beside: str = "config.json") -> None:
+    """Give a saved model's weights the permissions of the file beside them.
+
+    safetensors makes files that only their owner can read, whatever the umask says.
+    """
+    mode = (folder / beside).stat().st_mode
+    for path in folder.glob("*.safetensors"):
+        path.chmod(mode)
 
 
 def restrict_head(model: Any, tokens: Tensor) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import random
 import shutil
 import time
@@ -26,8 +27,8 @@ from transformers.integrations import is_tensorboard_available
 
 from prompts.encoding import IGNORED, Example, Family
 from training import processes
-from training.backbone import add_adapter, restrict_head
-from training.errors import RecipeError
+from training.backbone import add_adapter, diverged, readable_as, restrict_head
+from training.errors import BackboneError, RecipeError
 from training.recipe import Recipe
 
 logger = logging.getLogger(__name__)
@@ -110,11 +111,11 @@ def finetune(
         The model with its adapter, and what was done after the catalogue's texts.
 
     Raises:
-        ValueError: there are no examples.
+        BackboneError: there are no examples, or the loss is no number any more.
         RecipeError: the recipe asks for what this base or this installation cannot do.
     """
     if not examples:
-        raise ValueError("there are no training examples; every history has fewer than two items")
+        raise BackboneError("there are no training examples; every history has fewer than two items")
     _check(recipe, family)
     tokens = torch.tensor(sorted(catalogue_tokens)) if recipe.loss == "catalogue" else None
     reads = recipe.catalogue_epochs > 0 and bool(catalogue_texts)
@@ -140,7 +141,7 @@ def _read_catalogue(
 ) -> None:
     """Train the adapter on the catalogue's texts; where that was finished before a kill, take up what came of it."""
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file, save
 
     done = folder / "checkpoints" / "catalogue.safetensors"
     if resume and done.exists():
@@ -150,7 +151,7 @@ def _read_catalogue(
     _fit(adapted, family, texts, first, folder / "checkpoints" / "catalogue", None, resume, progress)
     if processes.is_first():
         unfinished = done.with_suffix(".unfinished")
-        save_file(get_peft_model_state_dict(adapted), unfinished)
+        unfinished.write_bytes(save(get_peft_model_state_dict(adapted)))
         unfinished.rename(done)
 
 
@@ -180,6 +181,7 @@ def _fit(
         bf16=parameter.dtype == torch.bfloat16 or recipe.quantisation == "4bit",
         use_cpu=parameter.device.type == "cpu",
         gradient_checkpointing=recipe.gradient_checkpointing,
+        logging_nan_inf_filter=False,  # it would write the last good loss in place of one that is no number
         logging_steps=min(5, max(1, int(steps) // 100)),
         save_strategy="no",  # the clock decides, see _Clock
         save_total_limit=1,
@@ -329,12 +331,20 @@ class _Clock(TrainerCallback):  # type: ignore[misc]
             control.should_save = True
             self.saved = now
 
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            readable_as(Path(args.output_dir) / f"checkpoint-{state.global_step}", "trainer_state.json")
+
     def on_log(
         self, args: Any, state: Any, control: Any, logs: Any = None, optimizer: Any = None, **kwargs: Any
     ) -> None:
-        if not logs or "loss" not in logs or not state.is_world_process_zero:
+        if not logs or "loss" not in logs:
             return
         loss = float(logs["loss"])
+        if not math.isfinite(loss):
+            raise BackboneError(diverged(f"step {state.global_step}"))
+        if not state.is_world_process_zero:
+            return
         line = {"step": state.global_step, "loss": loss, "learning_rate": optimizer.param_groups[0]["lr"]}
         try:
             self.log.parent.mkdir(parents=True, exist_ok=True)

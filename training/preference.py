@@ -12,6 +12,7 @@ it is never asked for.
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Sequence
@@ -26,7 +27,8 @@ from torch import Tensor
 from transformers import PrinterCallback, TrainerCallback
 from trl import DPOConfig, DPOTrainer
 
-from training.backbone import restrict_head
+from training.backbone import diverged, restrict_head
+from training.errors import BackboneError
 from training.finetune import Progress
 from training.recipe import Precision
 
@@ -110,12 +112,12 @@ def prefer(
         The model with the trained adapter, and what was done.
 
     Raises:
-        ValueError: there are no preferences.
+        BackboneError: there are no preferences, or the loss is no number any more.
     """
     from peft import PeftModel
 
     if not preferences:
-        raise ValueError("there are no preferences; every training history has fewer than two items")
+        raise BackboneError("there are no preferences; every training history has fewer than two items")
     tokens = None if catalogue_tokens is None else torch.tensor(sorted(catalogue_tokens))
     if tokens is not None:
         restrict_head(model, tokens)
@@ -136,6 +138,7 @@ def prefer(
             use_cpu=parameter.device.type == "cpu",
             gradient_checkpointing=gradient_checkpointing,
             logging_steps=1,
+            logging_nan_inf_filter=False,
             save_strategy="no",
             report_to=[],
             disable_tqdm=True,
@@ -207,6 +210,8 @@ class _Clock(TrainerCallback):  # type: ignore[misc]
             control.should_training_stop = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        if logs and not math.isfinite(logs.get("loss", 0.0)):
+            raise BackboneError(diverged(f"step {state.global_step}"))
         if self.progress is not None and logs and "loss" in logs:
             spent, share = time.monotonic() - self.started, state.global_step / max(1, state.max_steps)
             self.progress(share, float(logs["loss"]), spent / max(share, 1e-9) * (1 - share))

@@ -22,6 +22,7 @@ weights that put validation answers first are the ones that are kept.
 from __future__ import annotations
 
 import logging
+import math
 import random
 import tempfile
 import time
@@ -37,8 +38,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from prompts.checks import check_answers
 from prompts.encoding import IGNORED, Example, Family, PromptEncoder
 from prompts.template import Template
+from training.backbone import diverged, readable_as
 from training.errors import BackboneError
 from training.finetune import Batches, supervised
 from training.losses import ROWS, catalogue_loss
@@ -80,7 +83,9 @@ class PretrainRecipe(BaseModel):
     answers: int = Field(16, ge=1, description="Titles that an encoder's one reading is trained to be followed by.")
     epochs: int = Field(40, ge=1, description="Most passes over the histories.")
     patience: int = Field(8, ge=1, description="Passes without a better validation gain before training stops.")
-    max_minutes: float | None = Field(None, gt=0, description="Stop after this many minutes.")
+    max_minutes: float | None = Field(
+        None, gt=0, description="Stop learning and judging after this many minutes; making the tokenizer comes before."
+    )
     learning_rate: float = Field(2e-3, gt=0, description="Peak learning rate; it falls linearly to a tenth.")
     base_share: float = Field(
         0.3, gt=0, le=1, description="Share of it for what a base knows already: all but its tokens' embeddings."
@@ -135,6 +140,12 @@ def best_pass(passes: Sequence[Pass]) -> Pass:
     return max(passes, key=lambda one: (round(one.gain, 3), -one.valid, one.number))
 
 
+PART = 256
+"""Validation cases that are judged between two looks at the clock."""
+
+JUDGED_SHARE = 0.15
+"""Of a pass's time, what judging it may take where minutes are given, or else a twentieth of the minutes."""
+
 Progress = Callable[[float, Pass | None], None]
 """Called with the share of the passes (or of the minutes) done, and the newest finished pass."""
 
@@ -169,12 +180,12 @@ def make_base(
         The passes, in order.
 
     Raises:
-        ValueError: no history has two items.
+        BackboneError: no history has two items.
         BackboneError: the model to start from is not there, or is not of the recipe's family.
     """
     usable = [history for history in histories if len(history) > 1]
     if not usable:
-        raise ValueError("no training history has two items, so there is nothing to learn; give a longer log")
+        raise BackboneError("no training history has two items, so there is nothing to learn; give a longer log")
     torch.manual_seed(recipe.seed)
     model = None
     if start is not None:
@@ -189,7 +200,7 @@ def make_base(
     else:
         tokenizer = train_tokenizer(usable, catalogue, template, recipe.vocabulary)
     encoder = PromptEncoder(template, tokenizer, recipe.family, recipe.max_tokens)
-    encoder.remember(catalogue)
+    check_answers(encoder, catalogue)
     answers = encoder.answers(catalogue)
     if model is None:
         model = make_model(recipe, tokenizer, recipe.max_tokens + max(map(len, answers)))
@@ -197,7 +208,7 @@ def make_base(
         start_from_vectors(model.get_input_embeddings().weight, answers, vectors)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder)
-    questions = Batches([encoder.one_target(*question) for question in valid], recipe.batch_tokens, recipe.seed)
+    questions = Questions(encoder, valid, recipe)
     tokens = torch.tensor(sorted({token for answer in answers for token in answer}))
     numbers = {label: number for number, label in enumerate(catalogue)}
     taken = [[numbers[label] for label in history] for history in usable]
@@ -362,7 +373,7 @@ def _train(
     encoder: PromptEncoder,
     soft: SoftTargets,
     histories: Sequence[Labels],
-    questions: Batches,
+    questions: Questions,
     recipe: PretrainRecipe,
     folder: Path,
     progress: Progress | None,
@@ -373,7 +384,8 @@ def _train(
     model.set_output_embeddings(NoHead())
     draw = random.Random(recipe.seed)  # noqa: S311 - not cryptography
     passes: list[Pass] = []
-    step, started = 0, time.monotonic()
+    step, started, judging = 0, time.monotonic(), 0.0
+    limit = None if recipe.max_minutes is None else 60 * recipe.max_minutes
     for number in range(1, recipe.epochs + 1):
         examples = [
             example for history in histories for example in dense_examples(encoder, history, recipe.answers, draw)
@@ -384,8 +396,11 @@ def _train(
         total, seen, share = 0.0, 0, 0.0
         for place, batch in enumerate(order):
             share = (number - 1 + (place + 1) / len(order)) / recipe.epochs
-            if recipe.max_minutes is not None:
-                share = max(share, (time.monotonic() - started) / (60 * recipe.max_minutes))
+            if limit is not None:
+                spent = time.monotonic() - started
+                if not passes and len(questions):
+                    judging = max(JUDGED_SHARE * spent, limit / 20)
+                share = max(share, (spent + judging) / limit)
             rate = recipe.learning_rate * min(1.0, (step + 1) / recipe.warmup) * max(0.1, 1 - 0.9 * share)
             for group in optimiser.param_groups:
                 group["lr"] = rate * group["share"]
@@ -399,7 +414,11 @@ def _train(
                 progress(min(share, 1.0), passes[-1] if passes else None)
             if share >= 1.0:
                 break
-        valid, gain = _judge(model, encoder.family, questions, head.weight, soft)
+        before = time.monotonic()
+        until = None if passes or limit is None else before + judging
+        valid, gain = _judge_all(model, encoder.family, questions, head.weight, soft, until)
+        judging = time.monotonic() - before
+        _check_finite(number, total, valid)
         passes.append(Pass(number, total / max(seen, 1), valid, gain, time.monotonic() - started))
         logger.info(
             "pass %d: loss %.3f a token; validation loss %.3f, gain %.4f", number, total / max(seen, 1), valid, gain
@@ -412,6 +431,42 @@ def _train(
         if share >= 1.0 or (len(questions) and since >= recipe.patience):
             break
     return passes
+
+
+def _check_finite(number: int, *losses: float) -> None:
+    """Check that training has not run away.
+
+    Raises:
+        BackboneError: a loss is not a number, or endless.
+    """
+    if not all(map(math.isfinite, losses)):
+        raise BackboneError(diverged(f"pass {number}"))
+
+
+class Questions:
+    """Validation cases in parts, each a sample of all of them; encoded when first asked.
+
+    Attributes:
+        parts: how many are asked.
+    """
+
+    def __init__(self, encoder: PromptEncoder, valid: Sequence[Question], recipe: PretrainRecipe) -> None:
+        self._encoder, self._recipe = encoder, recipe
+        # Not cryptography; batches are put together by length inside a part, so a part favours no length.
+        self._shuffled = random.Random(recipe.seed).sample(list(valid), len(valid))  # noqa: S311
+        self._made: dict[int, Batches] = {}
+        self.parts = -(-len(valid) // PART)
+
+    def __len__(self) -> int:
+        return len(self._shuffled)
+
+    def part(self, number: int) -> Batches:
+        """Return one part's batches."""
+        if number not in self._made:
+            asked = self._shuffled[number * PART : (number + 1) * PART]
+            examples = [self._encoder.one_target(*question) for question in asked]
+            self._made[number] = Batches(examples, self._recipe.batch_tokens, self._recipe.seed)
+        return self._made[number]
 
 
 def token_loss(
@@ -428,6 +483,39 @@ def token_loss(
     """
     hidden, wanted = supervised(model, family, inputs)
     return catalogue_loss(hidden, head[soft.tokens], soft.of(family, inputs)), len(wanted)
+
+
+def _judge_all(
+    model: Any, family: Family, questions: Questions, head: Tensor, soft: SoftTargets, until: float | None
+) -> tuple[float, float]:
+    """Return what `_judge` does, over all questions, or over those that there is time for.
+
+    Args:
+        model: see `_judge`.
+        family: see there.
+        questions: what is asked; cut to what was asked when the time was up, so that all passes are judged alike.
+        head: see there.
+        soft: see there.
+        until: the clock's time from which no further part is asked; None asks all.
+    """
+    losses, gains, counts = [], [], []
+    for number in range(questions.parts):
+        part = questions.part(number)
+        loss, gain = _judge(model, family, part, head, soft)
+        count = sum(map(len, part.groups))
+        losses.append(loss * count)
+        gains.append(gain * count)
+        counts.append(count)
+        if until is not None and time.monotonic() >= until and number + 1 < questions.parts:
+            questions.parts = number + 1
+            logger.warning(
+                "each pass is judged on the same %s of %s validation cases, drawn by the seed: all would take too much "
+                "of the minutes",
+                f"{sum(counts):,}",
+                f"{len(questions):,}",
+            )
+            break
+    return sum(losses) / max(1, sum(counts)), sum(gains) / max(1, sum(counts))
 
 
 @torch.inference_mode()
@@ -462,6 +550,7 @@ def _replace_saved(model: Any, folder: Path) -> None:
     try:
         with tempfile.TemporaryDirectory(prefix=".unfinished.", dir=folder) as aside:
             model.save_pretrained(aside)
+            readable_as(Path(aside))
             for file in Path(aside).iterdir():
                 file.replace(folder / file.name)
     except Exception as error:

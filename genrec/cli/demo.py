@@ -99,7 +99,9 @@ def _show_users(recommender: object, target: Path, histories: dict[str, tuple[st
         for line in islice(lines, SHOWN_USERS):
             row = json.loads(line)
             why = row["recommendations"][0]["explanation"]
-            table = Table(title=f"user {row['user']}", title_justify="left", caption=why, caption_justify="left")
+            table = Table(
+                title=escape(f"user {row['user']}"), title_justify="left", caption=escape(why), caption_justify="left"
+            )
             table.add_column("watched last, newest first", no_wrap=True)
             table.add_column("recommended", no_wrap=True)
             table.add_column("by", no_wrap=True)

@@ -58,7 +58,7 @@ def evaluate(
     """
     from genrec.artefacts import check_writable
     from genrec.cli.common import load_data_of
-    from genrec.errors import ConfigError
+    from genrec.errors import ConfigError, DataError
     from genrec.interactions import load_prepared
     from genrec.recommender import Recommender, Settings
 
@@ -70,6 +70,11 @@ def evaluate(
     else:
         raise ConfigError(["without --run, give --data and --out"])
     names = baseline_names(baselines)
+    if not prepared.split().cases(split):  # before the model is loaded and asked
+        raise DataError(
+            f"the data has no {'validation' if split == 'valid' else split} cases, so nothing can be evaluated; a user "
+            "needs at least three events to be one"
+        )
     check_writable(target / "metrics.json")  # before the work, not after it
     settings = Settings(k=20, beams=beams, mode=mode, exclude_seen=None if keep_seen is None else not keep_seen)
     recommender = None if run is None else Recommender.from_pretrained(run, device, precision, base=base)

@@ -7,10 +7,8 @@ imported inside the verb. A user's mistake is one line on stderr and exit code 2
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import traceback
-import warnings
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -30,6 +28,7 @@ from genrec.cli.show import show
 from genrec.cli.streams import discard, make_safe
 from genrec.cli.train import train
 from genrec.errors import LEAF_ERRORS, GenrecError, told
+from genrec.libraries import debugging, listen
 
 app = typer.Typer(
     name="genrec",
@@ -46,24 +45,8 @@ def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug messages.")] = False,
 ) -> None:
     """Hold the options that every verb has."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.raiseExceptions = False  # a message that cannot be shown is no reason for a traceback
-    if debug:
-        os.environ["GENREC_DEBUG"] = "1"
-        for package in ("genrec", "prompts", "retrieval", "training"):
-            logging.getLogger(package).setLevel(logging.DEBUG)
-    else:
-        _quiet_libraries()
-
-
-def _quiet_libraries() -> None:
-    """Keep the libraries' own bars, advice and deprecation notes from the user; errors still come through."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    warnings.simplefilter("ignore", FutureWarning)
-    warnings.simplefilter("ignore", UserWarning)
-    for library in ("bitsandbytes", "sentence_transformers", "datasets", "faiss"):
-        logging.getLogger(library).setLevel(logging.ERROR)
+    listen(debug)
 
 
 for verb in (demo, prepare, pretrain, train, prefer, add_items, recommend, decrypt, evaluate, show, forget, doctor):
@@ -88,7 +71,7 @@ def run() -> None:
         _flush()
         raise SystemExit(error.code) from None
     except Exception as error:
-        if os.environ.get("GENREC_DEBUG"):
+        if debugging():
             raise
         _end(*what_to_tell(error))
 

@@ -55,9 +55,14 @@ def prefer(
     valid = done["validation"]
     typer.echo(
         f"{done['pairs']} pairs in {done['steps']} steps and {done['seconds']:.0f} s, loss {done['first_loss']:.3f} to "
-        f"{done['final_loss']:.3f}; the model alone on {valid['cases']} validation cases: NDCG@{K} "
-        f"{valid[f'ndcg@{K} before']:.4f} before, {valid[f'ndcg@{K} after']:.4f} after "
-        f"(standard error of the difference {valid['standard error']:.4f}); written to {out}"
+        f"{done['final_loss']:.3f}; written to {out}"
+    )
+    if not valid["cases"]:
+        typer.echo("no user has a validation case, so nothing tells whether the model became better")
+        return
+    typer.echo(
+        f"the model alone on {valid['cases']} validation cases: NDCG@{K} {valid[f'ndcg@{K} before']:.4f} before, "
+        f"{valid[f'ndcg@{K} after']:.4f} after (standard error of the difference {valid['standard error']:.4f})"
     )
     if valid["gain"] < 0:
         typer.echo(f"the run in {run} did better on validation; keep that one, or lower learning_rate or raise beta")

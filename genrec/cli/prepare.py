@@ -53,7 +53,7 @@ def prepare(
         Path | None,
         typer.Option(
             metavar="KEYFILE",
-            help="Replace user ids; only this key file turns them back (genrec[privacy]). A missing one is made.",
+            help="Replace user ids; only this key file turns them back (genrec\\[privacy]). A missing one is made.",
             show_default=False,
         ),
     ] = None,

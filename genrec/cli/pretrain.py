@@ -20,7 +20,10 @@ def pretrain(
     base: Annotated[
         str | None, typer.Option(help="Start from this model: a local folder, a hub id, or 'starter'.")
     ] = None,
-    minutes: Annotated[float | None, typer.Option(help="Stop after this many minutes.")] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="Stop learning and judging after this many minutes; making the tokenizer comes before."),
+    ] = None,
     change: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="width, layers, epochs, ...; repeatable.")
     ] = None,
@@ -64,9 +67,10 @@ def _pretrain_into(data: Path, recipe: object, out: Path, encoder: str) -> str:
     from genrec.basemodels import MADE, resolve_base
     from genrec.cli.progress import progress_bar
     from genrec.disk_space import check_space
-    from genrec.errors import ArtefactError
+    from genrec.errors import ArtefactError, DataError
     from genrec.identity import source_of
     from genrec.interactions import load_prepared
+    from genrec.splits import NOTHING_TO_LEARN
     from prompts.template import load_template
     from retrieval.encoders import load_encoder
     from training.pretrain import Pass, PretrainRecipe, best_pass, make_base
@@ -77,6 +81,8 @@ def _pretrain_into(data: Path, recipe: object, out: Path, encoder: str) -> str:
     check_writable(out)
     prepared = load_prepared(data)
     split, catalog = prepared.split(), prepared.catalog
+    if all(len(history.items) < 2 for history in split.train):
+        raise DataError(NOTHING_TO_LEARN)
     if "exclude_seen" not in recipe.model_fields_set:
         recipe = recipe.model_copy(update={"exclude_seen": not prepared.keep_seen})
     name = "next-item-joined" if recipe.family == "causal" else "seq2seq-joined"

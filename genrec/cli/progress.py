@@ -36,7 +36,7 @@ def progress_bar(title: str) -> Iterator[Bar]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.percentage:3.0f} % {task.fields[note]}"),
+        TextColumn("{task.percentage:3.0f} % {task.fields[note]}", markup=False),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),

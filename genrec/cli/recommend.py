@@ -62,11 +62,11 @@ def recommend(
         typer.Option(metavar="I/N", help="Only the I-th of N stretches of the users; N outputs make the whole."),
     ] = "1/1",
     workers: Annotated[
-        int, typer.Option(help="Ray workers to share the users among (genrec[ray]); 0 is this process.", min=0)
+        int, typer.Option(help="Ray workers to share the users among (genrec\\[ray]); 0 is this process.", min=0)
     ] = 0,
     encrypt: Annotated[
         Path | None,
-        typer.Option(metavar="KEYFILE", help="Encrypt the output (genrec[privacy]); a missing key file is made."),
+        typer.Option(metavar="KEYFILE", help="Encrypt the output (genrec\\[privacy]); a missing key file is made."),
     ] = None,
     only: Annotated[
         list[str] | None,

@@ -68,8 +68,9 @@ def show(
         console.print(f"[dim]{example.supervised} of {total} tokens supervised; {len(examples)} examples in all[/dim]")
     console.rule("The weights of the signals")
     fusion = recommender.fusion
-    told = f"{fusion.describe()} [dim](fitted on {fusion.cases} validation cases)[/dim]" if fusion else ""
-    console.print(told or "none were fitted; lists are fused by reciprocal ranks")
+    told = f"{escape(fusion.describe())} [dim](fitted on {fusion.cases} validation cases)[/dim]" if fusion else ""
+    why = escape(recommender.details.get("no_weights", ""))
+    console.print(told or f"none were fitted, so ranks are fused{f': {why}' if why else ''}")
     modes = ("constrained", "free") if free else ("constrained",)
     for mode in modes:
         console.rule(f"What comes out ({mode})")

@@ -17,9 +17,12 @@ from pathlib import Path
 PLAIN = "genrec-plain"
 """The name of the way in which a console is given what it cannot show."""
 
+ASCII = "genrec_ascii"
+"""The encoding of a console that shows ASCII only."""
+
 _NEAREST = {
     "\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2013": "-", "\u2014": "-", "\u00d7": "x",
-    "…": "...", "→": "->", "•": "*",
+    "…": "...", "→": "->", "•": "*", "▲": "+", "▼": "-",
     "ß": "ss", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D",
 }  # fmt: skip
 
@@ -28,9 +31,11 @@ def make_safe() -> None:
     """Make the standard streams take whatever is written to them."""
     _open_shut_ones()
     codecs.register_error(PLAIN, _plainly)
+    codecs.register(_ascii_by_another_name)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=PLAIN)
+            ascii_only = codecs.lookup(stream.encoding).name == "ascii"
+            stream.reconfigure(encoding=ASCII if ascii_only else stream.encoding, errors=PLAIN)
 
 
 def discard(stream: object) -> None:
@@ -54,6 +59,23 @@ def _open_shut_ones() -> None:
         sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - open as long as the process
     if sys.stderr is None:
         sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - likewise
+
+
+def _ascii_by_another_name(name: str) -> codecs.CodecInfo | None:
+    """Find the codec `ASCII`, as `codecs.register` wants it.
+
+    Typer's echo holds a stream that says "ascii" for a wrongly configured one, and writes UTF-8 past it.
+    """
+    if name != ASCII:
+        return None
+    known = codecs.lookup("ascii")
+    return codecs.CodecInfo(
+        known.encode,
+        known.decode,
+        incrementalencoder=known.incrementalencoder,
+        incrementaldecoder=known.incrementaldecoder,
+        name=ASCII,
+    )
 
 
 def _plainly(error: UnicodeError) -> tuple[str, int]:

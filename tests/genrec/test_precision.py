@@ -174,31 +174,18 @@ def test_everything_says_what_computed_it(
     assert f"computed in {precision} on cpu" in (folder / "report.html").read_text(encoding="utf-8")
     code, shown, err = genrec("doctor")
     assert f"would compute in {precision} on cpu" in shown
-
-
-def test_every_verb_that_runs_a_model_has_the_option(
-    genrec: Any, toy_run: Path, toy_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is asked for wins over the environment."""
+    # What is asked for wins over the environment.
+    other = "fp32" if precision == "bf16" else "bf16"
     loaded = []
-    real = Recommender.from_pretrained.__func__  # type: ignore[attr-defined]
-
-    def noted(cls: Any, *given: Any, **named: Any) -> Recommender:
-        loaded.append(real(cls, *given, **named))
-        return loaded[-1]
-
-    monkeypatch.setattr(Recommender, "from_pretrained", classmethod(noted))
-    monkeypatch.setenv(SWITCH, "fp32")
-    asked = ("--precision", "bf16")
-    assert genrec("show", "--run", toy_run, "--user", "u0001", *asked)[0] == 0
-    judged = ("--sample", "3", "--baselines", "none", "--out", tmp_path / "judged")
-    assert genrec("evaluate", "--run", toy_run, *judged, *asked)[0] == 0
-    assert [recommender.computing for recommender in loaded] == [Computing("cpu", "bf16")] * 2
-    preferred = tmp_path / "preferred"
+    load = Recommender.from_pretrained
+    monkeypatch.setattr(Recommender, "from_pretrained", lambda *given: loaded.append(load(*given)) or loaded[-1])
+    assert genrec("show", "--run", run, "--user", "u0001", "--precision", other)[0] == 0
+    assert genrec(*judged, "--out", tmp_path / "judged", "--precision", other)[0] == 0
+    assert [recommender.computing for recommender in loaded] == [Computing("cpu", other)] * 2
     small = ("--set", "cases=4", "--set", "negatives=1")
-    code, _, err = genrec("prefer", "--run", toy_run, "--out", preferred, *small, *asked)
+    code, _, err = genrec("prefer", "--run", run, "--out", tmp_path / "next", *small, "--precision", other)
     assert code == 0, err
-    assert read_json(preferred / MANIFEST)["preference"]["precision"] == "bf16"
+    assert read_json(tmp_path / "next" / MANIFEST)["preference"]["precision"] == other
 
 
 def test_training_goes_on_in_what_it_was_begun_with(

@@ -31,7 +31,7 @@ def test_the_model_has_learnt_the_world(recommender: Recommender) -> None:
             (answer,) = recommender.recommend_with_parts([History("", items)], Settings(k=1))
             right += answer.model_alone[0] == catalog.ids[series * PARTS + length]
             asked += 1
-    assert right >= 0.9 * asked
+    assert right > 0.5 * asked  # chance: 0.04 of 25, with a standard error of 0.04
 
 
 def test_the_five_line_api(recommender: Recommender) -> None:

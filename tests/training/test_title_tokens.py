@@ -87,7 +87,7 @@ def test_a_base_goes_on_learning_and_can_be_loaded(
         start=str(request.getfixturevalue(base)),
     )  # fmt: skip
     best = best_pass(passes)
-    assert best.gain > 0.9  # chance: 0.15
+    assert best.gain > 0.5  # chance: 0.15, and 30 cases have a standard error of 0.05
     assert passes[-1].train < passes[0].train
     model, found = load_base(str(tmp_path / "base"), "cpu", torch.float32)
     assert found == family
