@@ -105,6 +105,7 @@ class DataReport:
         test_cases: cases to report.
         dropped: rows left out, by reason.
         notes: what was guessed or decided while reading.
+        warnings: what was read and should be looked at, such as times in two units.
     """
 
     source: str
@@ -125,6 +126,7 @@ class DataReport:
     test_cases: int
     dropped: tuple[Dropped, ...] = ()
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def density(self) -> float:
@@ -133,7 +135,10 @@ class DataReport:
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain JSON values; `from_json` is its inverse."""
-        return {**asdict(self), "density": self.density}
+        values = {**asdict(self), "density": self.density}
+        if not self.warnings:
+            del values["warnings"]  # so that data without any are saved as they were before there were warnings
+        return values
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> DataReport:
@@ -141,6 +146,7 @@ class DataReport:
         values = {name: value for name, value in data.items() if name != "density"}
         for name in ("duplicate_title_examples", "history_lengths", "notes"):
             values[name] = tuple(values[name])
+        values["warnings"] = tuple(values.get("warnings", ()))
         values["dropped"] = tuple(Dropped.from_json(entry) for entry in values["dropped"])
         return cls(**values)
 
@@ -164,6 +170,7 @@ class DataReport:
         ]
         lines = [self.source, *(f"  {name:<19} {value}" for name, value in rows)]
         lines += [f"  note: {note}" for note in self.notes]
+        lines += [f"  warning: {warning}" for warning in self.warnings]
         lines += [f"  {entry.to_text()}" for entry in self.dropped]
         return "\n".join(lines)
 
