@@ -211,8 +211,7 @@ def _packed(
     if len(lengths) > 1 and min(lengths) == max(lengths):
         # Prompts of one length are one batch: one call instead of one for each.
         query, key, value = (
-            tensor[0].unflatten(1, (len(lengths), -1)).transpose(0, 1)
-            for tensor in (query, key, value)  # type: ignore[no-untyped-call]
+            tensor[0].unflatten(1, (len(lengths), -1)).transpose(0, 1) for tensor in (query, key, value)
         )
         output = _packed(module, query, key, value, scale, lengths[:1], **kwargs)
         return output.flatten(0, 1)[None]
