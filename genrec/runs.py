@@ -331,6 +331,7 @@ def fit_fusion(
     Returns:
         What the manifest says of it: under `no_weights` why there are none; nothing where they were fitted.
     """
+    (out / "fusion.json").unlink(missing_ok=True)  # of an earlier fit, with other settings
     if not recipe.tuning_cases:
         return {"no_weights": "the recipe has tuning_cases=0"}
     usable = [case for case in valid if case.history.items]
@@ -387,10 +388,10 @@ def assemble(run: Path, details: dict[str, Any], computing: Computing, base_now:
         tokenizer = backbone.load_tokenizer(base)
     except BackboneError as error:
         raise ModelError(f"{error}; the run in {run} was trained on the base {details['base']!r}") from error
-    encoder = PromptEncoder(template, tokenizer, family, details["max_tokens"], backbone.embeddings_of(model))
+    trie, embeddings = TokenTrie.load(run / "trie.safetensors"), backbone.embeddings_of(model)
+    _check_trie(run, trie, embeddings)
+    encoder = PromptEncoder(template, tokenizer, family, details["max_tokens"], embeddings)
     index = ItemIndex.load(run / "index")
-    trie = TokenTrie.load(run / "trie.safetensors")
-    _check_trie(run, trie, backbone.embeddings_of(model))
     of_catalogue = details["loss"] == "catalogue"
     weights = run / "fusion.json"
     # Before the decoder, which gives the model a head over the catalogue's tokens only.
