@@ -10,7 +10,7 @@ row per user, users in ascending order), `report.json` and the manifest.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
@@ -22,6 +22,7 @@ from genrec.artefacts import new_folder, read_json, read_manifest, write_json
 from genrec.catalog import Catalog, Item, normalise_label
 from genrec.cleaning import Cleaning, CleanLog, clean, make_histories
 from genrec.data_report import QUANTILES, DataReport
+from genrec.dialects import Dialect
 from genrec.errors import ArtefactError, DataError
 from genrec.raw_data import Columns, RawData, read_files
 from genrec.sources import read_source
@@ -73,6 +74,7 @@ def prepare(
     cleaning: Cleaning | None = None,
     split: SplitName = "leave-one-out",
     keep_seen: bool | None = None,
+    dialects: Mapping[str, Dialect] | None = None,
 ) -> PreparedData:
     """Read, clean and order a log and its catalogue.
 
@@ -85,6 +87,7 @@ def prepare(
         split: how the histories will be divided.
         keep_seen: whether what a user took before may be recommended again; None: if validation cases say that it is
             usual (see `REPEATED_SHARE`).
+        dialects: how the text files are written, by "interactions" and "items"; what is left out is recognised.
 
     Raises:
         DataError: a file, a column or a row is not what it should be, or nothing is left.
@@ -100,7 +103,8 @@ def prepare(
         raise DataError("give both --interactions and --items, or a named source with --dataset")
     else:
         with_rating = cleaning.min_rating is not None
-        raw = read_files(interactions, items, columns or Columns(), with_rating, cleaning.skip_bad_rows)
+        columns = columns or Columns()
+        raw = read_files(interactions, items, columns, with_rating, cleaning.skip_bad_rows, dialects)
     return _prepared(raw, clean(raw, cleaning), split, keep_seen)
 
 
@@ -250,6 +254,7 @@ def _report(source: str, log: CleanLog) -> DataReport:
         test_cases=0,
         dropped=log.dropped,
         notes=log.notes,
+        warnings=log.warnings,
     )
 
 

@@ -50,6 +50,9 @@ logger = logging.getLogger(__name__)
 K = 10
 """The list length that is measured."""
 
+JUDGED = 500
+"""Validation cases on which the model is judged before and after, where the run's recipe does not say how many."""
+
 BEAMS = 20
 """Beams that negatives are drawn from and that lists are made with."""
 
@@ -111,7 +114,7 @@ def prefer_run(
             trained = trained.model_copy(update={"tuning_cases": recipe.tuning_cases})
         split = data.split()
         valid = [case for case in split.valid if case.history.items]
-        judged = sample_cases(valid, trained.tuning_cases or len(valid), recipe.seed)
+        judged = sample_cases(valid, trained.tuning_cases or JUDGED, recipe.seed)
         done, before = read_trained(kept), None
         if done is None:
             check_space(out, 2 * folder_size(run), "the new run and what is kept of its training")

@@ -30,7 +30,7 @@ from genrec.filters import Filters
 from genrec.forest import shares_of
 from genrec.free_generation import FreeGenerator
 from genrec.metrics import NO_ITEM, IntArray, tie_order, top_rows
-from genrec.ranking import Fusion, fuse_reciprocal_ranks, log_levels
+from genrec.ranking import CANDIDATES, Fusion, fuse_reciprocal_ranks, log_levels
 from genrec.recommendation import How, Recommendation
 from genrec.reranking import ItemFacts, Reranking, rerank
 from genrec.signal_arrays import FloatArray
@@ -48,9 +48,6 @@ from training.recipe import Precision
 Mode = Literal["constrained", "free"]
 Taken = str | Item
 
-CANDIDATES = 50
-"""How many items the signals other than the model put up for each user; at least twice as many as asked for."""
-
 CONSIDERED = 200
 """How many items the weighted sum puts before the forest, which chooses the candidates among them."""
 
@@ -66,7 +63,8 @@ class Settings:
         exclude_seen: whether items of the history are left out; None: as the run was trained for.
         explain: whether each recommendation is explained, and how; see `genrec.explanation.Explain`.
         wording: how explanations are worded.
-        batch_size: how many users at most are decoded side by side; it changes the speed, not the result.
+        batch_size: how many users at most are decoded side by side, eight times as many on a GPU; it changes the
+            speed, not the result.
         filters: conditions that every recommended item meets; where fewer than k items do, fewer come back.
         reranking: what is asked of a list beyond its scores; scores then need not fall from place to place.
     """
@@ -272,15 +270,22 @@ class Recommender:
         return [_with_explanations(answer, own) for answer, own in zip(ranked, explained, strict=True)]
 
     def candidates(
-        self, histories: Sequence[History], settings: Settings, count: int = CANDIDATES, ask_model: bool = True
+        self,
+        histories: Sequence[History],
+        settings: Settings,
+        count: int | None = None,
+        ask_model: bool = True,
+        each: int | None = None,
     ) -> list[Candidates]:
         """Return each user's candidates with all that is known of them.
 
         Args:
             histories: who is asked for.
             settings: how to recommend.
-            count: how many candidates the signals put up; the language model's items are added to them.
+            count: how many candidates the signals put up together, at least twice as many as are asked for; what the
+                fit found where left out. The language model's items are added to them.
             ask_model: whether the language model is asked.
+            each: how many each signal puts up besides by itself; what the fit found where left out.
 
         Raises:
             DataError: a history holds an item that is not in the catalogue.
@@ -289,6 +294,10 @@ class Recommender:
         rows = [self.catalog.rows(history.items) for history in histories]
         closed = self._filtered_out(settings.filters)
         seen = [np.union1d(closed, np.array(user if self.excludes_seen(settings) else [], np.int64)) for user in rows]
+        if count is None:
+            count = self.fusion.together if self.fusion else CANDIDATES
+        if each is None:
+            each = self.fusion.each if self.fusion else 0
         most = max(count, 2 * settings.k, settings.reranking.candidates(settings.k))
         pools: dict[int, Candidates] = {}
         for places, prompts in self._batches(histories, settings, ask_model):
@@ -297,7 +306,9 @@ class Recommender:
             read = self.decoder.read(prompts) if prompts else None
             if read is not None:
                 found, texts = self._from_model(read, prompts, [seen[place] for place in places], settings)
-            pool = self._pool([histories[place] for place in places], [seen[place] for place in places], found, most)
+            pool = self._pool(
+                [histories[place] for place in places], [seen[place] for place in places], found, most, each
+            )
             likelihoods: Sequence[NDArray[np.float32] | None] = [None] * len(places)
             if read is not None:
                 likelihoods = self.decoder.score(read, [own.rows for own in pool])
@@ -358,7 +369,7 @@ class Recommender:
         known = [ask_model and bool(history.items or history.taste) for history in histories]
         asked = [place for place, told in enumerate(known) if told]
         prompts = [tuple(self.prompt(histories[place]).input_ids) for place in asked]
-        for batch in batches_by_length([len(prompt) for prompt in prompts], settings.batch_size):
+        for batch in batches_by_length([len(prompt) for prompt in prompts], *self.decoder.limits(settings.batch_size)):
             yield [asked[entry] for entry in batch], [prompts[entry] for entry in batch]
         others = [place for place, told in enumerate(known) if not told]
         for start in range(0, len(others), settings.batch_size):
@@ -390,7 +401,7 @@ class Recommender:
         return grounded, texts
 
     def _pool(
-        self, histories: Sequence[History], seen: Sequence[IntArray], found: Sequence[Found], most: int
+        self, histories: Sequence[History], seen: Sequence[IntArray], found: Sequence[Found], most: int, each: int
     ) -> list[Candidates]:
         """Return each history's candidates without the model's part.
 
@@ -416,6 +427,10 @@ class Recommender:
             shares = shares_of(values[user])
             parts = [self._best(best[user], values[user], shares, length, most) if length else best[user][:most]]
             if length:
+                if each:
+                    own_values = np.ascontiguousarray(values[user].T)
+                    own_values[:, seen[user]] = -np.inf
+                    parts += list(top_rows(own_values, min(each, len(self.catalog)), self.order))
                 parts.append(answer.rows)
                 if own is not None:
                     parts.append(top_rows(near[user], min(most, len(self.catalog)), self.order)[0])

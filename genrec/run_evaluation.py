@@ -41,10 +41,17 @@ EXPLAINED = 3
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """An evaluation and the fused recommendations that it judged, one list for each case."""
+    """An evaluation, the fused recommendations that it judged, and what these are made of.
+
+    Attributes:
+        report: the figures.
+        recommendations: one list for each case.
+        parts: what lists are made of and why, in sentences.
+    """
 
     report: Report
     recommendations: tuple[tuple[Recommendation, ...], ...]
+    parts: tuple[str, ...] = ()
 
 
 def evaluate_run(
@@ -121,7 +128,8 @@ def evaluate_run(
         figures = compare_explanations(recommender, drawn, replace(settings, k=EXPLAINED), seed)
         told = {"explained_users": len(drawn), "explained_items": EXPLAINED}
         report = replace(report, explanations=figures, settings={**report.settings, **told})
-    return Evaluated(report, tuple(fused))
+    fusion = recommender.fusion if recommender else None
+    return Evaluated(report, tuple(fused), tuple(fusion.to_words()) if fusion else ())
 
 
 def _ask(
@@ -157,6 +165,7 @@ def write_evaluation(
         losses=loss_points(read_losses(run)) if run else (),
         findings=check_data(data),
         users=user_pages(cases, _rows(cases, evaluated), data.catalog) if run else (),
+        parts=evaluated.parts,
     )
 
 

@@ -55,6 +55,7 @@ from genrec.locks import locked
 from genrec.places import follow, way_to
 from genrec.ranking import Fusion
 from genrec.recommender import Recommender
+from genrec.rewriting import Replacements
 from genrec.signal_set import fit_signals, load_signals, save_signals
 from genrec.splits import NOTHING_TO_LEARN, Case, History
 from genrec.tuning import tune_fusion
@@ -88,7 +89,7 @@ KEPT_FREE = 1 << 20
 BYTES_PER_ITEM = 2000
 """What an item takes in a run's index and catalogue, at least: 384 numbers of four bytes, and its titles."""
 
-LATER_SETTINGS = frozenset({"tuning_cases", "save_minutes"})
+LATER_SETTINGS = frozenset({"tuning_cases", "tuning_minutes", "save_minutes"})
 """What a resumed run may have otherwise than it was begun with: nothing that is trained depends on it."""
 
 FEWEST_CASES = 20
@@ -96,6 +97,8 @@ FEWEST_CASES = 20
 
 ENCODER = "starter"
 """The encoder of the item index."""
+
+FUSION = "fusion.json"
 
 
 def train_run(
@@ -331,19 +334,21 @@ def fit_fusion(
     Returns:
         What the manifest says of it: under `no_weights` why there are none; nothing where they were fitted.
     """
-    (out / "fusion.json").unlink(missing_ok=True)  # of an earlier fit, with other settings
-    if not recipe.tuning_cases:
+    (out / FUSION).unlink(missing_ok=True)  # of an earlier fit, with other settings
+    if recipe.tuning_cases == 0:
         return {"no_weights": "the recipe has tuning_cases=0"}
     usable = [case for case in valid if case.history.items]
     if len(usable) < FEWEST_CASES:
         return {"no_weights": few_cases(len(usable))}
     try:
-        fusion = tune_fusion(load(), valid, recipe.tuning_cases, recipe.seed, progress=progress)
+        fusion = tune_fusion(
+            load(), valid, recipe.tuning_cases, recipe.seed, progress=progress, minutes=recipe.tuning_minutes
+        )
     except DataError as error:  # training has been paid for by now
         return {"no_weights": str(error)}
     if fusion.cases < FEWEST_CASES:
         return {"no_weights": few_cases(fusion.cases)}
-    write_json(out / "fusion.json", fusion.to_json())
+    write_json(out / FUSION, fusion.to_json())
     return {}
 
 
@@ -352,6 +357,25 @@ def few_cases(count: int) -> str:
     return (
         f"there are {count} validation cases to fit them on, and fewer than {FEWEST_CASES} would teach their accidents"
     )
+
+
+def apply_fusion(run: Path, fusion: Fusion) -> None:
+    """Write a fusion into a finished run, in the place of the one it has; the run is whole before and after.
+
+    Raises:
+        ArtefactError: the run is unfinished or damaged, or cannot be written.
+    """
+    replacements = Replacements(run.absolute() / f".{FUSION}.log")
+    replacements.finish_cut_off()
+    manifest = read_manifest(run, "run")
+    manifest.pop("no_weights", None)
+    try:
+        write_json(replacements.file_for(run / FUSION), fusion.to_json())
+        replacements.manifest(run / MANIFEST, manifest)
+        replacements.commit()
+    except BaseException:
+        replacements.drop()
+        raise
 
 
 def load_recommender(
@@ -393,7 +417,7 @@ def assemble(run: Path, details: dict[str, Any], computing: Computing, base_now:
     encoder = PromptEncoder(template, tokenizer, family, details["max_tokens"], embeddings)
     index = ItemIndex.load(run / "index")
     of_catalogue = details["loss"] == "catalogue"
-    weights = run / "fusion.json"
+    weights = run / FUSION
     # Before the decoder, which gives the model a head over the catalogue's tokens only.
     generator = FreeGenerator(model, tokenizer, encoder.stop, model.get_output_embeddings(), ending=template.ending)
     return Recommender(

@@ -62,9 +62,10 @@ class Recipe(BaseModel):
     precision: Precision = Field("auto", description="auto: bf16 where the device has it.")
     quantisation: Literal["none", "4bit"] = Field("none", description="4bit: QLoRA, NF4 with double quantisation.")
     gradient_checkpointing: bool = Field(False, description="Recompute activations in backward, to save memory.")
-    tuning_cases: int = Field(
-        500, ge=0, description="Validation cases that the weights of all signals are fitted on; 0: no fitting."
+    tuning_cases: int | None = Field(
+        None, ge=0, description="Most validation cases that the language model is asked to be weighed; 0: no fitting."
     )
+    tuning_minutes: float = Field(5.0, gt=0, description="How long it may be asked for that, at most.")
     save_minutes: float = Field(5.0, gt=0, description="Minutes between checkpoints that --resume can start from.")
     tensorboard: bool = Field(False, description="Also write the losses for TensorBoard, into the run's folder.")
     seed: int = Field(0, ge=0, description="Seed of everything random in training.")

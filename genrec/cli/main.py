@@ -27,6 +27,7 @@ from genrec.cli.recommend import recommend
 from genrec.cli.show import show
 from genrec.cli.streams import discard, make_safe
 from genrec.cli.train import train
+from genrec.cli.tune import tune
 from genrec.errors import LEAF_ERRORS, GenrecError, told
 from genrec.libraries import debugging, listen
 
@@ -49,7 +50,22 @@ def options(
     listen(debug)
 
 
-for verb in (demo, prepare, pretrain, train, prefer, add_items, recommend, decrypt, evaluate, show, forget, doctor):
+for verb in (
+    demo,
+    prepare,
+    pretrain,
+    train,
+    tune,
+    tune,
+    prefer,
+    add_items,
+    recommend,
+    decrypt,
+    evaluate,
+    show,
+    forget,
+    doctor,
+):
     app.command()(verb)
 
 

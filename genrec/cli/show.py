@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from genrec.cli.common import BaseOption, DataOption, DeviceOption, PrecisionOption, RunOption
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from genrec.recommender import Recommender
 
 
 def show(
@@ -67,10 +72,7 @@ def show(
         total = len(example.input_ids) + (len(example.labels) if encoder.family == "seq2seq" else 0)
         console.print(f"[dim]{example.supervised} of {total} tokens supervised; {len(examples)} examples in all[/dim]")
     console.rule("The weights of the signals")
-    fusion = recommender.fusion
-    told = f"{escape(fusion.describe())} [dim](fitted on {fusion.cases} validation cases)[/dim]" if fusion else ""
-    why = escape(recommender.details.get("no_weights", ""))
-    console.print(told or f"none were fitted, so ranks are fused{f': {why}' if why else ''}")
+    _show_weights(console, recommender)
     modes = ("constrained", "free") if free else ("constrained",)
     for mode in modes:
         console.rule(f"What comes out ({mode})")
@@ -81,3 +83,17 @@ def show(
             if entry.generated and entry.how != "exact":
                 console.print(f"    [dim]written: {escape(entry.generated)}[/dim]")
             console.print(f"    [dim]{escape(entry.explanation)}[/dim]")
+
+
+def _show_weights(console: Console, recommender: Recommender) -> None:
+    """Print what lists are made of, and how sure that is."""
+    from rich.markup import escape
+
+    fusion = recommender.fusion
+    if fusion is None:
+        why = escape(recommender.details.get("no_weights", ""))
+        console.print(f"none were fitted, so ranks are fused{f': {why}' if why else ''}")
+        return
+    console.print(f"{escape(fusion.describe())} [dim](fitted on {fusion.cases} validation cases)[/dim]")
+    for sentence in fusion.to_words():
+        console.print(f"[dim]{escape(sentence)}[/dim]")

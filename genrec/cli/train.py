@@ -78,6 +78,8 @@ def train_into(
     if (weights := out / "fusion.json").exists():
         fusion = Fusion.from_json(read_json(weights))
         typer.echo(f"weights of the signals, fitted on {fusion.cases} validation cases: {fusion.describe()}")
+        for sentence in fusion.to_words():
+            typer.echo(f"  {sentence}")
     else:
         typer.echo(f"no weights of the signals were fitted, so ranks are fused: {manifest['no_weights']}")
 

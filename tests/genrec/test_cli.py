@@ -50,6 +50,7 @@ def test_the_verbs_in_a_row(genrec: Any, files: tuple[Path, Path], toy_base: Pat
     code, shown, _ = genrec("train", "--data", data, "--recipe", "cpu", *sets, "--encoder", "hashing", "--out", out)
     assert code == 0
     assert "written to" in shown
+    assert "Served: " in shown
     lists = tmp_path / "lists.jsonl"
     code, shown, err = genrec("recommend", "--run", out, "--k", "5", "--out", lists, "--explain")
     assert (code, "40 users" in shown) == (0, True), err
@@ -74,11 +75,18 @@ def test_the_verbs_in_a_row(genrec: Any, files: tuple[Path, Path], toy_base: Pat
         assert figure["low"] <= figure["value"] <= figure["high"]
     # Chance has 0.19, with a standard error of 0.06; what was learnt is as far above this as chance is below.
     assert metrics["systems"]["genrec"]["hr@5"]["value"] > 0.5
-    assert "<html" in (tmp_path / "judged" / "report.html").read_text(encoding="utf-8")
+    page = (tmp_path / "judged" / "report.html").read_text(encoding="utf-8")
+    assert "What lists are made of, and how sure that is" in page
+    assert "Served: " in page
+    code, shown, err = genrec("tune", "--run", out, "--cases", "20", "--k", "5", "--exclude-seen")
+    assert code == 0, err
+    assert "NDCG@5" in shown
+    assert json.loads((out / "fusion.json").read_text(encoding="utf-8"))["k"] == 5
     code, shown, _ = genrec("show", "--run", out, "--user", "u0001", "--free")
     assert code == 0
     assert "What one person chose" in shown
     assert "tokens supervised" in shown
+    assert "NDCG@5" in shown
     assert "u0001" not in shown
     code, shown, _ = genrec("doctor", "--run", out, "--data", data)
     assert code == 0
