@@ -168,7 +168,7 @@ def _train(
         _check_begun_models(out, begun)
     split = data.split()
     cases = sum(bool(case.history.items) for case in split.valid)
-    if recipe.tuning_cases and cases < FEWEST_CASES and processes.is_first():
+    if recipe.tuning_cases != 0 and cases < FEWEST_CASES and processes.is_first():
         logger.warning("no weights of the signals will be fitted: %s", few_cases(cases))
     trained = read_trained(out) if resume else None
     if trained is None:
