@@ -168,7 +168,7 @@ def _train(
         _check_begun_models(out, begun)
     split = data.split()
     cases = sum(bool(case.history.items) for case in split.valid)
-    if recipe.tuning_cases and cases < FEWEST_CASES and processes.is_first():
+    if recipe.tuning_cases != 0 and cases < FEWEST_CASES and processes.is_first():
         logger.warning("no weights of the signals will be fitted: %s", few_cases(cases))
     trained = read_trained(out) if resume else None
     if trained is None:
@@ -334,6 +334,7 @@ def fit_fusion(
     Returns:
         What the manifest says of it: under `no_weights` why there are none; nothing where they were fitted.
     """
+    (out / FUSION).unlink(missing_ok=True)  # of an earlier fit, with other settings
     if recipe.tuning_cases == 0:
         return {"no_weights": "the recipe has tuning_cases=0"}
     usable = [case for case in valid if case.history.items]
@@ -411,10 +412,10 @@ def assemble(run: Path, details: dict[str, Any], computing: Computing, base_now:
         tokenizer = backbone.load_tokenizer(base)
     except BackboneError as error:
         raise ModelError(f"{error}; the run in {run} was trained on the base {details['base']!r}") from error
-    encoder = PromptEncoder(template, tokenizer, family, details["max_tokens"], backbone.embeddings_of(model))
+    trie, embeddings = TokenTrie.load(run / "trie.safetensors"), backbone.embeddings_of(model)
+    _check_trie(run, trie, embeddings)
+    encoder = PromptEncoder(template, tokenizer, family, details["max_tokens"], embeddings)
     index = ItemIndex.load(run / "index")
-    trie = TokenTrie.load(run / "trie.safetensors")
-    _check_trie(run, trie, backbone.embeddings_of(model))
     of_catalogue = details["loss"] == "catalogue"
     weights = run / FUSION
     # Before the decoder, which gives the model a head over the catalogue's tokens only.
