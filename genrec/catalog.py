@@ -155,16 +155,23 @@ class Catalog:
 def clean_title(text: str) -> str:
     """Return the text in one line, as people read it.
 
-    HTML entities are resolved, letters and their accents are composed (Unicode NFC), white space (line breaks
-    included) is collapsed, and control characters and halves of characters are taken out.
+    HTML entities are resolved, letters and their accents are composed (Unicode NFC), white space (line breaks and
+    blanks of every width included) is collapsed, and what cannot be seen is taken out: control characters, halves of
+    characters, zero-width and bidirectional marks. Joiners stay where they join: in emoji, and in scripts that need
+    them.
     """
     # Twice, since catalogues that went through two systems hold "&amp;quot;".
     text = html.unescape(html.unescape(text)) if "&" in text else text
-    return _UNPRINTABLE.sub("", " ".join(unicodedata.normalize("NFC", text).split()))
+    if text.isascii():
+        return _UNPRINTABLE.sub("", " ".join(text.split()))
+    text = unicodedata.normalize("NFC", _BLANK.sub(" ", _INVISIBLE.sub("", text)))
+    return _UNPRINTABLE.sub("", " ".join(_LOOSE_JOINERS.sub("", text).split()))
 
 
 def normalise_label(text: str) -> str:
-    """Return the form in which two labels count as the same: case-folded, white space collapsed."""
+    """Return the form in which two labels count as the same: what is seen, case-folded, white space collapsed."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", _BLANK.sub(" ", _UNSEEN.sub("", text)))
     return " ".join(text.casefold().split())
 
 
@@ -198,6 +205,15 @@ def make_labels(items: Sequence[Item], taken: Iterable[str] = ()) -> list[str]:
 
 
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_BLANK = re.compile("[\u115f\u1160\u2800\u3164\uffa0]")
+"""Fillers and the blank of Braille, which look like a space and are none to Unicode."""
+_INVISIBLE = re.compile(
+    "(?<!\U0001f3f4)(?<![\U000e0020-\U000e007f])[\U000e0020-\U000e007f]+"  # but in flags of regions
+    "|[\u00ad\u034f\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0001]"
+)
+_LOOSE_JOINERS = re.compile("(?:^|(?<=[\\s\x21-\u024f]))[\u200c\u200d]+|[\u200c\u200d]+(?=$|[\\s\x21-\u024f])")
+"""Joiners beside blanks and Latin letters, where there is nothing to join."""
+_UNSEEN = re.compile("[\u200c\u200d\ufe00-\ufe0f]|" + _INVISIBLE.pattern)
 _IDENTIFIER = re.compile(r"(?i)(^|[_\W])(id|url|link|image|asin|isbn|sku|ean|upc)$")
 """Attributes that name or show an item without saying anything about it; they never enter a label."""
 

@@ -17,6 +17,7 @@ Everything is done on whole columns, so that tens of millions of rows pass in se
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +29,7 @@ from genrec.data_report import LINES_SHOWN, BadRows, Dropped
 from genrec.errors import ConfigError, DataError
 from genrec.raw_data import MISSING, RawData, refuse
 from genrec.splits import History
-from genrec.times import EXPECTED, parse_times
+from genrec.times import EXPECTED, MISSING_TIMES, parse_times
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +41,14 @@ class Cleaning:
         k_core: leave out users and items with fewer events than this, repeatedly; 0 or 1 leaves out none.
         keep_repeats: keep a user's later events with an item taken before.
         skip_bad_rows: leave out rows that cannot be used instead of refusing the file.
+        day_first: whether 03/04/2024 is a day of April, where no date of the log says so.
     """
 
     min_rating: float | None = None
     k_core: int = 0
     keep_repeats: bool = True
     skip_bad_rows: bool = False
+    day_first: bool | None = None
 
     def __post_init__(self) -> None:
         problems = []
@@ -70,6 +73,7 @@ class CleanLog:
         repeated: how many events have an item that their user had taken before, whether kept or not.
         dropped: rows left out, by reason.
         notes: what was guessed or decided.
+        warnings: what was read and should be looked at.
     """
 
     catalog: Catalog
@@ -80,6 +84,7 @@ class CleanLog:
     repeated: int
     dropped: tuple[Dropped, ...]
     notes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def clean(raw: RawData, cleaning: Cleaning) -> CleanLog:
@@ -92,7 +97,8 @@ def clean(raw: RawData, cleaning: Cleaning) -> CleanLog:
     if len(set(ids)) < len(ids):
         raise DataError(f"{raw.source} gives an item id more than once; give every item an id of its own")
     bad, left_out, notes = BadRows(raw.log, raw.unit), BadRows(raw.log, raw.unit), list(raw.notes)
-    events = _usable(raw, ids, cleaning, bad, notes)
+    warnings = list(raw.warnings)
+    events = _usable(raw, ids, cleaning, bad, notes, warnings)
     refuse((*raw.dropped, *bad.dropped()), cleaning.skip_bad_rows)
     if cleaning.min_rating is not None:
         keep = events["rating"] >= cleaning.min_rating
@@ -124,6 +130,7 @@ def clean(raw: RawData, cleaning: Cleaning) -> CleanLog:
         repeated=repeated,
         dropped=dropped,
         notes=tuple(notes),
+        warnings=tuple(warnings),
     )
 
 
@@ -151,17 +158,22 @@ def make_histories(log: CleanLog) -> tuple[History, ...]:
     )
 
 
-def _usable(raw: RawData, ids: list[str], cleaning: Cleaning, bad: BadRows, notes: list[str]) -> pl.DataFrame:
+def _usable(
+    raw: RawData, ids: list[str], cleaning: Cleaning, bad: BadRows, notes: list[str], warnings: list[str]
+) -> pl.DataFrame:
     """Return the events that can be used, the item as its row in the catalogue and the time as Float64 seconds.
 
     A row with several faults is counted under the first of them.
     """
     events = raw.events
     if "time" in events.columns:
-        times = parse_times(events["time"])
+        times = parse_times(events["time"], events["line"], cleaning.day_first)
         notes.append(times.note)
-        unreadable = ~_missing(events["time"]) & times.seconds.is_null()
-        checks = [("no time", _missing(events["time"])), (f"not a time; expected {EXPECTED}", unreadable)]
+        warnings += (f"{raw.log}: {warning}" for warning in times.warnings)
+        missing = _missing(events["time"], MISSING_TIMES)
+        unreadable = ~missing & times.seconds.is_null()
+        reason = f"not a time; {times.refusal}" if times.refusal else f"not a time; expected {EXPECTED}"
+        checks = [("no time", missing), (reason, unreadable)]
     else:
         times, checks = None, []
         notes.append("there are no times; the file's order is taken as the order of events")
@@ -189,10 +201,10 @@ def _usable(raw: RawData, ids: list[str], cleaning: Cleaning, bad: BadRows, note
     return pl.DataFrame(columns).filter(usable)
 
 
-def _missing(column: pl.Series) -> pl.Series:
+def _missing(column: pl.Series, marks: Collection[str] = MISSING) -> pl.Series:
     if column.dtype != pl.String:
         return column.is_null()
-    return column.is_null() | column.is_in(sorted(MISSING))
+    return column.is_null() | column.is_in(sorted(marks))
 
 
 def _count(bad: BadRows, events: pl.DataFrame, where: pl.Series, reason: str, example: str = "") -> None:

@@ -70,7 +70,7 @@ def stock_with_items(
 
     Raises:
         DataError: there is no item, an id is given twice or known already, a title is empty, or a signal of the
-            user's own cannot grow.
+            user's own cannot grow, or the model could not tell a new item from another.
     """
     if not new:
         raise DataError("no items are given to add; give at least one with an id and a title")
@@ -83,9 +83,17 @@ def stock_with_items(
     index.add([item.id for item in added], vectors)
     known_vectors = stock.index.vectors(stock.catalog.ids)
     borrowed = borrowing(index.vectors([item.id for item in added]), known_vectors)
+    trie = stock.trie.with_sequences(answers([item.label for item in added]))
+    leaves = trie.leaf[len(stock.catalog) :]
+    if (alike := trie.items_below[leaves] > 1).any():
+        item = added[int(np.argmax(alike))]
+        raise DataError(
+            f"the tokenizer makes the same tokens of {int(alike.sum())} new items as of others, such as {item.id!r} "
+            f"({item.label[:60]!r}); the model could not tell them apart: give them other titles"
+        )
     return Stock(
         catalog,
-        stock.trie.with_sequences(answers([item.label for item in added])),
+        trie,
         index,
         signals_with_items(stock.signals, catalog, index.vectors(catalog.ids), borrowed),
     )

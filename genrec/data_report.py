@@ -106,6 +106,7 @@ class DataReport:
         repeated_cases: validation cases whose item the user had taken before.
         dropped: rows left out, by reason.
         notes: what was guessed or decided while reading.
+        warnings: what was read and should be looked at, such as times in two units.
     """
 
     source: str
@@ -127,6 +128,7 @@ class DataReport:
     repeated_cases: int = 0
     dropped: tuple[Dropped, ...] = ()
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def density(self) -> float:
@@ -136,9 +138,10 @@ class DataReport:
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain JSON values; `from_json` is its inverse."""
         values = asdict(self)
-        # Where there are none, the report is, byte for byte, that of a genrec that did not count them.
-        if not self.repeated_cases:
-            del values["repeated_cases"]
+        # Where there are none, the report is, byte for byte, that of a genrec that did not know them.
+        for name in ("repeated_cases", "warnings"):
+            if not values[name]:
+                del values[name]
         return {**values, "density": self.density}
 
     @classmethod
@@ -147,6 +150,7 @@ class DataReport:
         values = {name: value for name, value in data.items() if name != "density"}
         for name in ("duplicate_title_examples", "history_lengths", "notes"):
             values[name] = tuple(values[name])
+        values["warnings"] = tuple(values.get("warnings", ()))
         values["dropped"] = tuple(Dropped.from_json(entry) for entry in values["dropped"])
         return cls(**values)
 
@@ -170,6 +174,7 @@ class DataReport:
         ]
         lines = [self.source, *(f"  {name:<19} {value}" for name, value in rows)]
         lines += [f"  note: {note}" for note in self.notes]
+        lines += [f"  warning: {warning}" for warning in self.warnings]
         lines += [f"  {entry.to_text()}" for entry in self.dropped]
         return "\n".join(lines)
 

@@ -10,7 +10,7 @@ row per user, users in ascending order), `report.json` and the manifest.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
@@ -22,6 +22,7 @@ from genrec.artefacts import new_folder, read_json, read_manifest, write_json
 from genrec.catalog import Catalog, Item, normalise_label
 from genrec.cleaning import Cleaning, CleanLog, clean, make_histories
 from genrec.data_report import QUANTILES, DataReport
+from genrec.dialects import Dialect
 from genrec.errors import ArtefactError, DataError
 from genrec.raw_data import Columns, RawData, read_files
 from genrec.sources import read_source
@@ -33,6 +34,9 @@ REPEATED_SHARE, REPEATED_CASES = 0.05, 5
 """Validation cases whose item was taken before, as a share and a number, from which on seen items may come back: below
 that, the places that seen items take in a list cost more than the repeats bring. On cuts of online-retail the two were
 even between 5 and 10 %."""
+
+LIST_LENGTH = 10
+"""Items of a list where nothing else is asked for."""
 
 USERS_PER_ROW_GROUP = 1024
 """Users written together, so that a reader of a part of the users reads little else."""
@@ -70,6 +74,7 @@ def prepare(
     cleaning: Cleaning | None = None,
     split: SplitName = "leave-one-out",
     keep_seen: bool | None = None,
+    dialects: Mapping[str, Dialect] | None = None,
 ) -> PreparedData:
     """Read, clean and order a log and its catalogue.
 
@@ -82,6 +87,7 @@ def prepare(
         split: how the histories will be divided.
         keep_seen: whether what a user took before may be recommended again; None: if validation cases say that it is
             usual (see `REPEATED_SHARE`).
+        dialects: how the text files are written, by "interactions" and "items"; what is left out is recognised.
 
     Raises:
         DataError: a file, a column or a row is not what it should be, or nothing is left.
@@ -97,7 +103,8 @@ def prepare(
         raise DataError("give both --interactions and --items, or a named source with --dataset")
     else:
         with_rating = cleaning.min_rating is not None
-        raw = read_files(interactions, items, columns or Columns(), with_rating, cleaning.skip_bad_rows)
+        columns = columns or Columns()
+        raw = read_files(interactions, items, columns, with_rating, cleaning.skip_bad_rows, dialects)
     return _prepared(raw, clean(raw, cleaning), split, keep_seen)
 
 
@@ -176,7 +183,8 @@ def _prepared(raw: RawData, log: CleanLog, split: SplitName, keep_seen: bool | N
         repeated_cases=repeated,
         notes=(*data.report.notes, f"the split is {split}", *_seen_note(usual, keep_seen), *_small_notes(parts)),
     )
-    return replace(data, report=report, keep_seen=usual if keep_seen is None else keep_seen)
+    data = replace(data, report=report, keep_seen=usual if keep_seen is None else keep_seen)
+    return replace(data, report=replace(report, notes=(*report.notes, *_closed_note(data))))
 
 
 def _small_notes(parts: Split) -> tuple[str, ...]:
@@ -187,6 +195,21 @@ def _small_notes(parts: Split) -> tuple[str, ...]:
     if not missing:
         return ()
     return (f"there are no {' and no '.join(missing)} cases: a user needs three events to be one",)
+
+
+def _closed_note(data: PreparedData) -> tuple[str, ...]:
+    """Return whose lists will be short because hardly an item is left to recommend to them; nothing where nobody's."""
+    items = len(data.catalog)
+    if data.keep_seen:
+        few = len(data.histories) if items < LIST_LENGTH else 0
+    else:
+        # Most histories are shorter than the catalogue by far, and need no counting.
+        long = [history for history in data.histories if items - len(history.items) < LIST_LENGTH]
+        few = sum(items - len(set(history.items)) < LIST_LENGTH for history in long)
+    if not few:
+        return ()
+    cure = "" if data.keep_seen else "; --keep-seen lets what they took come back"
+    return (f"{few:,} of {len(data.histories):,} users have fewer than {LIST_LENGTH} items left to recommend{cure}",)
 
 
 def _seen_note(usual: bool, asked: bool | None) -> tuple[str, ...]:
@@ -231,6 +254,7 @@ def _report(source: str, log: CleanLog) -> DataReport:
         test_cases=0,
         dropped=log.dropped,
         notes=log.notes,
+        warnings=log.warnings,
     )
 
 

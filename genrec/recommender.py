@@ -63,7 +63,8 @@ class Settings:
         exclude_seen: whether items of the history are left out; None: as the run was trained for.
         explain: whether each recommendation is explained, and how; see `genrec.explanation.Explain`.
         wording: how explanations are worded.
-        batch_size: how many users at most are decoded side by side; it changes the speed, not the result.
+        batch_size: how many users at most are decoded side by side, eight times as many on a GPU; it changes the
+            speed, not the result.
         filters: conditions that every recommended item meets; where fewer than k items do, fewer come back.
         reranking: what is asked of a list beyond its scores; scores then need not fall from place to place.
     """
@@ -368,7 +369,7 @@ class Recommender:
         known = [ask_model and bool(history.items or history.taste) for history in histories]
         asked = [place for place, told in enumerate(known) if told]
         prompts = [tuple(self.prompt(histories[place]).input_ids) for place in asked]
-        for batch in batches_by_length([len(prompt) for prompt in prompts], settings.batch_size):
+        for batch in batches_by_length([len(prompt) for prompt in prompts], *self.decoder.limits(settings.batch_size)):
             yield [asked[entry] for entry in batch], [prompts[entry] for entry in batch]
         others = [place for place, told in enumerate(known) if not told]
         for start in range(0, len(others), settings.batch_size):

@@ -367,6 +367,7 @@ def apply_fusion(run: Path, fusion: Fusion) -> None:
     replacements = Replacements(run.absolute() / f".{FUSION}.log")
     replacements.finish_cut_off()
     manifest = read_manifest(run, "run")
+    manifest.pop("no_weights", None)
     try:
         write_json(replacements.file_for(run / FUSION), fusion.to_json())
         replacements.manifest(run / MANIFEST, manifest)
@@ -487,8 +488,8 @@ def _add_to_run(run: Path, items: Sequence[Item], out: Path, base_now: str | Non
     template = Template.from_toml((run / "template.toml").read_text(encoding="utf-8"))
     check_space(out, folder_size(run), "the new run")
     base = find_model("base", details, run, base_now)
-    tokenizer = backbone.load_tokenizer(base)
-    encoder = PromptEncoder(template, tokenizer, details["family"], details["max_tokens"])
+    tokenizer, embeddings = backbone.load_tokenizer(base), backbone.embeddings_written(base)
+    encoder = PromptEncoder(template, tokenizer, details["family"], details["max_tokens"], embeddings)
     signals = load_signals(run / "signals.safetensors", catalog, index.vectors(catalog.ids))
     stock = Stock(catalog, TokenTrie.load(run / "trie.safetensors"), index, signals)
     stock = stock_with_items(stock, items, encoder.answers, load_encoder(find_model("encoder", details, run)).encode)

@@ -17,7 +17,7 @@ from genrec.catalog import Item, clean_title
 from genrec.errors import DataError
 from genrec.raw_data import RawData, make_items, refuse
 from genrec.reading import open_table, read_columns, read_records
-from genrec.text_rows import check_text
+from genrec.text_files import open_text
 
 Source = Callable[[Path | None], RawData]
 
@@ -118,8 +118,8 @@ def amazon_beauty(folder: Path | None) -> RawData:
     items, unusable = make_items(table.path.name, table.unit, columns, renamed, own)
     refuse((*unreadable, *unusable), skip_bad_rows=False)
     sequences = folder / "sequences.txt"
-    check_text(sequences)
-    lines = pl.read_lines(sequences, name="text", row_index_name="line", row_index_offset=1, glob=False)
+    text = open_text(sequences)
+    lines = pl.read_lines(text.readable, name="text", row_index_name="line", row_index_offset=1, glob=False)
     words = lines.select("line", words=pl.col("text").str.extract_all(r"\S+")).filter(pl.col("words").list.len() > 1)
     events = words.select("line", user=pl.col("words").list.first(), item=pl.col("words").list.slice(1)).explode("item")
     if not events.height:

@@ -2,117 +2,143 @@
 
 It knows lines and cells, not columns. Every reader yields a row's line number (from 1) beside the row, and hands the
 rows that cannot be read to `BadRows`.
+
+The trap is a quote mark that is opened and closed in a later row: what is between is one cell for the reader, and the
+rows in it are gone. A cell whose every line would be a row by itself is taken for that, its first line is told, and
+reading goes on with the second.
 """
 
 from __future__ import annotations
 
-import codecs
 import csv
 import json
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from genrec.data_report import BadRows
+from genrec.dialects import wide_cells
 from genrec.errors import DataError
 
+UNCLOSED_TO_REFUSE = 50
+"""After so many quote marks that are never closed the file is not written as it was read."""
 
-def check_text(path: Path) -> tuple[int, bool, bool]:
-    """Check that a file is UTF-8 text.
-
-    Returns:
-        Its number of lines, whether it holds quote marks, and whether it holds backslash-u escapes.
-
-    Raises:
-        DataError: it cannot be read, or is not UTF-8 text.
-    """
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    lines, quoted, escaped, last = 0, False, False, b"\n"
-    try:
-        with path.open("rb") as file:
-            while block := file.read(1 << 22):
-                if lines == 0 and last == b"\n" and block.startswith(b"PAR1"):
-                    raise DataError(f"{path} is a Parquet file; rename it to {path.with_suffix('.parquet').name}")
-                if b"\0" in block:
-                    raise DataError(f"{path} is not a text file (it holds zero bytes); give UTF-8 text or Parquet")
-                decoder.decode(block)
-                if lines == 0 and b"\n" not in block and b"\r" in block:
-                    raise DataError(f"{path} has old Macintosh line ends; convert them: tr '\\r' '\\n'")
-                lines += block.count(b"\n")
-                quoted = quoted or b'"' in block
-                escaped = escaped or b"\\u" in block
-                last = block[-1:]
-            decoder.decode(b"", final=True)
-    except UnicodeDecodeError as error:
-        # The decoder counts from the start of what it had not decoded yet, so the line is found by a second look.
-        raise DataError(_encoding_message(path)) from error
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}; give an existing file") from error
-    return lines + (last != b"\n"), quoted, escaped
-
-
-def _encoding_message(path: Path) -> str:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                return (
-                    f"{path} line {number}: byte {line[error.start]:#04x} is not UTF-8; save the file as UTF-8, "
-                    f"for example: iconv -f latin1 -t utf-8 {path.name}"
-                )
-    return f"{path} is not UTF-8; save it as UTF-8"
-
-
-def read_header(path: Path, separator: str) -> tuple[tuple[str, ...], int]:
-    """Return the column names of a delimited file and the line that holds them."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        try:
-            reader = csv.reader(file, delimiter=separator, strict=True)
-            for cells in reader:
-                if any(cell.strip() for cell in cells):
-                    return tuple(cell.strip() for cell in cells), reader.line_num
-        except csv.Error as error:
-            raise DataError(f"{path} line {reader.line_num}: the header cannot be read ({error}); mend it") from error
-    raise DataError(f"{path} is empty; expected a header line and rows")
+WHOLE_DECIMAL = r"(-?(?:0|[1-9]\d*))\.0+"
+"""An id that was a whole number and met a missing value on its way."""
 
 
 def quoted_rows(
-    path: Path, separator: str, width: int, header_line: int, bad: BadRows
-) -> Iterator[tuple[int, list[str]]]:
-    """Yield the line and the cells of each row of a delimited file with quote marks.
+    path: Path, separator: str, width: int, header_line: int, bad: BadRows, faults: Mapping[int, str], shown: Path
+) -> Iterator[tuple[int, int, list[str]]]:
+    """Yield the first line, the last line and the cells of each row of a delimited file with quote marks.
+
+    Args:
+        path: the file, in UTF-8.
+        separator: between cells.
+        width: how many cells a row has.
+        header_line: rows begin after it.
+        bad: collects the rows that cannot be read.
+        faults: lines that hold what is no text.
+        shown: the file as messages name it.
 
     Raises:
-        DataError: a quote mark is opened and not closed.
+        DataError: quote marks are opened and not closed again and again.
     """
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, delimiter=separator, strict=True)
-        while True:
-            line = reader.line_num + 1
-            try:
-                cells = next(reader, None)
-            except csv.Error as error:
-                if "unexpected end" in str(error) or "field limit" in str(error):
-                    # Leaving out "this row" would leave out the rest of the file without a word.
+    with path.open("rb") as file, wide_cells():
+        before, unclosed, more = 0, 0, True
+        for _ in range(header_line):
+            before += 1
+            file.readline()
+        while more:
+            more = False
+            place = file.tell()
+            for row in _raw_rows(file, before, separator):
+                unclosed += row.unclosed
+                if unclosed > UNCLOSED_TO_REFUSE:
                     raise DataError(
-                        f"{path} line {line}: a quote mark is opened and not closed; close or double it"
-                    ) from error
-                bad.add(line, "a quote mark stands inside a cell without being doubled", _span(line, reader.line_num))
-                continue
-            if cells is None:
-                return
-            if line <= header_line or not any(map(str.strip, cells)):
-                continue
-            if len(cells) != width:
-                bad.add(line, width_reason(len(cells), width), _span(line, reader.line_num))
-                continue
-            yield line, cells
+                        f"{shown} line {row.line}: a quote mark is opened and not closed, as in {unclosed - 1} lines "
+                        "before; pass --no-quotes if quote marks are part of the text"
+                    )
+                rows_within = _takes_in_rows(row, separator, width)
+                if problem := _problem(row, width, faults, rows_within=rows_within):
+                    bad.add(*problem)
+                elif any(map(str.strip, row.cells)):
+                    yield row.line, row.last, row.cells
+                if row.unclosed or rows_within:
+                    # Reading goes on behind the line that opened the cell, so that only this one is lost.
+                    file.seek(place + len(row.held[0]))
+                    before, more = row.line, True
+                    break
+                place += sum(map(len, row.held))
 
 
-def _span(first: int, last: int) -> str:
-    """Say that one row took in several lines, which a quote mark out of place does."""
-    return f"the row runs from line {first} to {last}" if last > first else ""
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A row as the `csv` module reads it: its first and last line, its cells or why there are none, its bytes."""
+
+    line: int
+    last: int
+    cells: list[str]
+    error: str
+    held: list[bytes]
+
+    @property
+    def unclosed(self) -> bool:
+        """Whether a quote mark is opened and the file ends before it is closed."""
+        return "unexpected end" in self.error
+
+
+def _raw_rows(file: Any, before: int, separator: str) -> Iterator[_Row]:
+    """Read rows from where a file stands, behind so many lines."""
+    held: list[bytes] = []
+    reader = csv.reader(_fed(file, held, first=before == 0), delimiter=separator, strict=True)
+    while True:
+        held.clear()
+        line, cells, error = before + reader.line_num + 1, [], ""
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as problem:
+            error = str(problem)
+        yield _Row(line, before + reader.line_num, cells, error, held)
+
+
+def _problem(row: _Row, width: int, faults: Mapping[int, str], *, rows_within: bool) -> tuple[int, str, str] | None:
+    """Return the line of a row that cannot be read, why, and an example."""
+    if row.unclosed:
+        return row.line, "a quote mark is opened and not closed; close or double it, or pass --no-quotes", ""
+    span = f"the row runs from line {row.line} to {row.last}" if row.last > row.line else ""
+    if "new-line" in row.error:
+        return row.line, "a carriage return stands inside a cell", span
+    if row.error:
+        return row.line, "a quote mark stands inside a cell without being doubled", span
+    if rows_within:
+        return row.line, "a quoted cell takes in whole rows; close or double the quote mark, or pass --no-quotes", span
+    if (spoilt := next((line for line in range(row.line, row.last + 1) if line in faults), None)) is not None:
+        return spoilt, faults[spoilt], ""
+    if len(row.cells) != width and any(map(str.strip, row.cells)):
+        return row.line, width_reason(len(row.cells), width), span
+    return None
+
+
+def _fed(file: Any, held: list[bytes], *, first: bool) -> Iterator[str]:
+    """Yield a file's lines as text and hold them, so that a row's own lines can be looked at."""
+    for line in file:
+        held.append(line)
+        yield line.decode("utf-8-sig" if first else "utf-8")
+        first = False
+
+
+def _takes_in_rows(row: _Row, separator: str, width: int) -> bool:
+    """Say whether every line of one row would be a row by itself, which lines of a sentence hardly are."""
+    if row.last == row.line or width < 2 or (width == 2 and row.last - row.line < 2):
+        return False
+    between = separator.encode()
+    return all(line.count(between) == width - 1 for line in row.held)
 
 
 def width_reason(count: int, width: int) -> str:
@@ -120,10 +146,13 @@ def width_reason(count: int, width: int) -> str:
     return f"{count} cell{'s' if count > 1 else ''} where {width} are expected"
 
 
-def json_objects(path: Path, bad: BadRows) -> Iterator[tuple[int, dict[str, Any]]]:
+def json_objects(path: Path, bad: BadRows, faults: Mapping[int, str]) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the line and the value of each line that holds a JSON object."""
     with path.open(encoding="utf-8-sig", newline="\n") as file:
         for line, text in enumerate(file, start=1):
+            if line in faults:
+                bad.add(line, faults[line])
+                continue
             if not text.strip():
                 continue
             try:
@@ -137,18 +166,20 @@ def json_objects(path: Path, bad: BadRows) -> Iterator[tuple[int, dict[str, Any]
                 bad.add(line, "not a JSON object", text)
 
 
-def json_columns(path: Path, limit: int | None) -> tuple[str, ...]:
+def json_columns(path: Path, limit: int | None, faults: Mapping[int, str], shown: Path) -> tuple[str, ...]:
     """Return the keys of the first `limit` objects (of all, if None), in order of appearance."""
-    bad = BadRows(path.name, "line")
+    bad = BadRows(shown.name, "line")
     names: dict[str, None] = {}
-    for number, (_, value) in enumerate(json_objects(path, bad)):
+    for number, (_, value) in enumerate(json_objects(path, bad, faults)):
         if limit is not None and number >= limit:
             break
         names.update(dict.fromkeys(value))
     if not names:
         dropped = bad.dropped()
         found = f"its line {dropped[0].lines[0]} is {dropped[0].reason}" if dropped else "it is empty"
-        raise DataError(f"{path} holds no rows ({found}); expected one JSON object per line")
+        if dropped and dropped[0].example.lstrip().startswith("["):
+            found += ", as of one JSON array: jq -c '.[]' makes lines of it"
+        raise DataError(f"{shown} holds no rows ({found}); expected one JSON object per line")
     return tuple(names)
 
 
@@ -167,3 +198,10 @@ def cell_text(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, dict | list) else str(value)
     # A lone surrogate, which JSON can spell and UTF-8 cannot hold, becomes a question mark.
     return text.encode("utf-8", "replace").decode("utf-8").strip()
+
+
+def id_text(value: Any) -> str:
+    """Return an id as text: what became a decimal on its way, "7.0" or 7.0, is 7 again."""
+    text = cell_text(value)
+    whole = re.fullmatch(WHOLE_DECIMAL, text)
+    return whole[1] if whole else text

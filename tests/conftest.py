@@ -15,6 +15,17 @@ import pytest
 from tests import toyworld
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip, with the reason, what needs a GPU where there is none."""
+    marked = [item for item in items if item.get_closest_marker("cuda")]
+    if marked:
+        import torch
+
+        if not torch.cuda.is_available():
+            for item in marked:
+                item.add_marker(pytest.mark.skip(reason="needs a GPU; torch finds none"))
+
+
 @pytest.fixture(scope="session")
 def starter_tokenizer() -> Any:
     from genrec.basemodels import resolve_base

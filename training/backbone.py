@@ -122,6 +122,20 @@ def embeddings_of(model: Any) -> int:
     return int(model.get_input_embeddings().weight.shape[0])
 
 
+def embeddings_written(base: str) -> int:
+    """Return how many tokens a base model has embeddings of, as its config says; the model is not loaded.
+
+    Raises:
+        BackboneError: there is no config.
+    """
+    from transformers import AutoConfig
+
+    try:
+        return int(AutoConfig.from_pretrained(base).get_text_config().vocab_size)
+    except Exception as error:  # transformers raises OSError, ValueError, KeyError, ... for the same fault
+        raise BackboneError(f"cannot load the config of {base!r}: {_first_line(error)}") from error
+
+
 def add_adapter(model: Any, recipe: Recipe) -> Any:
     """Return the model with trainable LoRA matrices (arXiv 2106.09685) on all linear layers, or on the top ones."""
     with muted():

@@ -55,16 +55,28 @@ class Outcome:
 
 
 class Batches(torch.utils.data.Dataset[dict[str, Tensor]]):
-    """Examples, grouped by length into padded batches; one element is one batch."""
+    """Examples, grouped by length into padded batches; one element is one batch.
 
-    def __init__(self, examples: Sequence[Example], batch_tokens: int, seed: int) -> None:
+    Args:
+        examples: what the batches are of.
+        batch_tokens: the most tokens of one, padding included, but for an example that is longer.
+        seed: of the order among examples of one length.
+        multiple: what widths are multiples of: on a GPU, where each new shape costs time, a few widths serve all.
+    """
+
+    def __init__(self, examples: Sequence[Example], batch_tokens: int, seed: int, multiple: int = 1) -> None:
+        self._multiple = multiple
+
+        def width(example: Example) -> int:
+            return -(-_length(example) // multiple) * multiple
+
         shuffled = list(examples)
         random.Random(seed).shuffle(shuffled)  # noqa: S311 - shuffling, not cryptography
-        shuffled.sort(key=_length)
+        shuffled.sort(key=width)
         self.groups: list[list[Example]] = []
         for example in shuffled:
             group = self.groups[-1] if self.groups else []
-            if not group or (len(group) + 1) * max(_length(example), _length(group[-1])) > batch_tokens:
+            if not group or (len(group) + 1) * max(width(example), width(group[-1])) > batch_tokens:
                 self.groups.append([example])
             else:
                 group.append(example)
@@ -75,9 +87,9 @@ class Batches(torch.utils.data.Dataset[dict[str, Tensor]]):
     def __getitem__(self, place: int) -> dict[str, Tensor]:
         group = self.groups[place]
         return {
-            "input_ids": _pad([example.input_ids for example in group], 0),
-            "attention_mask": _pad([(1,) * len(example.input_ids) for example in group], 0),
-            "labels": _pad([example.labels for example in group], IGNORED),
+            "input_ids": _pad([example.input_ids for example in group], 0, self._multiple),
+            "attention_mask": _pad([(1,) * len(example.input_ids) for example in group], 0, self._multiple),
+            "labels": _pad([example.labels for example in group], IGNORED, self._multiple),
         }
 
 
@@ -289,7 +301,7 @@ def supervised(model: Any, family: Family, inputs: dict[str, Tensor]) -> tuple[T
     labels = inputs["labels"]
     if family == "seq2seq":
         config = getattr(model, "module", model).config  # several processes wrap the model
-        shifted = _shift_right(labels, config.decoder_start_token_id)
+        shifted = shift_right(labels, config.decoder_start_token_id)
         logits = model(
             input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], decoder_input_ids=shifted
         ).logits
@@ -379,12 +391,12 @@ def _length(example: Example) -> int:
     return max(len(example.input_ids), len(example.labels))
 
 
-def _pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:
-    width = max(map(len, rows))
+def _pad(rows: Sequence[Sequence[int]], value: int, multiple: int) -> Tensor:
+    width = -(-max(map(len, rows)) // multiple) * multiple
     return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows])
 
 
-def _shift_right(labels: Tensor, start: int) -> Tensor:
+def shift_right(labels: Tensor, start: int) -> Tensor:
     """Return the decoder's input: the labels one place later, padding in place of what is not supervised."""
     shifted = labels.new_full(labels.shape, start)
     shifted[:, 1:] = labels[:, :-1].clamp(min=0)

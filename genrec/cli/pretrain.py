@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from genrec.cli.common import DeviceOption
+
 if TYPE_CHECKING:
     from training.pretrain import PretrainRecipe
 
@@ -30,6 +32,7 @@ def pretrain(
     encoder: Annotated[
         str, typer.Option(help="Whose title vectors tokens start from: as for genrec train, or none.")
     ] = "starter",
+    device: DeviceOption = None,
 ) -> None:
     """Make a base model: a tokenizer of the catalogue, and weights that know the histories.
 
@@ -47,22 +50,22 @@ def pretrain(
     changes, problems = read_changes(change or ())
     values = {"family": family, "base": base, "max_minutes": minutes, **changes}
     recipe = validated(PretrainRecipe, values, problems)
-    template = pretrain_into(data, recipe, out, encoder)
+    template = pretrain_into(data, recipe, out, encoder, device)
     typer.echo(
         f"next: genrec train --data {data} --recipe pretrained --set base={out} --set template={template} "
         f"--set max_tokens={recipe.max_tokens} --out RUN"
     )
 
 
-def pretrain_into(data: Path, recipe: object, out: Path, encoder: str = "starter") -> str:
+def pretrain_into(data: Path, recipe: object, out: Path, encoder: str = "starter", device: str | None = None) -> str:
     """Make a base with a progress bar and say what came of it; return the name of the template that it is for."""
     from genrec.locks import locked
 
     with locked(out):
-        return _pretrain_into(data, recipe, out, encoder)
+        return _pretrain_into(data, recipe, out, encoder, device)
 
 
-def _pretrain_into(data: Path, recipe: object, out: Path, encoder: str) -> str:
+def _pretrain_into(data: Path, recipe: object, out: Path, encoder: str, device: str | None) -> str:
     from genrec.artefacts import check_writable, write_text
     from genrec.basemodels import MADE, resolve_base
     from genrec.cli.progress import progress_bar
@@ -73,12 +76,13 @@ def _pretrain_into(data: Path, recipe: object, out: Path, encoder: str) -> str:
     from genrec.splits import NOTHING_TO_LEARN
     from prompts.template import load_template
     from retrieval.encoders import load_encoder
-    from training.pretrain import Pass, PretrainRecipe, best_pass, make_base
+    from training.pretrain import Pass, PretrainRecipe, best_pass, choose_where, make_base
 
     assert isinstance(recipe, PretrainRecipe)  # noqa: S101 - narrowed here so that this module stays light to import
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ArtefactError(f"{out} is not empty; choose another --out or delete it")
     check_writable(out)
+    computing = choose_where(device)
     prepared = load_prepared(data)
     split, catalog = prepared.split(), prepared.catalog
     if all(len(history.items) < 2 for history in split.train):
@@ -93,7 +97,7 @@ def _pretrain_into(data: Path, recipe: object, out: Path, encoder: str) -> str:
     check_space(out, 2 * _weights_bytes(recipe, start, len(catalog)), "the base, in two copies while one is replaced,")
     shape = {"width", "heads"} if start else set()  # a trained model has its own
     values = recipe.model_dump(exclude=shape, exclude_none=True)
-    typer.echo(f"making a base: {', '.join(f'{key}={value}' for key, value in values.items())}")
+    typer.echo(f"making a base ({computing}): {', '.join(f'{key}={value}' for key, value in values.items())}")
     with progress_bar("Pretraining") as bar:
 
         def progress(share: float, newest: Pass | None) -> None:
@@ -113,8 +117,10 @@ def _pretrain_into(data: Path, recipe: object, out: Path, encoder: str) -> str:
             progress,
             vectors,
             start,
+            computing,
         )
-    write_text(out / MADE, f"template: {name}\n{recipe.to_yaml()}")
+    where = "".join(f"{key}: {value}\n" for key, value in computing.to_json().items())
+    write_text(out / MADE, f"template: {name}\n{where}{recipe.to_yaml()}")
     best = best_pass(passes)
     typer.echo(
         f"kept pass {best.number} of {len(passes)}: validation gain {best.gain:.4f}, loss {best.valid:.3f} nats an "

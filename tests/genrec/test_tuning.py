@@ -18,7 +18,7 @@ from genrec.fitting import FOLDS
 from genrec.forest import fit_forest, forest_scores, model_features
 from genrec.interactions import load_prepared
 from genrec.ranking import Fusion, fuse_reciprocal_ranks
-from genrec.runs import apply_fusion, fit_fusion
+from genrec.runs import FEWEST_CASES, apply_fusion, fit_fusion
 from genrec.splits import Case, History
 from genrec.tuning import tune_fusion
 from tests.toyworld import PARTS, make_catalog
@@ -236,6 +236,24 @@ def test_no_tuning_cases_no_weights(valid: tuple[Case, ...], tmp_path: Path) -> 
         raise AssertionError("nothing is to be loaded where nothing is tuned")
 
     recipe = make_recipe({"base": "starter", "tuning_cases": 0})
-    fit_fusion(never, valid, recipe, tmp_path)
-    fit_fusion(never, (), make_recipe({"base": "starter"}), tmp_path)
+    assert "tuning_cases=0" in fit_fusion(never, valid, recipe, tmp_path)["no_weights"]
+    wanted = make_recipe({"base": "starter"})
+    for cases in ((), valid[:1], valid[: FEWEST_CASES - 1], [Case(History("", ()), case.target) for case in valid]):
+        assert "validation cases to fit them on" in fit_fusion(never, cases, wanted, tmp_path)["no_weights"]
     assert not list(tmp_path.iterdir())
+
+
+def test_enough_cases_give_weights(loaded: Recommender, valid: tuple[Case, ...], tmp_path: Path) -> None:
+    recipe = make_recipe({"base": "starter", "tuning_cases": 20})
+    assert fit_fusion(lambda: replace(loaded), valid[:FEWEST_CASES], recipe, tmp_path) == {}
+    assert (tmp_path / "fusion.json").exists()
+
+
+def test_cases_that_cannot_be_fitted_on_cost_no_run(
+    loaded: Recommender, valid: tuple[Case, ...], tmp_path: Path
+) -> None:
+    """Seen items are left out, and every case's item was seen: training is over by then and must not be lost."""
+    seen = [Case(case.history, case.history.items[0]) for case in valid]
+    recipe = make_recipe({"base": "starter", "tuning_cases": 20})
+    told = fit_fusion(lambda: replace(loaded), seen, recipe, tmp_path)
+    assert ("no_weights" in told) != (tmp_path / "fusion.json").exists()

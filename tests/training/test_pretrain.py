@@ -16,8 +16,10 @@ from prompts.template import load_template
 from tests.toyworld import make_catalog, make_histories
 from training import pretrain
 from training.backbone import load_base, load_tokenizer, restrict_head
+from training.computing import Computing
 from training.finetune import Batches, supervised
 from training.pretrain import (
+    Learner,
     NoHead,
     Pass,
     PretrainRecipe,
@@ -26,7 +28,6 @@ from training.pretrain import (
     make_base,
     make_model,
     start_from_vectors,
-    token_loss,
     train_tokenizer,
 )
 from training.soft_targets import SoftTargets
@@ -94,8 +95,10 @@ def test_the_loss_over_some_tokens_is_that_of_their_logits(family: Any) -> None:
         expected = torch.nn.functional.cross_entropy(logits[:, tokens], torch.searchsorted(tokens, wanted))
         head = model.get_output_embeddings().weight
         model.set_output_embeddings(NoHead())
-        loss, count = token_loss(model, family, inputs, head, hard)
-    assert count == len(wanted) == 3
+        learner = Learner(model, family, head, hard, Computing("cpu", "fp32"))
+        step = learner.feed.step(inputs)
+        loss = learner.loss(step)
+    assert len(step.wanted) == len(wanted) == 3
     torch.testing.assert_close(loss, expected)
 
 
@@ -209,15 +212,15 @@ def test_the_minutes_hold_judging_too(minutes: float, tmp_path: Path, monkeypatc
             nonlocal now
             now += seconds
             if note:
-                asked[-1].append(given[2].groups)
+                asked[-1].append(given[1].groups)
             return function(*given)
 
         return timed
 
     monkeypatch.setattr(pretrain, "time", SimpleNamespace(monotonic=lambda: now))
     monkeypatch.setattr(pretrain, "PART", 8)
-    monkeypatch.setattr(pretrain, "token_loss", ticking(pretrain.token_loss, 1.0))
-    monkeypatch.setattr(pretrain, "_judge", ticking(pretrain._judge, 2.0, note=True))
+    monkeypatch.setattr(Learner, "loss", ticking(Learner.loss, 1.0))
+    monkeypatch.setattr(Learner, "judge", ticking(Learner.judge, 2.0, note=True))
     real = pretrain._judge_all
 
     def judged(*given: Any) -> Any:

@@ -1,0 +1,149 @@
+r"""Which encoding the bytes of some titles are in, where they are not UTF-8.
+
+A guess: bytes do not say what they mean. `charset-normalizer` leaves out what cannot be, but on the few letters that a
+catalogue's accents come to it has no favourite, and reads "caf\xe9" as Central European and Chinese as Korean. What
+remains is told apart by how common its letters are, and whether they stand where such letters stand.
+"""
+
+# ruff: noqa: RUF001 - letters that look like others are what this module is about
+
+from __future__ import annotations
+
+import unicodedata
+
+CANDIDATES = (
+    "cp1252",
+    "cp1250",
+    "cp1254",
+    "gb18030",
+    "big5",
+    "cp932",
+    "euc_jp",
+    "cp949",
+    "cp1251",
+    "koi8_r",
+    "cp1253",
+    "cp1255",
+    "cp1256",
+    "cp874",
+)
+"""Encodings that tables still come in, the commoner first; where two read a file equally well, the first is taken."""
+
+COMMON_HANZI = frozenset(
+    "的一是不了人我在有他这這中大来來上国國个個到说說们們为為子和你地出道也时時年得就那要下以生会會自着著去之过過家学學对對可她里裡后後小么麼心多天而能好都然没沒日"
+    "于於起还還发發成事只作当當看文无無开開手十用主行方又如前所本见見经經头頭面公同三已老从從动動两兩长長水山东東西南北花茶书書电電影爱愛王女男新黄黃红紅白黑金风風月"
+    "海城市美食杯壶壺套记記传傳战戰王龙龍梦夢世界故事歌春夏秋冬咖啡"
+)
+COMMON_HANGUL = frozenset(
+    "이다의는에가을를도하고지사로인기한자서어리시나아라대부정스드그있수일보제여해장전상과원만주구성국생을은오소마비우내화조미연선신유공동진경안무모트르아니야피커책방물음"
+)
+"""Letters that texts of some words seldom do without: what tells Chinese from Korean, whose codes are the same."""
+
+
+ACCENTED = {
+    "cp1252": "äöüßéèêëàâçùûôîïñáíóúåøæœÄÖÜÉÈÀÇÑÁÍÓÚÅØÆãõìò¡¿ªº",
+    "cp1250": "áčďéěíňóřšťúůýžąćęłńśźżőűäöüßăâîşţČŠŽŁŚŻŐ",
+    "cp1254": "çğıöşüÇĞİÖŞÜâîû",
+}
+SCRIPTS = {
+    "cp1251": "CYRILLIC",
+    "koi8_r": "CYRILLIC",
+    "cp1253": "GREEK",
+    "cp1255": "HEBREW",
+    "cp1256": "ARABIC",
+    "cp874": "THAI",
+}
+RARE = "ґђѓєѕіїјљњћќўџёΰΐ"
+PUNCTUATION = "‘’“”„–—…€£©®™°«»·、。《》「」【】・！？：，（）"
+
+
+def guess_encoding(text: bytes) -> str | None:
+    """Return which of the `CANDIDATES` reads like a language, or None where none does.
+
+    `charset-normalizer` leaves out what cannot be; on a few titles it has no favourite, and what remains is told apart
+    by how common its letters are.
+    """
+    from charset_normalizer import from_bytes
+
+    likely = {match.encoding for match in from_bytes(text, cp_isolation=list(CANDIDATES), threshold=0.5)}
+    scores = {}
+    for place, name in enumerate(CANDIDATES):
+        try:
+            decoded = text.decode(name)
+        except UnicodeDecodeError:
+            continue
+        scores[name] = (_likeness(decoded, name) + 0.05 * (name in likely), -place)
+    best = max(scores, key=lambda name: scores[name], default=None)
+    return best if best is not None and scores[best][0] > 0.3 else None
+
+
+def _likeness(text: str, encoding: str) -> float:
+    """Return how much of a text's letters beyond ASCII are common ones that stand where letters stand, up to 1."""
+    total = score = 0.0
+    before = " "
+    for place, letter in enumerate(text):
+        if not letter.isascii():
+            after = text[place + 1 : place + 2] or " "
+            total += 1
+            score += _commonness(letter, before, after, encoding)
+        before = letter
+    return score / total if total else 0.0
+
+
+def _commonness(letter: str, before: str, after: str, encoding: str) -> float:
+    category = unicodedata.category(letter)
+    if category in ("Cc", "Co", "Cn", "Cs"):
+        return -1.0
+    if not letter.isalpha() and category[0] != "M":
+        # Quotation marks, dashes and currency signs stand beside blanks, signs and figures, seldom within a word.
+        inside = before.isalpha() and after.isalpha() and letter not in "’·"
+        return 0.0 if inside else 0.8 if letter in PUNCTUATION else 0.3
+    return _ranked(letter, encoding) - _misplaced(letter, before, after)
+
+
+def _ranked(letter: str, encoding: str) -> float:
+    """Return how common a letter is in the texts that an encoding is used for."""
+    code = letter.encode(encoding, "replace")
+    lead = code[0]
+    kind = unicodedata.name(letter, "").split(" ")[0]
+    if encoding == "gb18030":
+        if kind != "CJK":
+            return 0.3 if len(code) == 2 else -0.5
+        plain = len(code) == 2 and code[1] >= 0xA1
+        usual = 0.9 if plain and 0xB0 <= lead <= 0xD7 else 0.75 if len(code) == 2 else -0.2
+        return 1.1 if letter in COMMON_HANZI else usual
+    if encoding == "big5":
+        usual = 0.9 if 0xA4 <= lead <= 0xC6 else 0.3
+        return (1.1 if letter in COMMON_HANZI else usual) if kind in ("CJK", "BOPOMOFO") else 0.2
+    if encoding in ("cp932", "euc_jp"):
+        if kind in ("HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"):
+            return 1.0
+        level_one = letter.encode("euc_jp", "replace")[0]
+        return (0.85 if 0xB0 <= level_one <= 0xCF else 0.3) if kind == "CJK" else 0.1
+    if encoding == "cp949":
+        if kind != "HANGUL" or not (0xB0 <= lead <= 0xC8 and code[-1] >= 0xA1):
+            return 0.1
+        return 1.1 if letter in COMMON_HANGUL else 0.8
+    if encoding in SCRIPTS:
+        return (0.45 if letter.lower() in RARE else 0.9) if kind == SCRIPTS[encoding] else 0.1
+    return (0.96 if encoding == "cp1252" else 0.9) if letter in ACCENTED[encoding] else 0.35
+
+
+def _misplaced(letter: str, before: str, after: str) -> float:
+    """Return what counts against a letter where it stands: a capital within a word, or a script that changes in one."""
+    wrong = 0.0
+    if letter.isupper() and before.islower():
+        wrong += 0.6
+    kind = unicodedata.name(letter, "LATIN").split(" ")[0]
+    if kind in ("LATIN", "THAI") and not before.isalpha() and not after.isalpha():
+        wrong += 0.5
+    if kind == "LATIN" and before.isalpha() and not before.isascii():
+        wrong += 0.4  # accents seldom stand side by side
+    if kind in ("CYRILLIC", "GREEK") and (before.isupper() if letter.isupper() else not before.isalpha()):
+        wrong += 0.1  # names begin with one capital
+    for other in (before, after):
+        if other.isalpha() and other.isascii() and kind != "LATIN":
+            wrong += 0.4
+    if unicodedata.category(letter)[0] == "M" and not (before.isalpha() or unicodedata.category(before)[0] == "M"):
+        wrong += 1.0
+    return wrong
