@@ -592,7 +592,7 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
     axes.axvline(-100 * ALLOWED, color="tab:red", linewidth=0.8, linestyle=":")
     axes.set_yticks(range(len(rows)), [f"{row['world']} ({row['best_other']})" for row in reversed(rows)], fontsize=7)
     axes.set_xlim(-40, 80)
-    axes.set_xlabel("NDCG@10 of genrec against the best other system of that world (in brackets), %, 95 % interval")
+    axes.set_xlabel("NDCG@10 against the best other system (named), %, 95 % interval")
     figure.savefig(path, metadata={"Date": None})
 
 
