@@ -19,11 +19,9 @@ from genrec.cli.main import app
 from genrec.evaluation import evaluate_lists
 from genrec.libraries import DEBUG, VARIABLES
 from genrec.tables import report_table
-from tests.genrec.test_cli import genrec
 from tests.genrec.test_tables import CASES, CATALOG, SYSTEMS
 from tests.toyworld import write_files
 
-__all__ = ["genrec"]
 ROOT = Path(__file__).parent.parent.parent
 OURS = re.compile(
     r"(Pretraining|Training|Fitting the weights of signals|Recommending|Evaluating|Learning preferences): \d+ % .*"
