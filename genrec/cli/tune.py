@@ -33,6 +33,7 @@ def tune(
     """
     from genrec.cli.common import load_data_of
     from genrec.cli.progress import progress_bar
+    from genrec.locks import locked
     from genrec.recommender import Recommender, Settings
     from genrec.runs import apply_fusion
     from genrec.tuning import MINUTES, tune_fusion
@@ -50,7 +51,8 @@ def tune(
             bar,
             MINUTES if minutes is None else minutes,
         )
-    apply_fusion(run, fusion)
+    with locked(run):
+        apply_fusion(run, fusion)
     typer.echo(f"weights of the signals, fitted on {fusion.cases} validation cases: {fusion.describe()}")
     for sentence in fusion.to_words():
         typer.echo(f"  {sentence}")

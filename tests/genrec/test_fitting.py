@@ -262,7 +262,7 @@ def test_the_last_gate_serves_the_best_part(by_signals, monkeypatch: pytest.Monk
 
 
 def test_more_cases_are_asked_until_what_the_model_earns_is_known(by_signals) -> None:
-    assert not settled(by_signals, asked(100, 0, "right"), 10)  # too few, however clear
+    assert not settled(by_signals, asked(100, 0, "nothing"), 10)  # too few, however clear
     assert settled(by_signals, asked(ENOUGH_CASES, 0, "nothing"), 10)  # its likeliest weight is next to nothing
     assert not settled(by_signals, asked(ENOUGH_CASES, 0, "right for long histories"), 10)
 
