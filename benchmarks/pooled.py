@@ -16,10 +16,11 @@ sys.path.insert(0, str(ROOT))
 
 from genrec.baselines import sample_cases  # noqa: E402
 from genrec.catalog import Catalog  # noqa: E402
+from genrec.fitting import FOLDS, FitCase, Table, fit_signals_fusion  # noqa: E402
 from genrec.forest import shares_of  # noqa: E402
 from genrec.interactions import PreparedData  # noqa: E402
 from genrec.metrics import tie_order, top_rows  # noqa: E402
-from genrec.ranking import Fusion, fit_signals_weights, log_levels  # noqa: E402
+from genrec.ranking import Fusion, log_levels  # noqa: E402
 from genrec.recommender import CONSIDERED  # noqa: E402
 from genrec.signals import Signal  # noqa: E402
 from genrec.splits import Case, History  # noqa: E402
@@ -65,7 +66,7 @@ def values_of(signals: Mapping[str, Signal], histories: Sequence[History]) -> ND
 def fit_pool(signals: Mapping[str, Signal], catalog: Catalog, valid: Sequence[Case], seed: int) -> Pool:
     """Fit the weights as `genrec.tuning` does in its first step: on the candidates of equal weights."""
     order = tie_order(len(catalog), 0)
-    found, shares, lengths, targets = [], [], [], []
+    told: list[FitCase] = []
     cases = [case for case in sample_cases(valid, CASES_ALONE, seed) if case.history.items]
     for start in range(0, len(cases), BLOCK):
         block = cases[start : start + BLOCK]
@@ -76,13 +77,11 @@ def fit_pool(signals: Mapping[str, Signal], catalog: Catalog, valid: Sequence[Ca
         best = top_rows(together, min(CANDIDATES_ALONE, len(catalog)), order)
         for user, case in enumerate(block):
             rows = best[user][best[user] >= 0]
-            if catalog.row(case.target) in rows:
-                found.append(values[user, rows])
-                shares.append(shares_of(values[user])[rows])
-                lengths.append(len(case.history.items))
-                targets.append(rows.tolist().index(catalog.row(case.target)))
-    fusion, _ = fit_signals_weights(tuple(signals), found, shares, lengths, targets, seed)
-    return Pool(signals, fusion, catalog)
+            (place,) = np.nonzero(rows == catalog.row(case.target))
+            target = int(place[0]) if len(place) else None
+            shares = shares_of(values[user])[rows]
+            told.append(FitCase(values[user, rows], shares, len(case.history.items), target, len(told) % FOLDS))
+    return Pool(signals, fit_signals_fusion(tuple(signals), Table(told), 10, seed).fusion, catalog)
 
 
 def title_vectors(data: PreparedData, cache: Path) -> NDArray[np.float32]:

@@ -22,6 +22,8 @@ from genrec.errors import ArtefactError
 
 MANIFEST = "genrec.json"
 FORMAT_VERSION = 1
+ABOUT_THE_FOLDER = frozenset({"format_version", "kind", "files", "checksum"})
+"""What `write_manifest` itself says in a manifest; all else is the caller's."""
 CHECKSUM = "checksum"
 """Where a manifest holds the SHA-256 of the rest of itself: a value that is damaged may still look like one."""
 
@@ -117,8 +119,7 @@ def new_folder(target: Path, kind: str, details: Mapping[str, Any]) -> Iterator[
     try:
         yield work
         write_manifest(work, kind, details)
-        # mkdtemp makes a private folder; a finished one has the permissions any new folder has.
-        work.chmod(0o777 & ~_umask())
+        open_folder(work)
         _put_in_place(work, target)
     except OSError as error:
         # An error of another kind belongs to what the block did, such as reading a file that is not there.
@@ -129,6 +130,13 @@ def new_folder(target: Path, kind: str, details: Mapping[str, Any]) -> Iterator[
         ) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def open_folder(folder: Path) -> None:
+    """Give a folder made by `mkdtemp`, which is private, the permissions that any new folder has."""
+    mask = os.umask(0)
+    os.umask(mask)
+    folder.chmod(0o777 & ~mask)
 
 
 def write_manifest(folder: Path, kind: str, details: Mapping[str, Any], name: str = MANIFEST) -> None:
@@ -237,9 +245,3 @@ def _is_replaceable(target: Path, kind: str) -> bool:
         return bool(read_manifest(target, kind, verify=False))
     except ArtefactError:
         return False
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -73,6 +73,34 @@ class PackedPrompts:
 
 
 @dataclass(slots=True)
+class TokenTree:
+    """Tokens of several continuations of each prompt, written behind the prompt's own keys and values.
+
+    A token sees its prompt and those tokens that it continues, whatever else stands there; so continuations are never
+    moved or copied, and all shapes are known before the model runs.
+
+    Attributes:
+        keys: per layer, [users, key heads, places, head size]; the prompt's first, then room for what is added.
+        values: likewise.
+        start: the place at which the next tokens are written.
+        end: how many places are looked at.
+        seen: bool [users, new tokens, end]; which places each new token sees.
+        positions: int64 [users, end]; each place's position in its text, for sliding windows.
+        new_positions: int64 [users, new tokens].
+    """
+
+    keys: list[Tensor]
+    values: list[Tensor]
+    start: int
+    end: int
+    seen: Tensor
+    positions: Tensor
+    new_positions: Tensor
+    layers_seen: set[int] = field(default_factory=set)
+    masks: dict[int | None, Tensor] = field(default_factory=dict)  # made once for all layers of one window
+
+
+@dataclass(slots=True)
 class AttentionRecord:
     """How much each token of a forward attended to each token it could see.
 
@@ -95,6 +123,7 @@ def shared_prompt_attention(
     dropout: float = 0.0,
     shared_prompts: SharedPrompts | None = None,
     packed_prompts: PackedPrompts | None = None,
+    token_tree: TokenTree | None = None,
     record: AttentionRecord | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
@@ -110,6 +139,7 @@ def shared_prompt_attention(
         dropout: always 0 in decoding.
         shared_prompts: the prompts; passed through the model's forward as a keyword.
         packed_prompts: that the row holds several prompts, none of which sees another; passed likewise.
+        token_tree: that the tokens continue prompts whose keys and values are in it; passed likewise.
         record: takes down each layer's attention where nothing is shared; passed likewise.
         kwargs: `position_bias` (T5), `softcap` (Gemma), `sliding_window`.
 
@@ -120,6 +150,9 @@ def shared_prompt_attention(
     if packed_prompts is not None:
         packed_prompts.layers_seen.add(int(module.layer_idx))  # type: ignore[arg-type]
         return _packed(module, query, key, value, scale, packed_prompts.lengths, **kwargs), None
+    if token_tree is not None:
+        token_tree.layers_seen.add(int(module.layer_idx))  # type: ignore[arg-type]
+        return _in_tree(int(module.layer_idx), query, key, value, scale, token_tree, **kwargs), None  # type: ignore[arg-type]
     if shared_prompts is None:
         if record is not None and record.cross == _is_cross(module):
             record.layers.append(_attention_weights(query, key, attention_mask, scale, kwargs.get("softcap")))
@@ -175,6 +208,14 @@ def _packed(
 ) -> Tensor:
     """Each prompt's attention to itself, for prompts one behind the other in one row."""
     window, softcap = kwargs.get("sliding_window"), kwargs.get("softcap")
+    if len(lengths) > 1 and min(lengths) == max(lengths):
+        # Prompts of one length are one batch: one call instead of one for each.
+        query, key, value = (
+            tensor[0].reshape(tensor.shape[1], len(lengths), -1, tensor.shape[3]).transpose(0, 1)
+            for tensor in (query, key, value)
+        )
+        output = _packed(module, query, key, value, scale, lengths[:1], **kwargs)
+        return output.flatten(0, 1)[None]
     outputs = []
     end = 0
     for size in lengths:
@@ -188,6 +229,35 @@ def _packed(
         else:
             outputs.append(sdpa_attention_forward(module, own_query, own_key, own_value, mask, scaling=scale)[0])
     return torch.cat(outputs, dim=1)
+
+
+def _in_tree(
+    layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, tree: TokenTree, **kwargs: Any
+) -> Tensor:
+    """Attention of each prompt's new tokens to the prompt and to what they continue, in one call for all."""
+    users, heads, new, size = query.shape
+    groups = key.shape[1]
+    keys, values = tree.keys[layer], tree.values[layer]
+    keys[:, :, tree.start : tree.start + new] = key
+    values[:, :, tree.start : tree.start + new] = value
+    window, softcap = kwargs.get("sliding_window"), kwargs.get("softcap")
+    if (mask := tree.masks.get(window)) is None:
+        seen = tree.seen
+        if window is not None:
+            seen = seen & (tree.positions[:, None] > tree.new_positions[:, :, None] - window)
+        mask = torch.zeros(seen.shape, dtype=query.dtype, device=query.device)
+        mask.masked_fill_(~seen, torch.finfo(query.dtype).min)
+        # The heads that share a key are rows of one matrix product.
+        mask = tree.masks[window] = mask.repeat(1, heads // groups, 1)[:, None]
+    rows = query.reshape(users, groups, -1, size)
+    if softcap is None:
+        attended = torch.nn.functional.scaled_dot_product_attention(
+            rows, keys[:, :, : tree.end], values[:, :, : tree.end], attn_mask=mask, scale=scale
+        )
+    else:
+        scores = torch.tanh((rows @ keys[:, :, : tree.end].transpose(2, 3)).float() * (scale / softcap)) * softcap
+        attended = (scores + mask).softmax(dim=-1).to(query.dtype) @ values[:, :, : tree.end]
+    return attended.view(users, heads, new, size).transpose(1, 2)
 
 
 def _attention_weights(query: Tensor, key: Tensor, mask: Tensor | None, scale: float, softcap: float | None) -> Tensor:

@@ -284,7 +284,7 @@ def _force_packed(
         torch.tensor([ids], device=device),
         attention_mask=mask,
         position_ids=torch.tensor([position], device=device),
-        past_key_values=cache,
+        **{decoder.cache_name: cache},
         use_cache=True,
         logits_to_keep=wanted,
         record=record,

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import os
 import shutil
 import tempfile
 from pathlib import Path
 
 import yaml
 
+from genrec.artefacts import open_folder
 from genrec.errors import ModelError
+from genrec.places import cache_folder, expanded, is_hub_id
 
 logger = logging.getLogger(__name__)
 
@@ -29,21 +30,98 @@ _STARTER_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def resolve_base(name: str) -> str:
-    """Return what `from_pretrained` takes for a base model's name: a folder, or a hub id unchanged.
+    """Return the folder of a base model: a local one, the starter's, or that of a hub's files, downloaded if need be.
 
     Raises:
-        ModelError: the starter's wheel is missing, or a folder was named that is not there or holds no model.
+        ModelError: the starter's wheel is missing, a folder was named that is not there or holds no model, or the hub
+            did not give the model.
     """
     if name == STARTER:
         return str(starter_folder())
-    path = Path(name).expanduser()
+    return str(path_or_hub_id(name) or hub_folder(name))
+
+
+def path_or_hub_id(name: str, whole: bool = True) -> Path | None:
+    """Return the local folder that a model's name means, or None where it means a hub's model.
+
+    Args:
+        name: a local folder or a hub id.
+        whole: whether the folder must hold the model itself.
+
+    Raises:
+        ModelError: the name is a path, and there is no model.
+    """
+    path = expanded(name)
     if path.is_dir():
-        if not (path / "config.json").is_file():
+        if whole and not (path / "config.json").is_file():
             raise ModelError(f"{path} has no config.json; expected a folder saved by transformers' save_pretrained")
-        return str(path)
-    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        return path
+    if not is_hub_id(name):
         raise ModelError(f"there is no folder {name}; give a local folder, a hub id or '{STARTER}'")
-    return name
+    # Beside models of our own it is a slip of the pen, and what the hub has under that name is anybody's.
+    if "/" in name and (beside := sorted(other.parent.name for other in path.parent.glob("*/config.json"))):
+        raise ModelError(
+            f"there is no folder {name}, though {path.parent} holds models ({', '.join(beside[:5])}); give one of "
+            "them, or start where there is no such folder to have it from the hub"
+        )
+    return None
+
+
+def hub_folder(name: str, revision: str | None = None, *, download: bool = True, local_first: bool = True) -> Path:
+    """Return the folder of a hub's model; its name is the commit.
+
+    Args:
+        name: the hub id.
+        revision: a commit that is known; its files are looked for among those downloaded first. None: the newest.
+        download: whether the hub may be asked.
+        local_first: whether files of a known commit that are here already are taken without asking.
+
+    Raises:
+        ModelError: it is not here, and the hub did not give it.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    def snapshot(local: bool, weights: str) -> Path:
+        return Path(
+            snapshot_download(
+                name,
+                revision=revision,
+                local_files_only=local,
+                allow_patterns=[*_SMALL_FILES, weights],
+                ignore_patterns=["onnx/*", "openvino/*", "original/*", "consolidated*"],
+            )
+        )
+
+    try:
+        if (revision is not None and local_first) or not download:
+            try:
+                folder = snapshot(True, "*.safetensors")
+                if _has_weights(folder) or not download:
+                    return folder
+            except LocalEntryNotFoundError:
+                if not download:
+                    raise
+        folder = snapshot(False, "*.safetensors")
+        # Only where there are no safetensors: the older format is as large again.
+        return folder if _has_weights(folder) else snapshot(False, "*.bin")
+    except (OSError, HfHubHTTPError, ValueError) as error:
+        at = f" at {revision[:12]}" if revision else ""
+        raise ModelError(
+            f"cannot get the model {name!r}{at} from the hub ({_first_line(error)}); give a local folder or "
+            f"'{STARTER}', or try again with a network"
+        ) from error
+
+
+_SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.spm")
+
+
+def _has_weights(folder: Path) -> bool:
+    return any(folder.glob("*.safetensors")) or any(folder.glob("*.bin"))
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def template_of(base: str) -> str | None:
@@ -86,6 +164,7 @@ def starter_folder() -> Path:
         ) from error
     try:
         _dequantise(source, work)
+        open_folder(work)
         try:
             work.rename(folder)
         except OSError:
@@ -97,20 +176,11 @@ def starter_folder() -> Path:
     return folder
 
 
-def cache_folder() -> Path:
-    """Return where genrec keeps what it can make again.
-
-    That is `$GENREC_CACHE`, else `$XDG_CACHE_HOME/genrec`, else `~/.cache/genrec`.
-    """
-    if own := os.environ.get("GENREC_CACHE"):
-        return Path(own)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "genrec"
-
-
 def _dequantise(source: Path, target: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from training.backbone import readable_as
 
     tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=_STARTER_FILE)
     model = AutoModelForCausalLM.from_pretrained(source, gguf_file=_STARTER_FILE, dtype=torch.float32)
@@ -121,4 +191,5 @@ def _dequantise(source: Path, target: Path) -> None:
             delattr(model, mark)
     # bf16 holds a 4-bit weight's value to 3 digits, far inside the quantisation error, in half the space.
     model.to(torch.bfloat16).save_pretrained(target)
+    readable_as(target)
     tokenizer.save_pretrained(target)

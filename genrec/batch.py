@@ -3,28 +3,27 @@
 Users are taken in the order given, in blocks of a fixed size; a block is decoded, written, and flushed to disk before
 the next begins. A job that is started again with `resume` cuts off what was half written, skips the finished blocks,
 and goes on; since blocks are the same, the output is byte for byte that of an unbroken job. Beside the output,
-`<out>.job.json` says what it was made with, so that a changed model, catalogue or option is refused, not mixed in, and
-`<out>.problems.jsonl` lists the users that needed a rule.
+`<out>.job.json` says what it was made with, the number format and the kind of device included, so that a changed model,
+catalogue or option is refused, not mixed in, and `<out>.problems.jsonl` lists the users that needed a rule.
 
 It knows a stream of blocks, not who makes them: one process (`genrec.worker`) or many (`genrec.distributed`).
 """
 
 from __future__ import annotations
 
-import fcntl
 import glob
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from genrec.artefacts import read_json, write_json
-from genrec.errors import ArtefactError
+from genrec.errors import ArtefactError, keeping
+from genrec.locks import locked
 from genrec.outputs import flush, open_output, part_of, sync_folder
 from genrec.recommender import Recommender, Settings
 from genrec.splits import History
@@ -77,7 +76,7 @@ def recommend_all(
         while block := list(islice(stream, block_users)):
             yield work(block)
 
-    job = {"settings": asdict(settings), **fingerprint}
+    job = {"settings": asdict(settings), **recommender.computing.to_json(), **fingerprint}
     return run_job(blocks, out, job, block_users=block_users, **options)
 
 
@@ -108,7 +107,7 @@ def run_job(
     """
     job = json.loads(json.dumps({**job, "block_users": block_users, "encrypted": key is not None}))
     try:
-        with locked(out):
+        with locked(out), keeping("what was finished is kept; start again with --resume"):
             finished = _begin(out, job, resume)
             if finished is not None:
                 return finished
@@ -139,6 +138,24 @@ def run_job(
     return Summary(done, resumed, dict(problems))
 
 
+def begun_in(out: Path, job: Mapping[str, Any], resume: bool) -> dict[str, Any] | None:
+    """Return the record that a start goes on with: the output's own, or another shard's beside it; None without any.
+
+    Ask before the model is loaded: what was begun decides the device's kind and the number format.
+
+    Args:
+        out: see `run_job`.
+        job: what is known of the job by then.
+        resume: see `run_job`.
+
+    Raises:
+        ArtefactError: the record is damaged.
+    """
+    if resume and record_of(out).exists():
+        return read_record(out)
+    return next(_other_shards(out, job), None)
+
+
 def record_of(out: Path) -> Path:
     """Return the file that says what an output was made with."""
     return out.with_name(f"{out.name}.job.json")
@@ -147,33 +164,6 @@ def record_of(out: Path) -> Path:
 def side_of(out: Path) -> Path:
     """Return the file that lists the users that needed a rule."""
     return out.with_name(f"{out.name}.problems.jsonl")
-
-
-@contextmanager
-def locked(out: Path) -> Iterator[None]:
-    """Hold an output's lock, so that no second job writes it.
-
-    Raises:
-        ArtefactError: another job holds it, or the place cannot be written.
-    """
-    path = out.with_name(f".{out.name}.lock")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.open("w")
-    except OSError as error:
-        raise ArtefactError(f"cannot write to {path.parent}: {error.strerror}; choose another --out") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The job before may have deleted the file between our opening and our locking it: then it locks nobody out.
-            if os.fstat(lock.fileno()).st_nlink == 0:
-                raise BlockingIOError
-        except OSError:
-            raise ArtefactError(f"another job is writing {out}; wait for it") from None
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
 
 
 def _begin(out: Path, job: Mapping[str, Any], resume: bool) -> Summary | None:
@@ -197,7 +187,29 @@ def _begin(out: Path, job: Mapping[str, Any], resume: bool) -> Summary | None:
     side_of(out).unlink(missing_ok=True)
     write_json(record, job)
     sync_folder(record.parent)
+    # Looked at after ours is written: of two shards that start together, at least one sees the other.
+    for other in _other_shards(out, job):
+        if any(other.get(name) != job.get(name) for name in ("device", "precision")):
+            record.unlink()
+            raise ArtefactError(
+                f"shard {other['shard']} beside {out} was begun in {other['precision']} on {other['device']}, and this "
+                f"one in {job.get('precision')} on {job.get('device')}: their digits would differ; start this one "
+                f"again with --precision {other['precision']} --device {other['device']}"
+            )
     return None
+
+
+def _other_shards(out: Path, job: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the records of the other stretches of the same job, where they are written into the same folder."""
+    wanted = json.loads(json.dumps({name: job.get(name) for name in ("settings", "run", "histories")}))
+    shard = str(job.get("shard", "1/1"))
+    of = shard.partition("/")[1:]
+    for path in sorted(out.parent.glob("*.job.json")):
+        record = read_json(path) if path != record_of(out) else None
+        if isinstance(record, dict) and all(record.get(name) == value for name, value in wanted.items()):
+            other = str(record.get("shard"))
+            if other != shard and other.partition("/")[1:] == of and "precision" in record:
+                yield record
 
 
 def read_record(out: Path) -> dict[str, Any]:

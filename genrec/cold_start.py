@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from genrec.again import Again
 from genrec.catalog import Catalog, Item
 from genrec.errors import DataError
 from genrec.latent import Latent
@@ -69,7 +70,7 @@ def stock_with_items(
 
     Raises:
         DataError: there is no item, an id is given twice or known already, a title is empty, or a signal of the
-            user's own cannot grow.
+            user's own cannot grow, or the model could not tell a new item from another.
     """
     if not new:
         raise DataError("no items are given to add; give at least one with an id and a title")
@@ -82,9 +83,17 @@ def stock_with_items(
     index.add([item.id for item in added], vectors)
     known_vectors = stock.index.vectors(stock.catalog.ids)
     borrowed = borrowing(index.vectors([item.id for item in added]), known_vectors)
+    trie = stock.trie.with_sequences(answers([item.label for item in added]))
+    leaves = trie.leaf[len(stock.catalog) :]
+    if (alike := trie.items_below[leaves] > 1).any():
+        item = added[int(np.argmax(alike))]
+        raise DataError(
+            f"the tokenizer makes the same tokens of {int(alike.sum())} new items as of others, such as {item.id!r} "
+            f"({item.label[:60]!r}); the model could not tell them apart: give them other titles"
+        )
     return Stock(
         catalog,
-        stock.trie.with_sequences(answers([item.label for item in added])),
+        trie,
         index,
         signals_with_items(stock.signals, catalog, index.vectors(catalog.ids), borrowed),
     )
@@ -137,6 +146,8 @@ def signals_with_items(
         elif isinstance(signal, Latent):
             factors, scales = (mix @ signal.factors).astype(np.float32), (mix @ signal.scales).astype(np.float32)
             counted[name] = replace(signal, catalog=catalog, factors=factors, scales=scales)
+        elif isinstance(signal, Again):
+            counted[name] = replace(signal, catalog=catalog)
         elif isinstance(signal, Popularity):
             counted[name] = Popularity((mix @ signal.scores).astype(np.float32))
     grown = complete(counted, catalog, vectors)

@@ -103,6 +103,7 @@ class DataReport:
         train_histories: histories to learn from, under the split chosen.
         valid_cases: cases to tune on.
         test_cases: cases to report.
+        repeated_cases: validation cases whose item the user had taken before.
         dropped: rows left out, by reason.
         notes: what was guessed or decided while reading.
         warnings: what was read and should be looked at, such as times in two units.
@@ -124,6 +125,7 @@ class DataReport:
     train_histories: int
     valid_cases: int
     test_cases: int
+    repeated_cases: int = 0
     dropped: tuple[Dropped, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -135,10 +137,12 @@ class DataReport:
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain JSON values; `from_json` is its inverse."""
-        values = {**asdict(self), "density": self.density}
-        if not self.warnings:
-            del values["warnings"]  # so that data without any are saved as they were before there were warnings
-        return values
+        values = asdict(self)
+        # Where there are none, the report is, byte for byte, that of a genrec that did not know them.
+        for name in ("repeated_cases", "warnings"):
+            if not values[name]:
+                del values[name]
+        return {**values, "density": self.density}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> DataReport:
@@ -185,7 +189,11 @@ class DataReport:
         return f"{self.tie_share:.1%} of neighbouring events of a user share a second; their order is the file's"
 
     def _repeats_text(self) -> str:
-        return f"{self.repeated_events:,} events ({self.repeated_events / self.interactions:.1%})"
+        text = f"{self.repeated_events:,} events ({self.repeated_events / self.interactions:.1%})"
+        if not self.repeated_cases:
+            return text
+        share = self.repeated_cases / self.valid_cases
+        return f"{text}; in {self.repeated_cases:,} validation cases ({share:.1%}) the next item was taken before"
 
     def _titles_text(self) -> str:
         examples = "; ".join(self.duplicate_title_examples)

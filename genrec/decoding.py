@@ -14,8 +14,10 @@ The easy mistake is to normalise over one set of tokens in training and another 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from inspect import signature
 from typing import Any, Literal
 
 import numpy as np
@@ -25,10 +27,13 @@ from torch import Tensor
 from transformers import Cache, DynamicCache, EncoderDecoderCache
 from transformers.cache_utils import DynamicLayer
 
+from genrec import fixed_shapes as fixed
 from genrec.attention import SHARED_PROMPT, PackedPrompts, SharedPrompt, SharedPrompts
 from genrec.errors import ModelError
 from retrieval.trie import TokenTrie
 from training.backbone import restrict_head
+
+logger = logging.getLogger(__name__)
 
 Normalisation = Literal["catalogue", "vocabulary", "children"]
 """Over which tokens the next one's probability sums to one: all that any item uses (what the catalogue-restricted
@@ -47,6 +52,22 @@ _ROOM = 3
 
 PACK_TOKENS = 2048
 """Prompt tokens that are read in one row: enough for the fastest matrix products, few enough to stay small."""
+
+FIXED_READ_TOKENS = 65_536
+"""Prompt tokens, padding included, that a GPU reads at once."""
+
+PROMPT_STEP = 64
+"""Prompts of a batch are padded to a multiple of so many tokens in the fixed way, so that few shapes are new."""
+
+USERS_TIMES = 8
+"""So many times the users of a processor's batch are decoded side by side in the fixed way."""
+
+FIXED_TOKENS = 1024
+"""Prompt tokens a user that a fixed batch has room for, on average."""
+
+MEMORY_SHARE = 0.15
+"""The share of a GPU's free memory that the prompts' keys and values may take: they are held twice, the beams' tokens
+take as much again, and the rest is for the masks and logits of a step."""
 
 PADDED = 1.25
 """At most so many times the tokens of users whose prompts lie side by side may be held, padding included."""
@@ -91,6 +112,9 @@ class Decoder:
         trie: the catalogue's token sequences; the terminator is part of each.
         normalisation: see `Normalisation`.
         forced_tokens: see `ForcedTokens`.
+        fixed_shapes: whether batches have shapes that do not depend on what the model says (see
+            `genrec.fixed_shapes`): the same results, faster on a GPU, slower on a processor. None: on a GPU. The
+            seq2seq family has no such way.
 
     Raises:
         ModelError: the model's attention cannot be replaced.
@@ -102,6 +126,7 @@ class Decoder:
         trie: TokenTrie,
         normalisation: Normalisation = "catalogue",
         forced_tokens: ForcedTokens = "count",
+        fixed_shapes: bool | None = None,
     ) -> None:
         self.model = model.eval()
         self.trie = trie
@@ -109,6 +134,9 @@ class Decoder:
         self.forced_tokens = forced_tokens
         self.device = next(model.parameters()).device
         self.seq2seq = bool(model.config.is_encoder_decoder)
+        self.fixed_shapes = not self.seq2seq and (self.device.type == "cuda" if fixed_shapes is None else fixed_shapes)
+        # transformers renamed it on the way through version 5, and will take the old name no longer.
+        self.cache_name = "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
         try:
             model.set_attn_implementation(SHARED_PROMPT)
         except ValueError as error:
@@ -118,15 +146,20 @@ class Decoder:
             restrict_head(model, torch.from_numpy(vocabulary.astype(np.int64)))
         # From here on a token is its place in the head's output.
         place = np.searchsorted(vocabulary, trie.token) if normalisation != "vocabulary" else trie.token
-        self._place = self._tensor(place)
+        self.places = place.astype(np.int64)
+        self._place = self._tensor(self.places)
         # A user with fewer live beams than the others pads with the root, which has no token: any token does.
-        self._token = self._tensor(trie.token).clamp_(min=0)
+        self.tokens = trie.token.clip(min=0).astype(np.int64)
+        self._token = self._tensor(self.tokens)
         self._child_start = self._tensor(trie.child_start)
         self._forced = self._child_start[1:] - self._child_start[:-1] == 1
-        self._is_leaf = self._child_start[1:] == self._child_start[:-1]
+        self.is_leaf = trie.child_start[1:] == trie.child_start[:-1]
+        self._is_leaf = self._tensor(self.is_leaf) > 0
         # Where the only possible continuation costs nothing, the rest of a beam's only item needs no model.
         free = normalisation == "children" or forced_tokens == "free"
-        self._costs = self._tensor(~(trie.chains() if free else np.zeros(trie.nodes, np.bool_))) > 0
+        self.costs = ~(trie.chains() if free else np.zeros(trie.nodes, np.bool_))
+        self._costs = self._tensor(self.costs) > 0
+        self.continuations = fixed.Continuations(self)
 
     def _tensor(self, array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(array.astype(np.int64)).to(self.device)
@@ -134,7 +167,66 @@ class Decoder:
     @torch.inference_mode()
     def read(self, prompts: Sequence[Sequence[int]]) -> Prompts:
         """Run the model over a batch of prompts, once."""
-        return (self._read_seq2seq if self.seq2seq else self._read_causal)(prompts)
+        if self.seq2seq:
+            return self._read_seq2seq(prompts)
+        return (self._read_fixed if self.fixed_shapes else self._read_causal)(prompts)
+
+    def limits(self, users: int) -> tuple[int, int]:
+        """Return how many users and how many prompt tokens at most are to be decoded side by side.
+
+        Args:
+            users: how many users a processor would take.
+        """
+        if not self.fixed_shapes:
+            return users, BATCH_TOKENS
+        users *= USERS_TIMES
+        tokens = users * FIXED_TOKENS
+        if self.device.type == "cuda":
+            config = self.model.config.get_text_config()
+            heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+            size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+            a_token = 2 * config.num_hidden_layers * heads * size * self.model.dtype.itemsize
+            free, _ = torch.cuda.mem_get_info(self.device)
+            kept = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+            tokens = min(tokens, max(1, int((free + kept) * MEMORY_SHARE / a_token)))
+        logger.info("decoding at most %d users and %d prompt tokens side by side", users, tokens)
+        return users, tokens
+
+    def _read_fixed(self, prompts: Sequence[Sequence[int]]) -> Prompts:
+        """Read prompts padded to one length, many in one call."""
+        sizes = np.array([len(prompt) for prompt in prompts])
+        longest = -(-int(sizes.max()) // PROMPT_STEP) * PROMPT_STEP
+        ids = np.zeros((len(prompts), longest), np.int64)
+        for row, prompt in enumerate(prompts):
+            ids[row, : len(prompt)] = prompt
+        tokens, lengths = self._tensor(ids), self._tensor(sizes)
+        shared = SharedPrompt([], [], lengths, int(sizes.min()))
+        logits = []
+        step = max(1, FIXED_READ_TOKENS // longest)
+        for start in range(0, len(prompts), step):
+            part = tokens[start : start + step]
+            users = len(part)
+            packed = PackedPrompts([longest] * users)
+            cache = DynamicCache()
+            output = self.model(
+                part.reshape(1, -1),
+                position_ids=torch.arange(longest, device=self.device).repeat(users)[None],
+                **{self.cache_name: cache},
+                use_cache=True,
+                # What stands behind a prompt is seen by nothing before it.
+                logits_to_keep=torch.arange(users, device=self.device) * longest + lengths[start : start + step] - 1,
+                packed_prompts=packed,
+            )
+            if len(packed.layers_seen) < len(cache.layers):
+                kind = type(self.model).__name__
+                raise ModelError(f"{kind} does not pass its attention the prompts; use another base")
+            logits.append(output.logits[0])
+            for layer, read in enumerate(cache.layers):
+                for whole, pack in ((shared.keys, read.keys), (shared.values, read.values)):
+                    if len(whole) == layer:
+                        whole.append(pack.new_empty((len(prompts), pack.shape[1], longest, pack.shape[3])))
+                    whole[layer][start : start + step] = pack[0].unflatten(1, (users, longest)).transpose(0, 1)
+        return Prompts([shared], lengths, self._normalise(torch.cat(logits)), [], [], None)
 
     def _read_causal(self, prompts: Sequence[Sequence[int]]) -> Prompts:
         sizes = [len(prompt) for prompt in prompts]
@@ -147,7 +239,7 @@ class Decoder:
             output = self.model(
                 torch.cat([torch.tensor(prompt) for prompt in prompts[pack]])[None].to(self.device),
                 position_ids=torch.cat([torch.arange(size) for size in packed.lengths])[None].to(self.device),
-                past_key_values=cache,
+                **{self.cache_name: cache},
                 use_cache=True,
                 logits_to_keep=torch.tensor(packed.lengths).cumsum(0).to(self.device) - 1,
                 packed_prompts=packed,
@@ -177,7 +269,7 @@ class Decoder:
             decoder_input_ids=start,
             encoder_outputs=(states,),
             attention_mask=mask,
-            past_key_values=cache,
+            **{self.cache_name: cache},
             use_cache=True,
         )
         shared = [SharedPrompt([], [], lengths, shortest)]
@@ -206,7 +298,11 @@ class Decoder:
             For each user, the `keep` best items found; fewer only if the catalogue has no more.
         """
         gone = [np.zeros(0, np.int64)] * prompts.users if excluded is None else excluded
-        pool = self._search(prompts, keep, max(beams, keep), self._dead_nodes(gone), allow=False)
+        dead = self._dead_nodes(gone)
+        if self.fixed_shapes:
+            pool = fixed.search(self, prompts, keep, max(beams, keep), dead)
+        else:
+            pool = self._search(prompts, keep, max(beams, keep), dead, allow=False)
         return [
             self._items(scores, leaves, keep, set(rows.tolist()))
             for scores, leaves, rows in zip(*pool, gone, strict=True)
@@ -226,6 +322,8 @@ class Decoder:
         width = max((len(user_rows) for user_rows in rows), default=0)
         if width == 0:
             return [np.zeros(0, np.float32) for _ in rows]
+        if self.fixed_shapes:
+            return fixed.score(self, prompts, rows)
         scores, leaves = self._search(prompts, width, width, self._path_nodes(rows), allow=True)
         result = []
         for user_scores, user_leaves, user_rows in zip(scores, leaves, rows, strict=True):
@@ -282,8 +380,9 @@ class Decoder:
         leaves = torch.full((users, keep), -1, device=self.device)
         stepper = _Stepper(self, prompts)
         values, places = prompts.log_probabilities, torch.arange(users, device=self.device)[:, None]
+        # The root has the most children by far, all users have it, and where titles are one token it is all there is.
+        scores, children, origins = self.continuations.best(nodes, running, values[:, None], 0, 2 * beams, keys, allow)
         while True:
-            scores, children, origins = self._continue(nodes, running, values, places, 2 * beams, keys, allow)
             ends = self._is_leaf[children]
             finished = scores.where(ends & (torch.arange(scores.shape[1], device=self.device) < beams), -torch.inf)
             done, order = torch.cat((done, finished), 1).sort(dim=1, descending=True, stable=True)
@@ -300,6 +399,7 @@ class Decoder:
             nodes = children.gather(1, order)
             needed = (running > -torch.inf) & self._costs[nodes]
             values, places = stepper.step(self._token[nodes], origins.gather(1, order), needed, values)
+            scores, children, origins = self._continue(nodes, running, values, places, 2 * beams, keys, allow)
 
     def _continue(
         self, nodes: Tensor, running: Tensor, values: Tensor, places: Tensor, most: int, keys: Tensor, allow: bool
@@ -422,14 +522,18 @@ class _Stepper:
             output = model(
                 decoder_input_ids=ids,
                 encoder_outputs=(self.prompts.encoder_states,),
-                past_key_values=self.cache,
+                **{self.decoder.cache_name: self.cache},
                 use_cache=True,
                 shared_prompts=shared,
             )
         else:
             positions = (self.prompts.lengths + self.length)[user, None]
             output = model(
-                ids, position_ids=positions, past_key_values=self.cache, use_cache=True, shared_prompts=shared
+                ids,
+                position_ids=positions,
+                **{self.decoder.cache_name: self.cache},
+                use_cache=True,
+                shared_prompts=shared,
             )
         self.length += 1
         if not shared.layers_seen:

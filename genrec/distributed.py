@@ -12,15 +12,19 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from genrec.errors import MissingExtra, ModelError
+from genrec.libraries import debugging, listen
 from genrec.recommender import Settings
 from genrec.users import Users
 from genrec.worker import BLOCK_USERS, Block, Note
+from training.computing import SWITCH, Computing, choose_computing, choose_device
+from training.recipe import Precision
 
 RAY_BLOCKS = 2000
 """Most parts that Ray is given to schedule."""
@@ -31,16 +35,23 @@ class Actor:
 
     Args:
         run: the run folder.
-        device: where the model runs.
+        computing: where the model runs, and in which number format; it was chosen once, for all workers.
         settings: how to recommend.
         users: who for.
+        base: where the run's base is now, if not where the run says.
     """
 
-    def __init__(self, run: Path, device: str | None, settings: Settings, users: Users) -> None:
+    def __init__(
+        self, run: Path, computing: Computing, settings: Settings, users: Users, base: str | None = None
+    ) -> None:
+        listen(debugging())
+
         from genrec.recommender import Recommender
         from genrec.worker import Worker
 
-        self._work = Worker(Recommender.from_pretrained(run, device), settings)
+        self._work = Worker(
+            Recommender.from_pretrained(run, computing.device, computing.precision, base=base), settings
+        )
         self._users = users
 
     def __call__(self, stretches: dict[str, Any]) -> dict[str, list[Any]]:
@@ -56,39 +67,35 @@ class Actor:
 
 def ray_blocks(
     run: Path,
-    device: str | None,
+    computing: Computing,
     settings: Settings,
     users: Users,
     span: tuple[int, int],
     workers: int,
     block_users: int = BLOCK_USERS,
+    base: str | None = None,
 ) -> Callable[[int], Iterator[Block]]:
     """Return what makes the blocks of a job from a place on, for `genrec.batch.run_job`.
 
     Args:
         run: the run folder, under the same path on every machine.
-        device: where the model runs; each worker is given a GPU of its own unless it is `cpu`.
+        computing: where the model runs, and in which number format; on GPUs, each worker is given one of its own.
         settings: how to recommend.
         users: who for.
         span: the places of the job's first user and of the one after its last.
         workers: how many actors.
         block_users: users in a block.
+        base: where the run's base is now, if not where the run says; every machine must find it there.
 
     Raises:
         MissingExtra: Ray is not installed.
         ModelError: from the blocks: a worker failed for good.
     """
-    try:
-        import ray
-        import ray.data
-        import ray.exceptions
-    except ImportError:
-        raise MissingExtra("ray", "--workers") from None
+    ray = _ray()
 
     def blocks(done: int) -> Iterator[Block]:
-        logging.getLogger("ray.data").setLevel(logging.WARNING)
-        if not ray.is_initialized():
-            ray.init(include_dashboard=False, logging_level="WARNING")
+        logging.getLogger("ray.data").setLevel(_level())
+        _start(ray)
         context = ray.data.DataContext.get_current()
         context.execution_options.preserve_order = True
         context.enable_progress_bars = False
@@ -103,10 +110,10 @@ def ray_blocks(
         )
         finished = stretches.map_batches(
             Actor,
-            fn_constructor_args=(run.resolve(), device, settings, users),
+            fn_constructor_args=(run.resolve(), computing, settings, users, _absolute(base)),
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=workers),
-            num_gpus=_gpus(device),
+            num_gpus=int(computing.kind == "cuda"),
         )
         try:
             for row in finished.iter_rows():
@@ -121,7 +128,64 @@ def ray_blocks(
     return blocks
 
 
-def _gpus(device: str | None) -> int:
-    import ray
+def _absolute(base: str | None) -> str | None:
+    """Return a base as workers find it, whose working directory is another."""
+    return str(Path(base).resolve()) if base is not None and Path(base).is_dir() else base
 
-    return 0 if device == "cpu" or not ray.cluster_resources().get("GPU") else 1
+
+def choose_for_workers(
+    device: str | None, precision: Precision, begun: Mapping[str, Any] | None = None, what: str = "the job"
+) -> Computing:
+    """Return where and in what all workers compute: chosen once, by a worker where they have GPUs and we may have none.
+
+    Args:
+        device: as asked for; None takes the cluster's GPUs where it has some.
+        precision: as asked for.
+        begun: see `training.computing.choose_computing`.
+        what: see there.
+
+    Raises:
+        MissingExtra: Ray is not installed.
+        ComputingError: see there.
+    """
+    ray = _ray()
+    _start(ray)
+    if begun is not None and device is None:
+        device = begun.get("device")
+    if device is None:
+        device = "cuda" if ray.cluster_resources().get("GPU") else choose_device()
+    kind = device.partition(":")[0]
+    if kind != "cuda":
+        return choose_computing(kind, precision, begun, what)
+    # A worker sees one GPU, its own, under the number 0; and the switch is set where the job is started.
+    switch = os.environ.get(SWITCH, "")
+    try:
+        chosen = ray.remote(num_gpus=1)(_choose_there).remote(precision, begun, what, switch)
+        computing: Computing = ray.get(chosen)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    return computing
+
+
+def _choose_there(precision: Precision, begun: Mapping[str, Any] | None, what: str, switch: str) -> Computing:
+    os.environ[SWITCH] = switch
+    return choose_computing("cuda", precision, begun, what)
+
+
+def _level() -> int:
+    return logging.WARNING if debugging() else logging.ERROR
+
+
+def _ray() -> Any:
+    try:
+        import ray
+        import ray.data
+        import ray.exceptions
+    except ImportError:
+        raise MissingExtra("ray", "--workers") from None
+    return ray
+
+
+def _start(ray: Any) -> None:
+    if not ray.is_initialized():
+        ray.init(include_dashboard=False, logging_level=_level())

@@ -8,12 +8,20 @@
     └── MissingExtra    an optional library is not installed
 
 Every message says what was given, what was expected and what to do. The leaves (`prompts`, `retrieval`,
-`training`) raise `ValueError` subclasses of their own, since they import nothing from here.
+`training`) raise `ValueError` subclasses of their own, since they import nothing from here; what the public door gives
+out goes through `translated`, so that whoever calls genrec need only know `GenrecError`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import errno
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from prompts.errors import PromptError
+from retrieval.errors import RetrievalError
+from training.errors import TrainingError
 
 
 class GenrecError(Exception):
@@ -54,3 +62,77 @@ class MissingExtra(GenrecError):  # noqa: N818 - reads as what is missing, as in
 
     def __init__(self, extra: str, purpose: str) -> None:
         super().__init__(f"{purpose} needs an optional library; install it with: pip install 'genrec[{extra}]'")
+
+
+LEAF_ERRORS = (PromptError, RetrievalError, TrainingError)
+"""The bases of what the leaves raise where a user can mend it."""
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn what the leaves raise into errors of this tree; as a decorator, for the functions of the public door.
+
+    A wrong recipe becomes a `ConfigError`, a base that cannot be used a `ModelError`, a template or a history that
+    cannot be encoded a `ConfigError`, and texts, vectors or an index that cannot be used an `ArtefactError`.
+    """
+    try:
+        yield
+    except LEAF_ERRORS as error:
+        raise with_notes_of(as_ours(error), error) from error
+
+
+def as_ours(error: Exception) -> GenrecError:
+    """Return the error of this tree that says what a leaf's says."""
+    if isinstance(error, RetrievalError):
+        return ArtefactError(str(error))
+    if isinstance(error, PromptError) or hasattr(error, "problems"):
+        return ConfigError(getattr(error, "problems", [str(error)]))
+    return ModelError(str(error))
+
+
+def with_notes_of(error: GenrecError, other: Exception) -> GenrecError:
+    """Return the error with what was noted beside another."""
+    for note in getattr(other, "__notes__", []):
+        error.add_note(note)
+    return error
+
+
+@contextmanager
+def keeping(kept: str) -> Iterator[None]:
+    """Note beside whatever goes wrong in the block what is kept, and how to go on.
+
+    Args:
+        kept: a sentence.
+    """
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        error.add_note(kept)
+        raise
+
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space or choose another place",
+    errno.EDQUOT: "this account's share of the disk is used up; free some space or choose another place",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
+    errno.EROFS: "this place cannot be written; choose another one",
+    errno.EACCES: "let this account read and write there, or choose another place",
+    errno.EPERM: "let this account read and write there, or choose another place",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+
+
+def told(error: BaseException) -> str:
+    """Return an error's message and what was noted beside it, in one line."""
+    if isinstance(error, shutil.Error) and error.args and error.args[0]:
+        source, target, why = error.args[0][0]  # of a folder that could not be copied, the first file
+        text = f"cannot copy {source} to {target}: {why}"
+    elif isinstance(error, OSError) and error.strerror:
+        where = error.filename if error.filename2 is None else error.filename2
+        text = f"{error.strerror}: {where}" if where is not None else error.strerror
+        if error.errno in _REMEDIES:
+            text += f"; {_REMEDIES[error.errno]}"
+    else:
+        text = str(error) or type(error).__name__
+    return "; ".join([" ".join(text.split()), *getattr(error, "__notes__", [])])

@@ -115,6 +115,7 @@ class Explainer:
             return [Evidence((), "taste") for _ in items]
         most = MOST_EVIDENCE[length]
         rows = self.catalog.rows(history.items)
+        taken = set(history.items)
         nearest = [near_item(self.co_occurrence, self.content, rows, item, most) for item in items]
         if how == "sentence" or not history.items:
             return nearest
@@ -122,7 +123,10 @@ class Explainer:
         moved = influences(self.catalog, self.encoder, self.decoder, history.items, ids)
         measured = [measured_evidence(one, most) for one in moved]
         # Where every item spoke against it, the language model had no part in it: what stands near the item did.
-        return [Evidence(own, "moved") if own else near for own, near in zip(measured, nearest, strict=True)]
+        return [
+            Evidence(own, "moved") if own and item.id not in taken else near
+            for item, own, near in zip(items, measured, nearest, strict=True)
+        ]
 
 
 def near_item(
@@ -141,6 +145,8 @@ def near_item(
     if not recent:
         return Evidence((), "popular")
     row = catalog.row(item.id)
+    if row in history_rows:
+        return Evidence((), "again")
     together = np.asarray(co_occurrence.pairs[recent][:, [row]].toarray())[:, 0]
     alike = content.embeddings[recent] @ content.embeddings[row]
     places = nearest_evidence(recent, together, alike, most)

@@ -32,9 +32,10 @@ leaving out; the same evidence in the language model's own words, checked."""
 Language = Literal["en", "zh"]
 Tone = Literal["plain", "warm"]
 Length = Literal["short", "long"]
-Kind = Literal["together", "alike", "moved", "taste", "popular"]
-"""What evidence says: other people took it near the item, it is like the item, it moved the language model towards
-the item; or there is no history, and the item is near the taste that the user describes, or is popular."""
+Kind = Literal["again", "together", "alike", "moved", "taste", "popular"]
+"""What evidence says: the user took the item itself before; other people took it near the item, it is like the item, it
+moved the language model towards the item; or there is no history, and the item is near the taste that the user
+describes, or is popular."""
 
 MOST_EVIDENCE: dict[Length, int] = {"short": 2, "long": 3}
 """How many items are cited at most."""
@@ -145,7 +146,7 @@ def evidence_sentence(item: Item, evidence: Evidence, wording: Wording = Wording
         wording: how it is said.
     """
     words = _WORDS[wording.language]
-    kind = evidence.kind if evidence.items or evidence.kind == "taste" else "popular"
+    kind = evidence.kind if evidence.items or evidence.kind in ("taste", "again") else "popular"
     text = words[kind, wording.tone].format_map(
         {"item": quoted(item), "names": names(evidence.items, wording.language)}
     )
@@ -168,6 +169,8 @@ _WORDS: dict[Language, dict[tuple[str, str], str]] = {
         ("popular", "warm"): "Many people choose {item}, a good place to begin.",
         ("taste", "plain"): "{item} is close to the taste you describe.",
         ("taste", "warm"): "You describe your taste, and {item} is close to it.",
+        ("again", "plain"): "You chose {item} before.",
+        ("again", "warm"): "You chose {item} before, and it may be time for it again.",
         ("together", "plain"): "{item} is often chosen close to {names}, which you chose.",
         ("together", "warm"): "You chose {names}, and people often choose {item} close to that.",
         ("alike", "plain"): "{item} is close in kind to {names}, which you chose.",
@@ -182,6 +185,8 @@ _WORDS: dict[Language, dict[tuple[str, str], str]] = {
         ("popular", "warm"): "很多人选择{item}，不妨从它开始。",
         ("taste", "plain"): "{item}与您描述的喜好相近。",
         ("taste", "warm"): "您说了自己的喜好，{item}与之相近。",
+        ("again", "plain"): "您以前选择过{item}。",
+        ("again", "warm"): "您以前选择过{item}，也许又到了需要它的时候。",
         ("together", "plain"): "人们常常把{item}和您选择过的{names}先后选择。",
         ("together", "warm"): "您选择过{names}，人们也常常在前后选择{item}。",
         ("alike", "plain"): "{item}与您选择过的{names}同属一类。",

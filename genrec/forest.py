@@ -9,14 +9,12 @@ Source: Burges, "From RankNet to LambdaRank to LambdaMART: an overview", MSR-TR-
 
 The easy mistake is to believe trees on the cases that they were fitted on, where they always win. How much they count
 beside the sum is therefore decided on cases that they have not seen, and may come out as nothing; and so is how much
-anything else counts beside them.
+anything else counts beside them (`genrec.fitting`).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -29,10 +27,6 @@ from genrec.signal_arrays import FloatArray
 ENOUGH_CASES = 400
 """Cases below which no forest is fitted: fewer teach it their accidents."""
 
-FOREST_WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
-"""Weights beside the sum that are tried."""
-
-FOLDS = 3
 TREES = 200
 
 _PARAMETERS: dict[str, Any] = {
@@ -132,60 +126,3 @@ def _booster(text: str) -> Any:
         return lightgbm.Booster(model_str=text)
     except (lightgbm.basic.LightGBMError, ValueError) as error:
         raise ArtefactError(f"the forest in fusion.json cannot be read ({error}); make the run again") from error
-
-
-@dataclass(frozen=True, slots=True)
-class HeldOut:
-    """Forests that have each not seen some of the cases.
-
-    Attributes:
-        fold: int64 [cases]; which forest has not seen the case.
-        forests: as text.
-    """
-
-    fold: NDArray[np.int64]
-    forests: tuple[str, ...]
-
-    @classmethod
-    def fit(cls, features: Sequence[FloatArray], targets: Sequence[int], seed: int) -> HeldOut:
-        """Fit `FOLDS` forests, each without its share of the cases; the arguments are those of `fit_forest`."""
-        fold = np.random.default_rng(seed).permutation(len(targets)) % FOLDS
-        forests = []
-        for left_out in range(FOLDS):
-            kept = np.flatnonzero(fold != left_out).tolist()
-            forests.append(fit_forest([features[case] for case in kept], [targets[case] for case in kept], seed))
-        return cls(fold, tuple(forests))
-
-    def scores(self, case: int, features: FloatArray) -> FloatArray:
-        """Return what the forest that has not seen a case says of its candidates, or of others of the same user."""
-        return forest_scores(self.forests[self.fold[case]], features)
-
-
-def choose_forest_weight(sums: Sequence[FloatArray], forests: Sequence[FloatArray], targets: Sequence[int]) -> float:
-    """Choose how much a forest counts beside the weighted sum.
-
-    Args:
-        sums: for each case, the weighted sums, of shape (candidates,).
-        forests: for each case, the scores of a forest that has not seen it, of the same shape.
-        targets: for each case, which candidate was taken.
-
-    Returns:
-        Of `FOREST_WEIGHTS` the one with the best NDCG, the lowest of equals. Whole lists count and not their ten best
-        alone: a thousand cases put too few items there to tell weights apart.
-    """
-    gained = [
-        list_gains([own + weight * forest for own, forest in zip(sums, forests, strict=True)], targets).mean()
-        for weight in FOREST_WEIGHTS
-    ]
-    return FOREST_WEIGHTS[int(np.argmax(gained))]
-
-
-def list_gains(scores: Sequence[NDArray[np.floating]], targets: Sequence[int]) -> NDArray[np.float64]:
-    """Return the NDCG of each whole list with one right item, float64 [cases]."""
-    return np.array([gain_of(own, target, len(own)) for own, target in zip(scores, targets, strict=True)])
-
-
-def gain_of(scores: NDArray[np.floating], target: int, k: int) -> float:
-    """Return NDCG@k of one list with one right item; equal scores count against it."""
-    rank = int((scores >= scores[target]).sum())
-    return 1 / math.log2(rank + 1) if rank <= k else 0.0

@@ -24,10 +24,11 @@ from typing import Any
 import numpy as np
 
 from genrec.artefacts import MANIFEST, fingerprint, read_json, read_manifest, write_json
-from genrec.batch import locked, read_record, record_of, side_of
+from genrec.batch import read_record, record_of, side_of
 from genrec.data_report import QUANTILES
 from genrec.errors import ArtefactError, DataError
 from genrec.interactions import HISTORIES, REPORT, PreparedData, load_prepared, write_histories
+from genrec.locks import locked
 from genrec.outputs import KIND, SHARDS_MANIFEST, is_folder, part_of, write_shard
 from genrec.rewriting import Replacements, change_lines, change_notes, change_shard, check_key, open_shard, shards_of
 from genrec.splits import History
@@ -177,6 +178,7 @@ def _recounted(data: PreparedData, repeats_kept: bool) -> PreparedData:
         train_histories=len(parts.train),
         valid_cases=len(parts.valid),
         test_cases=len(parts.test),
+        repeated_cases=sum(case.target in case.history.items for case in parts.valid),
         notes=(*(text for text in data.report.notes if text != note), note),
     )
     return replace(data, report=report)
@@ -200,7 +202,7 @@ def _forget_in_run(
         raise ArtefactError(f"{run} was trained on other data; give the runs of this data only")
     catalog = read_items(run / "items.jsonl")
     vectors = ItemIndex.load(run / "index").vectors(catalog.ids)
-    signals = fit_signals(catalog, kept.split().train, vectors)
+    signals = fit_signals(catalog, kept.split().train, vectors, bool(manifest.get("keep_seen", False)))
     save_signals(files.file_for(run / "signals.safetensors"), signals)
     return fingerprint(run / MANIFEST), fingerprint(
         files.manifest(run / MANIFEST, manifest, counted_on=fingerprint(data_manifest))

@@ -8,14 +8,15 @@ from typing import Any, Literal
 
 from genrec.catalog import Item
 
-How = Literal["exact", "normalised", "nearest", "collaborative", "taste", "popularity"]
+How = Literal["exact", "normalised", "nearest", "again", "collaborative", "taste", "popularity"]
 """How an item came to be recommended: the model's text is its label (exact), is so after normalising, is nearest to
-it; or it came from other people's histories, from what the user says of their taste, or from popularity alone."""
+it; or the user took it before; or it came from other people's histories, from what the user says of their taste, or
+from popularity alone."""
 
-SIGNALS = ("lm", "similarity", "newest", "sequence", "collaborative", "neighbours", "latent", "popularity")
+SIGNALS = ("lm", "similarity", "newest", "sequence", "collaborative", "neighbours", "latent", "popularity", "again")
 """The signals beside each recommendation, by name: the language model's log-likelihood, the cosine of titles and
 history, co-occurrence with the newest items close by, with the last few, and with the last dozen, item-kNN, latent
-factors, log(1 + takers)."""
+factors, log(1 + takers), and, in runs where seen items may come back, the chance of being taken again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from genrec.attribution import Influence, Method, influences
 from genrec.catalog import Catalog, Item, normalise_label
 from genrec.cold_start import Stock, TasteReader, counted_part, stock_with_items
 from genrec.decoding import Decoder, Found, Prompts, batches_by_length
-from genrec.errors import ConfigError, DataError
+from genrec.errors import ConfigError, DataError, translated
 from genrec.explainer import Explainer
 from genrec.explanation import Explain, Language, Wording
 from genrec.explanation_words import Explanation, load_templates
@@ -30,7 +30,7 @@ from genrec.filters import Filters
 from genrec.forest import shares_of
 from genrec.free_generation import FreeGenerator
 from genrec.metrics import NO_ITEM, IntArray, tie_order, top_rows
-from genrec.ranking import Fusion, fuse_reciprocal_ranks, log_levels
+from genrec.ranking import CANDIDATES, Fusion, fuse_reciprocal_ranks, log_levels
 from genrec.recommendation import How, Recommendation
 from genrec.reranking import ItemFacts, Reranking, rerank
 from genrec.signal_arrays import FloatArray
@@ -42,12 +42,11 @@ from retrieval.encoders import Encoder
 from retrieval.grounding import Grounder
 from retrieval.index import ItemIndex
 from training.backbone import with_own_head
+from training.computing import Computing
+from training.recipe import Precision
 
 Mode = Literal["constrained", "free"]
 Taken = str | Item
-
-CANDIDATES = 50
-"""How many items the signals other than the model put up for each user; at least twice as many as asked for."""
 
 CONSIDERED = 200
 """How many items the weighted sum puts before the forest, which chooses the candidates among them."""
@@ -61,10 +60,11 @@ class Settings:
         k: how many items for each user.
         beams: how many beams the language model holds; at least k are used.
         mode: `constrained` searches the catalogue's trie; `free` writes any text and grounds it.
-        exclude_seen: whether items of the history are left out.
+        exclude_seen: whether items of the history are left out; None: as the run was trained for.
         explain: whether each recommendation is explained, and how; see `genrec.explanation.Explain`.
         wording: how explanations are worded.
-        batch_size: how many users at most are decoded side by side; it changes the speed, not the result.
+        batch_size: how many users at most are decoded side by side, eight times as many on a GPU; it changes the
+            speed, not the result.
         filters: conditions that every recommended item meets; where fewer than k items do, fewer come back.
         reranking: what is asked of a list beyond its scores; scores then need not fall from place to place.
     """
@@ -72,7 +72,7 @@ class Settings:
     k: int = 10
     beams: int = 20
     mode: Mode = "constrained"
-    exclude_seen: bool = True
+    exclude_seen: bool | None = None
     explain: Explain = "none"
     wording: Wording = field(default_factory=Wording)
     batch_size: int = 32
@@ -165,22 +165,30 @@ class Recommender:
     _closed: tuple[Filters, IntArray] | None = None
 
     @classmethod
-    def from_pretrained(cls, run: str | Path, device: str | None = None, precision: str = "auto") -> Recommender:
+    @translated()
+    def from_pretrained(
+        cls, run: str | Path, device: str | None = None, precision: Precision = "auto", *, base: str | None = None
+    ) -> Recommender:
         """Load a finished run folder.
 
         Args:
             run: the folder that `genrec train` made.
-            device: where the model runs; see `training.backbone.choose_device`.
-            precision: "auto", "bf16" or "fp32".
+            device: where the model runs; see `training.computing.choose_device`.
+            precision: "auto", "bf16" or "fp32". It belongs to the weights in memory, so it is asked here, once, and is
+                no field of `Settings`, which may change from call to call. See `training.computing`.
+            base: where the base model is now, if not where the run says: a folder, a hub id or "starter". It must hold
+                what it held when the run was trained.
 
         Raises:
             ArtefactError: the folder is missing, unfinished or damaged.
-            ModelError: the base model that the run names is not here.
+            ModelError: the base model that the run names is not here, or is another one now.
+            ConfigError: the device is not on this machine, or the precision is none.
         """
         from genrec.runs import load_recommender
 
-        return load_recommender(Path(run), device, precision)
+        return load_recommender(Path(run), device, precision, base)
 
+    @translated()
     def recommend(
         self, history: Sequence[Taken] = (), k: int = 10, taste: str = "", **settings: Any
     ) -> list[Recommendation]:
@@ -210,6 +218,7 @@ class Recommender:
         asked = History("", tuple(map(self.find, history)), taste=clean_taste(taste) if taste else "")
         return self.recommend_many([asked], chosen)[0]
 
+    @translated()
     def with_items(self, items: Sequence[Item]) -> Recommender:
         """Return a recommender that also knows new items; nothing is trained, and this one stays as it is.
 
@@ -247,6 +256,7 @@ class Recommender:
         """
         return [answer.recommendations for answer in self.recommend_with_parts(histories, settings)]
 
+    @translated()
     def recommend_with_parts(self, histories: Sequence[History], settings: Settings) -> list[Ranked]:
         """Recommend for many histories, and say what the language model and the other signals would have by themselves.
 
@@ -260,15 +270,22 @@ class Recommender:
         return [_with_explanations(answer, own) for answer, own in zip(ranked, explained, strict=True)]
 
     def candidates(
-        self, histories: Sequence[History], settings: Settings, count: int = CANDIDATES, ask_model: bool = True
+        self,
+        histories: Sequence[History],
+        settings: Settings,
+        count: int | None = None,
+        ask_model: bool = True,
+        each: int | None = None,
     ) -> list[Candidates]:
         """Return each user's candidates with all that is known of them.
 
         Args:
             histories: who is asked for.
             settings: how to recommend.
-            count: how many candidates the signals put up; the language model's items are added to them.
+            count: how many candidates the signals put up together, at least twice as many as are asked for; what the
+                fit found where left out. The language model's items are added to them.
             ask_model: whether the language model is asked.
+            each: how many each signal puts up besides by itself; what the fit found where left out.
 
         Raises:
             DataError: a history holds an item that is not in the catalogue.
@@ -276,7 +293,11 @@ class Recommender:
         """
         rows = [self.catalog.rows(history.items) for history in histories]
         closed = self._filtered_out(settings.filters)
-        seen = [np.union1d(closed, np.array(user if settings.exclude_seen else [], np.int64)) for user in rows]
+        seen = [np.union1d(closed, np.array(user if self.excludes_seen(settings) else [], np.int64)) for user in rows]
+        if count is None:
+            count = self.fusion.together if self.fusion else CANDIDATES
+        if each is None:
+            each = self.fusion.each if self.fusion else 0
         most = max(count, 2 * settings.k, settings.reranking.candidates(settings.k))
         pools: dict[int, Candidates] = {}
         for places, prompts in self._batches(histories, settings, ask_model):
@@ -285,7 +306,9 @@ class Recommender:
             read = self.decoder.read(prompts) if prompts else None
             if read is not None:
                 found, texts = self._from_model(read, prompts, [seen[place] for place in places], settings)
-            pool = self._pool([histories[place] for place in places], [seen[place] for place in places], found, most)
+            pool = self._pool(
+                [histories[place] for place in places], [seen[place] for place in places], found, most, each
+            )
             likelihoods: Sequence[NDArray[np.float32] | None] = [None] * len(places)
             if read is not None:
                 likelihoods = self.decoder.score(read, [own.rows for own in pool])
@@ -293,10 +316,17 @@ class Recommender:
                 pools[place] = replace(own, likelihoods=likelihood, found=answer, texts=text)
         return [pools[place] for place in range(len(histories))]
 
+    def excludes_seen(self, settings: Settings) -> bool:
+        """Return whether items of the history are left out: as the settings say, or else as the run was trained for."""
+        if settings.exclude_seen is not None:
+            return settings.exclude_seen
+        return not self.details.get("keep_seen", False)
+
     def prompt(self, history: History) -> Prompt:
         """Return the very prompt that the model is given for a history; a taste stands where the oldest item would."""
         return self.encoder.prompt([*_said(history), *(self.catalog[item].label for item in history.items)])
 
+    @translated()
     def attribute(self, history: Sequence[Taken], item: Taken, method: Method = "leave-one-out") -> list[Influence]:
         """Return how much each of a history's newest items moved the language model towards an item.
 
@@ -339,7 +369,7 @@ class Recommender:
         known = [ask_model and bool(history.items or history.taste) for history in histories]
         asked = [place for place, told in enumerate(known) if told]
         prompts = [tuple(self.prompt(histories[place]).input_ids) for place in asked]
-        for batch in batches_by_length([len(prompt) for prompt in prompts], settings.batch_size):
+        for batch in batches_by_length([len(prompt) for prompt in prompts], *self.decoder.limits(settings.batch_size)):
             yield [asked[entry] for entry in batch], [prompts[entry] for entry in batch]
         others = [place for place, told in enumerate(known) if not told]
         for start in range(0, len(others), settings.batch_size):
@@ -371,7 +401,7 @@ class Recommender:
         return grounded, texts
 
     def _pool(
-        self, histories: Sequence[History], seen: Sequence[IntArray], found: Sequence[Found], most: int
+        self, histories: Sequence[History], seen: Sequence[IntArray], found: Sequence[Found], most: int, each: int
     ) -> list[Candidates]:
         """Return each history's candidates without the model's part.
 
@@ -397,6 +427,10 @@ class Recommender:
             shares = shares_of(values[user])
             parts = [self._best(best[user], values[user], shares, length, most) if length else best[user][:most]]
             if length:
+                if each:
+                    own_values = np.ascontiguousarray(values[user].T)
+                    own_values[:, seen[user]] = -np.inf
+                    parts += list(top_rows(own_values, min(each, len(self.catalog)), self.order))
                 parts.append(answer.rows)
                 if own is not None:
                     parts.append(top_rows(near[user], min(most, len(self.catalog)), self.order)[0])
@@ -437,6 +471,11 @@ class Recommender:
                 ]
             )
         return self.fusion.linear(values)
+
+    @property
+    def computing(self) -> Computing:
+        """Where and in which number format the language model computes."""
+        return Computing.of(self.decoder.model)
 
     @property
     def _similarity(self) -> int:
@@ -547,10 +586,11 @@ class Recommender:
         if settings.reranking.asked:
             taken = self.catalog.rows(history.items)
             places = places[rerank(own.rows[places], scores[places], settings.k, settings.reranking, self.facts, taken)]
+        taken_before = set(self.catalog.rows(history.items))
         recommendations = []
         for rank, place in enumerate(places.tolist(), start=1):
             row = int(own.rows[place])
-            how, text = own.texts.get(row, (_else(history), ""))
+            how, text = own.texts.get(row, ("again" if row in taken_before else _else(history), ""))
             likelihood = None if own.likelihoods is None else float(own.likelihoods[place])
             signals = {"lm": likelihood, **dict(zip(self.signals, own.values[place].tolist(), strict=True))}
             item = self.catalog.items[row]

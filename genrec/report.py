@@ -51,6 +51,7 @@ def write_report(
     losses: Sequence[LossPoint] = (),
     findings: Sequence[Finding] = (),
     users: Sequence[UserPage] = (),
+    parts: Sequence[str] = (),
 ) -> None:
     """Write the page, whole or not at all.
 
@@ -60,11 +61,12 @@ def write_report(
         losses: from `report_parts.loss_points`; left out where nothing was trained.
         findings: what the checks of the data said.
         users: from `report_parts.user_pages`.
+        parts: what lists are made of and why, in sentences (`Fusion.to_words`).
 
     Raises:
         ArtefactError: the file cannot be written.
     """
-    write_text(path, render_report(report, losses=losses, findings=findings, users=users))
+    write_text(path, render_report(report, losses=losses, findings=findings, users=users, parts=parts))
 
 
 def render_report(
@@ -73,6 +75,7 @@ def render_report(
     losses: Sequence[LossPoint] = (),
     findings: Sequence[Finding] = (),
     users: Sequence[UserPage] = (),
+    parts: Sequence[str] = (),
 ) -> str:
     """Return the page as text; see `write_report`."""
     k = report.settings["main_k"]
@@ -102,6 +105,7 @@ def render_report(
         losses=losses,
         findings=findings,
         users=[asdict(user) for user in users],
+        parts=parts,
         settings=json.dumps(dict(report.settings), ensure_ascii=False, indent=1),
         figures=tables.FIGURES,
         explanation_figures=FIGURES,

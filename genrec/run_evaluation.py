@@ -41,10 +41,17 @@ EXPLAINED = 3
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """An evaluation and the fused recommendations that it judged, one list for each case."""
+    """An evaluation, the fused recommendations that it judged, and what these are made of.
+
+    Attributes:
+        report: the figures.
+        recommendations: one list for each case.
+        parts: what lists are made of and why, in sentences.
+    """
 
     report: Report
     recommendations: tuple[tuple[Recommendation, ...], ...]
+    parts: tuple[str, ...] = ()
 
 
 def evaluate_run(
@@ -75,6 +82,10 @@ def evaluate_run(
         progress: told how many cases of how many are done.
     """
     parts = data.split()
+    if recommender is not None:
+        excluded = recommender.excludes_seen(settings)
+    else:
+        excluded = not data.keep_seen if settings.exclude_seen is None else settings.exclude_seen
     # A run may know items that were added after its data was prepared; baselines choose from them, too.
     catalog = data.catalog if recommender is None else recommender.catalog
     fused: list[tuple[Recommendation, ...]] = []
@@ -91,7 +102,7 @@ def evaluate_run(
     else:
         vectors = load_encoder(ENCODER).encode([item.title for item in data.catalog])
     material = Material(catalog, parts.train, vectors)
-    systems |= baseline_lists(baselines, material, cases, max(KS), seed, exclude_seen=settings.exclude_seen)
+    systems |= baseline_lists(baselines, material, cases, max(KS), seed, exclude_seen=excluded)
     report = evaluate_lists(
         cases,
         {**systems, **(others or {})},
@@ -105,9 +116,10 @@ def evaluate_run(
         hows={"genrec": [entry.how for user in fused for entry in user if entry.generated]} if fused else None,
         settings={
             "data": data.split_name,
-            "seen_items": "excluded" if settings.exclude_seen else "kept",
+            "seen_items": "excluded" if excluded else "kept",
             "beams": settings.beams,
             "mode": settings.mode,
+            **({} if recommender is None else recommender.computing.to_json()),
             "cases": "all" if len(cases) == len(parts.cases(split)) else f"a sample of {len(cases)}",
         },
     )
@@ -116,7 +128,8 @@ def evaluate_run(
         figures = compare_explanations(recommender, drawn, replace(settings, k=EXPLAINED), seed)
         told = {"explained_users": len(drawn), "explained_items": EXPLAINED}
         report = replace(report, explanations=figures, settings={**report.settings, **told})
-    return Evaluated(report, tuple(fused))
+    fusion = recommender.fusion if recommender else None
+    return Evaluated(report, tuple(fused), tuple(fusion.to_words()) if fusion else ())
 
 
 def _ask(
@@ -152,6 +165,7 @@ def write_evaluation(
         losses=loss_points(read_losses(run)) if run else (),
         findings=check_data(data),
         users=user_pages(cases, _rows(cases, evaluated), data.catalog) if run else (),
+        parts=evaluated.parts,
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from genrec.again import Again
 from genrec.catalog import Catalog
 from genrec.errors import ArtefactError
 from genrec.latent import Latent
@@ -33,17 +34,24 @@ _SAVED: dict[str, Any] = {
     "neighbours": ItemKNN,
     "latent": Latent,
     "popularity": Popularity,
+    "again": Again,
 }
 """Those that are counted; the others follow from them and from the item index."""
 
+_OPTIONAL = frozenset({"again"})
+"""Those that only some runs have."""
 
-def fit_signals(catalog: Catalog, histories: Sequence[History], vectors: FloatArray) -> dict[str, Signal]:
+
+def fit_signals(
+    catalog: Catalog, histories: Sequence[History], vectors: FloatArray, keep_seen: bool = False
+) -> dict[str, Signal]:
     """Fit every signal of a run.
 
     Args:
         catalog: the items.
         histories: training histories.
         vectors: item vectors of length 1, of shape (items, dimensions).
+        keep_seen: whether what a user took before may be recommended again.
     """
     return complete(
         {
@@ -52,6 +60,7 @@ def fit_signals(catalog: Catalog, histories: Sequence[History], vectors: FloatAr
             "neighbours": ItemKNN.fit(catalog, histories, neighbours=500, shrink=3.0, decay=0.8),
             "latent": Latent.fit(catalog, histories),
             "popularity": Popularity.fit(catalog, histories),
+            **({"again": Again.fit(catalog, histories)} if keep_seen else {}),
         },
         catalog,
         vectors,
@@ -70,14 +79,16 @@ def complete(counted: dict[str, Any], catalog: Catalog, vectors: FloatArray) -> 
 
 def save_signals(path: Path, signals: dict[str, Signal]) -> None:
     """Write the counted signals' arrays into one safetensors file."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     arrays = {
         f"{name}/{key}": np.ascontiguousarray(array)
         for name in _SAVED
+        if name in signals
         for key, array in signals[name].to_arrays().items()  # type: ignore[attr-defined]
     }
-    save_file(arrays, path)
+    # `save_file` makes a file that only its owner can read, whatever the umask says.
+    path.write_bytes(save(arrays))
 
 
 def load_signals(path: Path, catalog: Catalog, vectors: FloatArray) -> dict[str, Signal]:
@@ -90,7 +101,11 @@ def load_signals(path: Path, catalog: Catalog, vectors: FloatArray) -> dict[str,
 
     try:
         arrays: dict[str, NDArray[Any]] = dict(load_file(path))
-        counted = {name: kind.from_arrays(catalog, _part(arrays, name)) for name, kind in _SAVED.items()}
+        counted = {
+            name: kind.from_arrays(catalog, part)
+            for name, kind in _SAVED.items()
+            if (part := _part(arrays, name)) or name not in _OPTIONAL
+        }
     except ArtefactError:
         raise
     except Exception as error:  # safetensors raises several kinds, some of them its own

@@ -18,6 +18,11 @@ from genrec.errors import DataError
 
 SplitName = Literal["leave-one-out", "global-time"]
 
+NOTHING_TO_LEARN = (
+    "no training history has two items, so there is nothing to learn (what is held out for validation and test is not "
+    "in them); give a longer log"
+)
+
 LONGEST_TASTE = 300
 """Characters of a sentence about someone's taste; a longer text would push the history out of the prompt."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+from rich.markup import escape
 from rich.table import Table
 
 from genrec.results import Report
@@ -89,10 +90,14 @@ def report_table(report: Report, k: int | None = None) -> Table:
     table.add_column("95 % of NDCG", justify="right", no_wrap=True, min_width=13)
     reference = report.settings["reference"]
     if report.comparisons:
-        table.add_column(f"{reference} minus", justify="right", no_wrap=True, min_width=9)
+        table.add_column(escape(f"{reference} minus"), justify="right", no_wrap=True, min_width=9)
     for system in by_accuracy(report, k):
         figures = report.systems[system]
-        cells = [system, *(number(figures[f"{name}@{k}"].value) for name in columns), interval(figures[f"ndcg@{k}"])]
+        cells = [
+            escape(system),
+            *(number(figures[f"{name}@{k}"].value) for name in columns),
+            interval(figures[f"ndcg@{k}"]),
+        ]
         if report.comparisons:
             cells.append(_difference(report, system, f"ndcg@{k}"))
         table.add_row(*cells, style="bold" if system == reference else None)

@@ -6,6 +6,7 @@ A history that cannot be used as it is gets a stated rule, and a note with the r
     long            the prompt holds the newest items that fit
     long-title      not even the newest item fits: as an empty history
     empty           a history that is or becomes empty (the user may not be in the data at all) gets popular items
+    short           fewer items than asked for are left for the user: the list is as long as it can be
     explanation     a text of the model's that failed its check was replaced by the sentence made from its evidence
 
 Where memory is short, fewer users are decoded side by side, from then on; the results are the same but for the last
@@ -27,7 +28,7 @@ from genrec.errors import ModelError
 from genrec.recommendation import Recommendation
 from genrec.recommender import Ranked, Recommender, Settings
 from genrec.splits import History
-from prompts.template import PromptError
+from prompts.errors import PromptError
 
 BLOCK_USERS = 128
 """Users in a block: what is decoded together, and the most that a kill can cost."""
@@ -86,6 +87,8 @@ class Worker:
             notes += [Note(row, history.user, kind, problem) for kind, problem in problems]
         answers = self._recommend(usable)
         for row, (history, answer) in enumerate(zip(usable, answers, strict=True)):
+            if (given := len(answer.recommendations)) < self._settings.k:
+                notes.append(Note(row, history.user, "short", self._short(history, given)))
             if failed := sum(bool(explanation.problems) for explanation in answer.explanations):
                 problem = f"{failed} of {len(answer.explanations)} texts failed their check; the sentence given"
                 notes.append(Note(row, history.user, "explanation", problem))
@@ -102,6 +105,15 @@ class Worker:
                 if not is_out_of_memory(error):
                     raise
             self._shrink()
+
+    def _short(self, history: History, given: int) -> str:
+        """Return why a list is shorter than asked for."""
+        size, reasons = len(self._recommender.catalog), []
+        if self._recommender.excludes_seen(self._settings) and history.items:
+            reasons.append(f"the user took {len(set(history.items))} of them already (--keep-seen gives those, too)")
+        if self._settings.filters.asked:
+            reasons.append("filters are set")
+        return f"{given} of {self._settings.k} items: the catalogue has {', '.join([f'{size}', *reasons])}"
 
     def _shrink(self) -> None:
         """Halve the number of users side by side and give back what the failed attempt held."""
@@ -149,6 +161,16 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def to_line(user: str, recommendations: Sequence[Recommendation]) -> bytes:
-    """Return one user's line of the output."""
+    """Return one user's line of the output.
+
+    Raises:
+        ModelError: a score is no number, which JSON cannot hold and nobody could rank by.
+    """
     row = {"user": user, "recommendations": [entry.to_json() for entry in recommendations]}
-    return json.dumps(row, ensure_ascii=False).encode() + b"\n"
+    try:
+        return json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    except ValueError as error:
+        raise ModelError(
+            "the language model's scores are no numbers; its base overflows in this precision (try fp32), or its "
+            "weights are damaged: train again"
+        ) from error

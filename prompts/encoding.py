@@ -15,7 +15,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from prompts.template import PromptError, Template, TextTemplate
+from prompts.errors import PromptError
+from prompts.template import Template, TextTemplate
 
 Family = Literal["causal", "seq2seq"]
 
@@ -24,6 +25,25 @@ IGNORED = -100
 
 _MARK = "\u241eITEMS\u241e"
 """Stands for the items while a chat template is rendered around them; no title survives cleaning with it."""
+
+_NO_CHAT = "Use a template without chat, for example 'instruction', or another base"
+
+RENDERINGS = 8
+"""How often a chat template is rendered, to see whether it comes out alike."""
+
+_CLOCK = {
+    "%Y": "2024", "%y": "24", "%m": "01", "%B": "January", "%b": "Jan", "%d": "01", "%e": "1", "%j": "001",
+    "%A": "Monday", "%a": "Mon", "%H": "00", "%I": "12", "%M": "00", "%S": "00", "%p": "AM",
+}  # fmt: skip
+"""What `strftime` says of the first moment of 2024."""
+
+# A macro hides the renderer's own function of that name. Its line break is the renderer's to take away (trim_blocks),
+# so that the template still begins at the beginning of a line.
+_STOPPED_CLOCK = (
+    "{% macro strftime_now(format) %}{{ format"
+    + "".join(f" | replace({key!r}, {value!r})" for key, value in _CLOCK.items())
+    + " }}{% endmacro %}\n"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +107,14 @@ class PromptEncoder:
         family: causal or seq2seq, as the model's config says.
         max_tokens: the longest prompt, and the longest training window; a model's context must hold this and one
             answer.
+        embeddings: how many tokens the model has embeddings of; None: as many as the tokenizer has tokens.
     """
 
     template: Template
     tokenizer: Any
     family: Family = "causal"
     max_tokens: int = 1024
+    embeddings: int | None = None
     _head: tuple[int, ...] = field(init=False, repr=False)
     _cue: tuple[int, ...] = field(init=False, repr=False)
     _separator: tuple[int, ...] = field(init=False, repr=False)
@@ -173,8 +195,9 @@ class PromptEncoder:
         if not new:
             return
         texts = [self.template.item_text(label) for label in new]
-        encoded = self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        encoded = _tokens(self.tokenizer, texts, split_special_tokens=True)
         for label, ids in zip(new, encoded, strict=True):
+            self._check_range(ids, label)
             if not ids:
                 raise PromptError(
                     f"this tokenizer has no tokens for the label {label[:60]!r}; give the item another title"
@@ -274,25 +297,60 @@ class PromptEncoder:
         )
 
     def _pieces(self, text: str) -> tuple[int, ...]:
-        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"]) if text else ()
+        ids = _tokens(self.tokenizer, [text])[0] if text else []
+        self._check_range(ids, text)
+        return tuple(ids)
+
+    def _check_range(self, ids: Sequence[int], text: str) -> None:
+        if self.embeddings is not None and ids and max(ids) >= self.embeddings:
+            raise PromptError(
+                f"{text[:60]!r} holds token {max(ids)} of this tokenizer, and the model has embeddings of "
+                f"{self.embeddings} tokens; tokens were added to the tokenizer only: call "
+                "model.resize_token_embeddings(len(tokenizer)) and save the base again, or take another base"
+            )
 
     def _chat_pieces(self) -> tuple[str, str]:
         """Return the text before and after the items when the whole is a user's turn in the chat template."""
         content = self.template.opening + _MARK + self.template.cue
-        opening, cue = render_chat(self.tokenizer, content).split(_MARK)
-        return opening, cue
+        pieces = render_chat(self.tokenizer, content).split(_MARK)
+        if len(pieces) != 2:
+            found = f"{len(pieces) - 1} times" if len(pieces) > 2 else "not at all, or changed"
+            raise PromptError(
+                f"this tokenizer's chat template gives back what a user says {found}; a history must stand in the "
+                f"prompt once and as it is. {_NO_CHAT}"
+            )
+        return pieces[0], pieces[1]
 
 
 def render_chat(tokenizer: Any, content: str) -> str:
     """Return a user's turn, up to where the assistant's answer begins, in the tokenizer's own chat template.
 
+    A template that writes the day would make another prompt of the same history tomorrow, so its clock stands still.
+
     Raises:
-        PromptError: the tokenizer has no chat template.
+        PromptError: the tokenizer has no chat template, or one that cannot be rendered, or not twice alike.
     """
     if not getattr(tokenizer, "chat_template", None):
         raise PromptError("this tokenizer has no chat template; use a template without chat, for example 'instruction'")
     turn = [{"role": "user", "content": content}]
-    return str(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
+    try:
+        template = tokenizer.get_chat_template()
+        if has_clock(tokenizer):
+            template = _STOPPED_CLOCK + template
+        renderings = [
+            str(tokenizer.apply_chat_template(turn, chat_template=template, tokenize=False, add_generation_prompt=True))
+            for _ in range(RENDERINGS)
+        ]
+    except Exception as error:  # whatever a template raises, and whatever the renderer does
+        raise PromptError(f"this tokenizer's chat template fails: {_first_line(error)}. {_NO_CHAT}") from error
+    if len(set(renderings)) > 1:
+        raise PromptError(f"this tokenizer's chat template is another one each time it is rendered. {_NO_CHAT}")
+    return renderings[0]
+
+
+def has_clock(tokenizer: Any) -> bool:
+    """Say whether a tokenizer's chat template reads the clock."""
+    return "strftime_now" in str(getattr(tokenizer, "chat_template", None))
 
 
 def encode_text(template: TextTemplate, tokenizer: Any, values: dict[str, str]) -> tuple[int, ...]:
@@ -312,7 +370,7 @@ def encode_text(template: TextTemplate, tokenizer: Any, values: dict[str, str]) 
     ids = list(starts)
     for place, piece in enumerate(re.split("\u241e(\\w+)\u241e", text)):
         own = values[piece] if place % 2 else piece
-        ids += tokenizer(own, add_special_tokens=False, split_special_tokens=bool(place % 2))["input_ids"]
+        ids += _tokens(tokenizer, [own], split_special_tokens=bool(place % 2))[0]
     return (*ids, *ends)
 
 
@@ -324,7 +382,7 @@ def encode_quoting(tokenizer: Any, text: str) -> tuple[int, ...]:
         text: names stand between “ and ”; the closing mark belongs to the name, the opening one does not.
     """
     pieces = [piece for piece in re.split("(?<=“)|(?<=”)", text) if piece]
-    encoded = (tokenizer(one, add_special_tokens=False, split_special_tokens=True)["input_ids"] for one in pieces)
+    encoded = _tokens(tokenizer, pieces, split_special_tokens=True) if pieces else []
     return tuple(token for ids in encoded for token in ids)
 
 
@@ -347,9 +405,35 @@ def text_example(
 
 def special_habits(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the special tokens that a tokenizer puts before and after a text, asked of the tokenizer itself."""
-    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
-    full = tokenizer("a")["input_ids"]
+    plain = _tokens(tokenizer, ["a"])[0]
+    full = _tokens(tokenizer, ["a"], add_special_tokens=True)[0]
     for start in range(len(full) - len(plain) + 1):
         if full[start : start + len(plain)] == plain:
             return tuple(full[:start]), tuple(full[start + len(plain) :])
     raise PromptError("this tokenizer encodes a text differently beside special tokens; it cannot be used")
+
+
+def _tokens(
+    tokenizer: Any, texts: Sequence[str], add_special_tokens: bool = False, split_special_tokens: bool = False
+) -> list[list[int]]:
+    """Return the tokens of several texts.
+
+    Raises:
+        PromptError: the tokenizer fails: one without a token for what it does not know raises a bare Exception.
+    """
+    options = {
+        "add_special_tokens": add_special_tokens,
+        **({"split_special_tokens": True} if split_special_tokens else {}),
+    }
+    try:
+        return list(tokenizer(list(texts), **options)["input_ids"])
+    except Exception as error:  # the Rust side has no class of its own for it
+        raise PromptError(
+            f"this tokenizer fails on {texts[0][:60]!r}{' or a text beside it' if len(texts) > 1 else ''}: "
+            f"{_first_line(error)}; use a base whose tokenizer has a token for what it does not know"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

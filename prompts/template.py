@@ -19,11 +19,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from prompts.errors import PromptError
+
 Style = Literal["whole-history", "one-target"]
-
-
-class PromptError(ValueError):
-    """Raised when a template is wrong, a variable is missing, or a history cannot be encoded."""
 
 
 @dataclass(frozen=True, slots=True)

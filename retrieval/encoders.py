@@ -235,7 +235,7 @@ def _load_sentence_model(name: str, device: str | None) -> Any:
     """Load a sentence-transformers model, asking the network only for a hub id that is not on this machine."""
     source = str(starter_folder()) if name == STARTER else str(Path(name).expanduser())
     local = Path(source).is_dir()
-    if not local and (name.count("/") > 1 or name.startswith((".", "/", "~"))):
+    if not local and (name.count("/") > 1 or "\\" in name or name.startswith((".", "/", "~"))):
         raise RetrievalError(f"there is no folder {name}; give a sentence-transformers folder, a hub id or {STARTER!r}")
     with _quiet():
         from sentence_transformers import SentenceTransformer

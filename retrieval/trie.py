@@ -160,9 +160,10 @@ class TokenTrie:
 
     def save(self, path: Path) -> None:
         """Write the arrays as a safetensors file."""
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
-        save_file({entry.name: getattr(self, entry.name) for entry in fields(self)}, path)
+        # `save_file` makes a file that only its owner can read, whatever the umask says.
+        path.write_bytes(save({entry.name: getattr(self, entry.name) for entry in fields(self)}))
 
     @classmethod
     def load(cls, path: Path) -> TokenTrie:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,17 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # as the command lin
 import pytest
 
 from tests import toyworld
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip, with the reason, what needs a GPU where there is none."""
+    marked = [item for item in items if item.get_closest_marker("cuda")]
+    if marked:
+        import torch
+
+        if not torch.cuda.is_available():
+            for item in marked:
+                item.add_marker(pytest.mark.skip(reason="needs a GPU; torch finds none"))
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +54,23 @@ def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def toy_run(tmp_path_factory: pytest.TempPathFactory, toy_base: Path, toy_data: Path) -> Path:
     """A finished run over the toy world; tests that break it work on a copy."""
     return train_toy(toy_base, toy_data, tmp_path_factory.mktemp("run") / "run")
+
+
+@pytest.fixture
+def genrec(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Call the command line in this process; returns exit code, stdout and stderr."""
+    from genrec.cli.main import run
+
+    monkeypatch.delenv("GENREC_DEBUG", raising=False)
+
+    def call(*words: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["genrec", *map(str, words)])
+        with pytest.raises(SystemExit) as caught:
+            run()
+        shown = capsys.readouterr()
+        return int(caught.value.code or 0), shown.out, shown.err
+
+    return call
 
 
 def train_toy(base: Path, data: Path, out: Path, **changes: Any) -> Path:

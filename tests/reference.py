@@ -39,7 +39,8 @@ class OverTokens(LogitsProcessor):
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         result = torch.full_like(scores, -torch.inf)
-        result[:, self.tokens] = scores[:, self.tokens].log_softmax(dim=-1)
+        tokens = self.tokens.to(scores.device)
+        result[:, tokens] = scores[:, tokens].log_softmax(dim=-1)
         return result
 
 
@@ -87,8 +88,8 @@ def reference_search(
         steps = [OverTokens(catalogue_tokens), PrefixConstrainedLogitsProcessor(allowed, beams)]
         constraint = {"logits_processor": LogitsProcessorList(steps)}
     output = model.generate(
-        input_ids=ids,
-        attention_mask=mask,
+        input_ids=ids.to(model.device),
+        attention_mask=mask.to(model.device),
         num_beams=beams,
         num_return_sequences=keep,
         max_new_tokens=max(map(len, sequences)),

@@ -1,7 +1,7 @@
 """The model that is trained and served: loading, depth, 4-bit, adapters, the catalogue's own output head.
 
-The family (causal, seq2seq) is read from the model's config, never from its name. The device is asked for in one
-order: the argument, `$GENREC_DEVICE`, CUDA, Apple's MPS, the CPU.
+The family (causal, seq2seq) is read from the model's config, never from its name. Where and in what a model computes
+is chosen in `training.computing`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import json
 import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,34 +20,33 @@ import torch
 from torch import Tensor
 
 from prompts.encoding import Family
-from training import processes
+from training.computing import choose_device as choose_device
+from training.computing import choose_precision as choose_precision
+from training.errors import BackboneError
 from training.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
 
-class BackboneError(ValueError):
-    """Raised when a base model cannot be loaded or cannot be used for recommending."""
+@contextmanager
+def muted() -> Iterator[None]:
+    """Keep what libraries say of each other from whoever calls them through us; `$GENREC_DEBUG` lets it be heard.
 
-
-def choose_device(device: str | None = None) -> str:
-    """Return the device to use: the argument, `$GENREC_DEVICE`, cuda, mps, cpu, whichever comes first."""
-    if asked := device or os.environ.get("GENREC_DEVICE"):
-        return asked
-    if torch.cuda.is_available():
-        return f"cuda:{processes.place_here()}" if processes.count() > 1 else "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def choose_precision(precision: str, device: str) -> torch.dtype:
-    """Return the number format to compute in; `auto` is bf16 where the device multiplies in it natively."""
-    if precision != "auto":
-        return {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
-    if device.startswith("cuda"):
-        native = torch.cuda.is_bf16_supported()
-    else:
-        native = device == "cpu" and bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return torch.bfloat16 if native else torch.float32
+    peft asks transformers for what transformers calls deprecated, and imports bitsandbytes, which misses a kernel that
+    nothing here needs.
+    """
+    if os.environ.get("GENREC_DEBUG"):
+        yield
+        return
+    library = logging.getLogger("bitsandbytes")
+    level = library.level
+    library.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        library.setLevel(level)
 
 
 def load_tokenizer(base: str) -> Any:
@@ -96,9 +97,13 @@ def load_base(
                 bnb_4bit_compute_dtype=dtype,
             )
             options["device_map"] = {"": device}
+        if family == "seq2seq" and getattr(config, "decoder_start_token_id", None) is None:
+            raise BackboneError(
+                f"the config of the base model {base!r} does not say which token its decoder starts with; add "
+                "decoder_start_token_id to its config.json (T5's is that of its padding)"
+            )
         loader = AutoModelForSeq2SeqLM if family == "seq2seq" else AutoModelForCausalLM
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with muted():
             model = loader.from_pretrained(base, config=config, **options)
     except BackboneError:
         raise
@@ -107,9 +112,34 @@ def load_base(
     return (model if quantisation == "4bit" else model.to(device)), family
 
 
+def diverged(when: str) -> str:
+    """Return what to say where a loss is no number any more: nothing that is trained from there on is worth keeping."""
+    return f"the loss is no number any more at {when}; lower learning_rate, or set precision=fp32"
+
+
+def embeddings_of(model: Any) -> int:
+    """Return how many tokens a model has embeddings of; its tokenizer may have fewer or, wrongly, more."""
+    return int(model.get_input_embeddings().weight.shape[0])
+
+
+def embeddings_written(base: str) -> int:
+    """Return how many tokens a base model has embeddings of, as its config says; the model is not loaded.
+
+    Raises:
+        BackboneError: there is no config.
+    """
+    from transformers import AutoConfig
+
+    try:
+        return int(AutoConfig.from_pretrained(base).get_text_config().vocab_size)
+    except Exception as error:  # transformers raises OSError, ValueError, KeyError, ... for the same fault
+        raise BackboneError(f"cannot load the config of {base!r}: {_first_line(error)}") from error
+
+
 def add_adapter(model: Any, recipe: Recipe) -> Any:
     """Return the model with trainable LoRA matrices (arXiv 2106.09685) on all linear layers, or on the top ones."""
-    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+    with muted():
+        from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
     if recipe.quantisation == "4bit":
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=recipe.gradient_checkpointing)
@@ -128,7 +158,23 @@ def add_adapter(model: Any, recipe: Recipe) -> Any:
         bias="none",
         task_type="SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM",
     )
-    return get_peft_model(model, config)
+    with muted():
+        return get_peft_model(model, config)
+
+
+def adapter_bytes(model: Any, recipe: Recipe) -> int:
+    """Return about how many bytes the LoRA matrices of `add_adapter` will take, before they are made."""
+    blocks = model.config.num_hidden_layers
+    share = 1.0 if recipe.train_layers is None else min(1.0, recipe.train_layers / blocks)
+    head = model.get_output_embeddings()
+    numbers = 0
+    for module in model.modules():
+        weight = getattr(module, "weight", None)
+        linear = isinstance(module, torch.nn.Linear) or type(module).__name__ == "Conv1D"  # GPT-2's linear layer
+        if linear and module is not head and weight is not None:
+            given, made = getattr(module, "in_features", None), getattr(module, "out_features", None)
+            numbers += recipe.lora_rank * ((given + made) if given and made else sum(weight.shape))
+    return int(4 * numbers * share)
 
 
 def load_adapted(run: Path, base: str, device: str, dtype: torch.dtype, layers: int | None) -> tuple[Any, Family]:
@@ -139,11 +185,12 @@ def load_adapted(run: Path, base: str, device: str, dtype: torch.dtype, layers: 
     Raises:
         BackboneError: the base or the adapter is missing or does not fit.
     """
-    from peft import PeftModel
-
     model, family = load_base(base, "cpu", torch.float32, layers=layers)
     try:
-        model = PeftModel.from_pretrained(model, run / "adapter").merge_and_unload()
+        with muted():
+            from peft import PeftModel
+
+            model = PeftModel.from_pretrained(model, run / "adapter").merge_and_unload()
     except Exception as error:  # peft raises many kinds for the same fault
         raise BackboneError(f"the adapter in {run} does not fit the base {base!r}: {_first_line(error)}") from error
     return model.to(dtype).to(device).eval(), family
@@ -151,14 +198,24 @@ def load_adapted(run: Path, base: str, device: str, dtype: torch.dtype, layers: 
 
 def save_adapter(model: Any, folder: Path, base_name: str) -> None:
     """Write the adapter as safetensors, naming the base as the user named it, not as a path on this machine."""
-    with warnings.catch_warnings():
+    with muted():
         # peft looks for the base's config on a hub to see whether the vocabulary grew; ours never does.
-        warnings.simplefilter("ignore")
         model.save_pretrained(folder, save_embedding_layers=False)
+    readable_as(folder, "adapter_config.json")
     (folder / "README.md").unlink(missing_ok=True)
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = base_name
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def readable_as(folder: Path, beside: str = "config.json") -> None:
+    """Give a saved model's weights the permissions of the file beside them.
+
+    safetensors makes files that only their owner can read, whatever the umask says.
+    """
+    mode = (folder / beside).stat().st_mode
+    for path in folder.glob("*.safetensors"):
+        path.chmod(mode)
 
 
 def restrict_head(model: Any, tokens: Tensor) -> None:

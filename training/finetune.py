@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import random
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,14 +20,16 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.integrations import is_tensorboard_available
 
 from prompts.encoding import IGNORED, Example, Family
 from training import processes
-from training.backbone import add_adapter, restrict_head
-from training.recipe import Recipe, RecipeError
+from training.backbone import add_adapter, diverged, readable_as, restrict_head
+from training.errors import BackboneError, RecipeError
+from training.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
@@ -51,16 +55,28 @@ class Outcome:
 
 
 class Batches(torch.utils.data.Dataset[dict[str, Tensor]]):
-    """Examples, grouped by length into padded batches; one element is one batch."""
+    """Examples, grouped by length into padded batches; one element is one batch.
 
-    def __init__(self, examples: Sequence[Example], batch_tokens: int, seed: int) -> None:
+    Args:
+        examples: what the batches are of.
+        batch_tokens: the most tokens of one, padding included, but for an example that is longer.
+        seed: of the order among examples of one length.
+        multiple: what widths are multiples of: on a GPU, where each new shape costs time, a few widths serve all.
+    """
+
+    def __init__(self, examples: Sequence[Example], batch_tokens: int, seed: int, multiple: int = 1) -> None:
+        self._multiple = multiple
+
+        def width(example: Example) -> int:
+            return -(-_length(example) // multiple) * multiple
+
         shuffled = list(examples)
         random.Random(seed).shuffle(shuffled)  # noqa: S311 - shuffling, not cryptography
-        shuffled.sort(key=_length)
+        shuffled.sort(key=width)
         self.groups: list[list[Example]] = []
         for example in shuffled:
             group = self.groups[-1] if self.groups else []
-            if not group or (len(group) + 1) * max(_length(example), _length(group[-1])) > batch_tokens:
+            if not group or (len(group) + 1) * max(width(example), width(group[-1])) > batch_tokens:
                 self.groups.append([example])
             else:
                 group.append(example)
@@ -71,9 +87,9 @@ class Batches(torch.utils.data.Dataset[dict[str, Tensor]]):
     def __getitem__(self, place: int) -> dict[str, Tensor]:
         group = self.groups[place]
         return {
-            "input_ids": _pad([example.input_ids for example in group], 0),
-            "attention_mask": _pad([(1,) * len(example.input_ids) for example in group], 0),
-            "labels": _pad([example.labels for example in group], IGNORED),
+            "input_ids": _pad([example.input_ids for example in group], 0, self._multiple),
+            "attention_mask": _pad([(1,) * len(example.input_ids) for example in group], 0, self._multiple),
+            "labels": _pad([example.labels for example in group], IGNORED, self._multiple),
         }
 
 
@@ -107,11 +123,11 @@ def finetune(
         The model with its adapter, and what was done after the catalogue's texts.
 
     Raises:
-        ValueError: there are no examples.
+        BackboneError: there are no examples, or the loss is no number any more.
         RecipeError: the recipe asks for what this base or this installation cannot do.
     """
     if not examples:
-        raise ValueError("there are no training examples; every history has fewer than two items")
+        raise BackboneError("there are no training examples; every history has fewer than two items")
     _check(recipe, family)
     tokens = torch.tensor(sorted(catalogue_tokens)) if recipe.loss == "catalogue" else None
     reads = recipe.catalogue_epochs > 0 and bool(catalogue_texts)
@@ -137,7 +153,7 @@ def _read_catalogue(
 ) -> None:
     """Train the adapter on the catalogue's texts; where that was finished before a kill, take up what came of it."""
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file, save
 
     done = folder / "checkpoints" / "catalogue.safetensors"
     if resume and done.exists():
@@ -147,7 +163,7 @@ def _read_catalogue(
     _fit(adapted, family, texts, first, folder / "checkpoints" / "catalogue", None, resume, progress)
     if processes.is_first():
         unfinished = done.with_suffix(".unfinished")
-        save_file(get_peft_model_state_dict(adapted), unfinished)
+        unfinished.write_bytes(save(get_peft_model_state_dict(adapted)))
         unfinished.rename(done)
 
 
@@ -177,6 +193,7 @@ def _fit(
         bf16=parameter.dtype == torch.bfloat16 or recipe.quantisation == "4bit",
         use_cpu=parameter.device.type == "cpu",
         gradient_checkpointing=recipe.gradient_checkpointing,
+        logging_nan_inf_filter=False,  # it would write the last good loss in place of one that is no number
         logging_steps=min(5, max(1, int(steps) // 100)),
         save_strategy="no",  # the clock decides, see _Clock
         save_total_limit=1,
@@ -232,6 +249,28 @@ class _Trainer(Trainer):  # type: ignore[misc]
         # The items are those of all processes, whose gradients are then averaged.
         return total / num_items_in_batch * self.accelerator.num_processes
 
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Save a checkpoint; where the disk has no room for it, go on without: the training is worth more."""
+        try:
+            super()._save_checkpoint(model, trial)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            if processes.count() > 1 or not is_write_error(error):
+                raise
+            unfinished = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            shutil.rmtree(unfinished, ignore_errors=True)
+            logger.warning(
+                "no checkpoint could be written at step %d (%s); training goes on, and a later one may succeed",
+                self.state.global_step,
+                " ".join(str(error).split())[:160],
+            )
+
+
+def is_write_error(error: Exception) -> bool:
+    """Say whether an error is that a file could not be written, as the libraries that write weights say it."""
+    text = str(error)
+    told = "os error" in text or "failed writing" in text or "unexpected pos" in text or "file write failed" in text
+    return isinstance(error, OSError) or told
+
 
 def summed_loss(model: Any, family: Family, inputs: dict[str, Tensor], tokens: Tensor | None) -> tuple[Tensor, int]:
     """Return the cross-entropy summed over supervised tokens, in nats, and how many they are.
@@ -262,7 +301,7 @@ def supervised(model: Any, family: Family, inputs: dict[str, Tensor]) -> tuple[T
     labels = inputs["labels"]
     if family == "seq2seq":
         config = getattr(model, "module", model).config  # several processes wrap the model
-        shifted = _shift_right(labels, config.decoder_start_token_id)
+        shifted = shift_right(labels, config.decoder_start_token_id)
         logits = model(
             input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], decoder_input_ids=shifted
         ).logits
@@ -304,18 +343,27 @@ class _Clock(TrainerCallback):  # type: ignore[misc]
             control.should_save = True
             self.saved = now
 
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            readable_as(Path(args.output_dir) / f"checkpoint-{state.global_step}", "trainer_state.json")
+
     def on_log(
         self, args: Any, state: Any, control: Any, logs: Any = None, optimizer: Any = None, **kwargs: Any
     ) -> None:
-        if not logs or "loss" not in logs or not state.is_world_process_zero:
+        if not logs or "loss" not in logs:
             return
         loss = float(logs["loss"])
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("a", encoding="utf-8") as file:
-            file.write(
-                json.dumps({"step": state.global_step, "loss": loss, "learning_rate": optimizer.param_groups[0]["lr"]})
-                + "\n"
-            )
+        if not math.isfinite(loss):
+            raise BackboneError(diverged(f"step {state.global_step}"))
+        if not state.is_world_process_zero:
+            return
+        line = {"step": state.global_step, "loss": loss, "learning_rate": optimizer.param_groups[0]["lr"]}
+        try:
+            self.log.parent.mkdir(parents=True, exist_ok=True)
+            with self.log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:  # a curve with a gap is worth less than the training
+            logger.debug("the loss of step %d is not in %s: %s", state.global_step, self.log, error)
         if self.progress is not None:
             spent = time.monotonic() - self.started
             share = state.global_step / max(1, state.max_steps)
@@ -343,12 +391,12 @@ def _length(example: Example) -> int:
     return max(len(example.input_ids), len(example.labels))
 
 
-def _pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:
-    width = max(map(len, rows))
+def _pad(rows: Sequence[Sequence[int]], value: int, multiple: int) -> Tensor:
+    width = -(-max(map(len, rows)) // multiple) * multiple
     return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows])
 
 
-def _shift_right(labels: Tensor, start: int) -> Tensor:
+def shift_right(labels: Tensor, start: int) -> Tensor:
     """Return the decoder's input: the labels one place later, padding in place of what is not supervised."""
     shifted = labels.new_full(labels.shape, start)
     shifted[:, 1:] = labels[:, :-1].clamp(min=0)

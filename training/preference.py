@@ -12,12 +12,13 @@ it is never asked for.
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from datasets import Dataset
@@ -26,8 +27,10 @@ from torch import Tensor
 from transformers import PrinterCallback, TrainerCallback
 from trl import DPOConfig, DPOTrainer
 
-from training.backbone import restrict_head
+from training.backbone import diverged, restrict_head
+from training.errors import BackboneError
 from training.finetune import Progress
+from training.recipe import Precision
 
 
 class PreferenceRecipe(BaseModel):
@@ -43,7 +46,10 @@ class PreferenceRecipe(BaseModel):
     learning_rate: float = Field(2e-5, gt=0, description="Peak learning rate; it falls linearly to zero.")
     batch_pairs: int = Field(8, ge=1, description="Pairs in an optimiser step.")
     device_pairs: int = Field(2, ge=1, description="Pairs that are computed side by side.")
-    precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the device has it.")
+    precision: Precision = Field("auto", description="auto: bf16 where the device has it.")
+    tuning_cases: int | None = Field(
+        None, ge=0, description="Validation cases that the weights of all signals are fitted on; the run's own number."
+    )
     seed: int = Field(0, ge=0, description="Seed of everything random.")
 
 
@@ -106,12 +112,12 @@ def prefer(
         The model with the trained adapter, and what was done.
 
     Raises:
-        ValueError: there are no preferences.
+        BackboneError: there are no preferences, or the loss is no number any more.
     """
     from peft import PeftModel
 
     if not preferences:
-        raise ValueError("there are no preferences; every training history has fewer than two items")
+        raise BackboneError("there are no preferences; every training history has fewer than two items")
     tokens = None if catalogue_tokens is None else torch.tensor(sorted(catalogue_tokens))
     if tokens is not None:
         restrict_head(model, tokens)
@@ -132,6 +138,7 @@ def prefer(
             use_cpu=parameter.device.type == "cpu",
             gradient_checkpointing=gradient_checkpointing,
             logging_steps=1,
+            logging_nan_inf_filter=False,
             save_strategy="no",
             report_to=[],
             disable_tqdm=True,
@@ -203,6 +210,8 @@ class _Clock(TrainerCallback):  # type: ignore[misc]
             control.should_training_stop = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        if logs and not math.isfinite(logs.get("loss", 0.0)):
+            raise BackboneError(diverged(f"step {state.global_step}"))
         if self.progress is not None and logs and "loss" in logs:
             spent, share = time.monotonic() - self.started, state.global_step / max(1, state.max_steps)
             self.progress(share, float(logs["loss"]), spent / max(share, 1e-9) * (1 - share))

@@ -22,7 +22,9 @@ weights that put validation answers first are the ones that are kept.
 from __future__ import annotations
 
 import logging
+import math
 import random
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -36,11 +38,15 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from prompts.encoding import IGNORED, Example, Family, PromptEncoder
+from prompts.checks import check_answers
+from prompts.encoding import Example, Family, PromptEncoder
 from prompts.template import Template
-from training.backbone import BackboneError
-from training.finetune import Batches, supervised
-from training.losses import ROWS, catalogue_loss
+from training.backbone import diverged, readable_as
+from training.computing import Computing, choose_device, choose_precision
+from training.errors import BackboneError
+from training.feeding import Feed, Step, hidden_states
+from training.finetune import Batches
+from training.losses import catalogue_loss, rows_at_once
 from training.soft_targets import SoftTargets
 from training.title_tokens import load_with_title_tokens
 
@@ -79,7 +85,9 @@ class PretrainRecipe(BaseModel):
     answers: int = Field(16, ge=1, description="Titles that an encoder's one reading is trained to be followed by.")
     epochs: int = Field(40, ge=1, description="Most passes over the histories.")
     patience: int = Field(8, ge=1, description="Passes without a better validation gain before training stops.")
-    max_minutes: float | None = Field(None, gt=0, description="Stop after this many minutes.")
+    max_minutes: float | None = Field(
+        None, gt=0, description="Stop learning and judging after this many minutes; making the tokenizer comes before."
+    )
     learning_rate: float = Field(2e-3, gt=0, description="Peak learning rate; it falls linearly to a tenth.")
     base_share: float = Field(
         0.3, gt=0, le=1, description="Share of it for what a base knows already: all but its tokens' embeddings."
@@ -91,7 +99,8 @@ class PretrainRecipe(BaseModel):
         0.3, ge=0, le=1, description="Share of a target that what other users took after the same items makes up."
     )
     exclude_seen: bool = Field(
-        True, description="Leave what a user took before out of the loss; false where it is to be recommended again."
+        True,
+        description="Leave what a user took before out of the loss; as the data folder says, where left out.",
     )
     seed: int = Field(0, ge=0, description="Seed of everything random.")
 
@@ -133,6 +142,12 @@ def best_pass(passes: Sequence[Pass]) -> Pass:
     return max(passes, key=lambda one: (round(one.gain, 3), -one.valid, one.number))
 
 
+PART = 256
+"""Validation cases that are judged between two looks at the clock."""
+
+JUDGED_SHARE = 0.15
+"""Of a pass's time, what judging it may take where minutes are given, or else a twentieth of the minutes."""
+
 Progress = Callable[[float, Pass | None], None]
 """Called with the share of the passes (or of the minutes) done, and the newest finished pass."""
 
@@ -147,6 +162,7 @@ def make_base(
     progress: Progress | None = None,
     vectors: NDArray[np.float32] | None = None,
     start: str | None = None,
+    computing: Computing | None = None,
 ) -> tuple[Pass, ...]:
     """Make a base: a folder with a tokenizer, a configuration and weights (safetensors).
 
@@ -162,17 +178,19 @@ def make_base(
         vectors: a text encoder's vector of each item's title, of shape (items, any), in the order of `catalogue`;
             see `start_from_vectors`. None: all weights start at random.
         start: the model to start from instead, a folder or a hub id: what the recipe's `base` means here.
+        computing: where, and in which number format products are made; weights are fp32 throughout. None: fp32 on
+            the processor.
 
     Returns:
         The passes, in order.
 
     Raises:
-        ValueError: no history has two items.
+        BackboneError: no history has two items.
         BackboneError: the model to start from is not there, or is not of the recipe's family.
     """
     usable = [history for history in histories if len(history) > 1]
     if not usable:
-        raise ValueError("no training history has two items, so there is nothing to learn; give a longer log")
+        raise BackboneError("no training history has two items, so there is nothing to learn; give a longer log")
     torch.manual_seed(recipe.seed)
     model = None
     if start is not None:
@@ -187,7 +205,7 @@ def make_base(
     else:
         tokenizer = train_tokenizer(usable, catalogue, template, recipe.vocabulary)
     encoder = PromptEncoder(template, tokenizer, recipe.family, recipe.max_tokens)
-    encoder.remember(catalogue)
+    check_answers(encoder, catalogue)
     answers = encoder.answers(catalogue)
     if model is None:
         model = make_model(recipe, tokenizer, recipe.max_tokens + max(map(len, answers)))
@@ -195,12 +213,14 @@ def make_base(
         start_from_vectors(model.get_input_embeddings().weight, answers, vectors)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder)
-    questions = Batches([encoder.one_target(*question) for question in valid], recipe.batch_tokens, recipe.seed)
+    where = computing or Computing("cpu", "fp32")
+    questions = Questions(encoder, valid, recipe, _multiple(where))
     tokens = torch.tensor(sorted({token for answer in answers for token in answer}))
     numbers = {label: number for number, label in enumerate(catalogue)}
     taken = [[numbers[label] for label in history] for history in usable]
     soft = SoftTargets(tokens, answers, taken, recipe.others, recipe.exclude_seen)
-    passes = _train(model, encoder, soft, usable, questions, recipe, folder, progress)
+    model.to(where.device)
+    passes = _train(model, encoder, soft, usable, questions, recipe, folder, progress, where)
     logger.info("kept the weights of pass %d of %d", best_pass(passes).number, len(passes))
     return tuple(passes)
 
@@ -355,56 +375,76 @@ def dense_examples(encoder: PromptEncoder, labels: Labels, count: int, draw: ran
     return examples
 
 
+def _examples(
+    encoder: PromptEncoder, histories: Sequence[Labels], count: int, draw: random.Random, last: list[Example]
+) -> list[Example]:
+    """Return the examples of a pass, see `dense_examples`; a decoder-only model's are those of the last pass."""
+    if last and encoder.family == "causal":
+        return last
+    return [example for history in histories for example in dense_examples(encoder, history, count, draw)]
+
+
 def _train(
     model: Any,
     encoder: PromptEncoder,
     soft: SoftTargets,
     histories: Sequence[Labels],
-    questions: Batches,
+    questions: Questions,
     recipe: PretrainRecipe,
     folder: Path,
     progress: Progress | None,
+    computing: Computing,
 ) -> list[Pass]:
     parameters = list(model.parameters())
     optimiser = torch.optim.AdamW(_groups(model, recipe), lr=recipe.learning_rate, betas=(0.9, 0.98), fused=True)
     head = model.get_output_embeddings()
     model.set_output_embeddings(NoHead())
+    learner = Learner(model, encoder.family, head.weight, soft, computing)
     draw = random.Random(recipe.seed)  # noqa: S311 - not cryptography
     passes: list[Pass] = []
-    step, started = 0, time.monotonic()
+    step, started, judging = 0, time.monotonic(), 0.0
+    limit = None if recipe.max_minutes is None else 60 * recipe.max_minutes
+    examples: list[Example] = []
     for number in range(1, recipe.epochs + 1):
-        examples = [
-            example for history in histories for example in dense_examples(encoder, history, recipe.answers, draw)
-        ]
-        batches = Batches(examples, recipe.batch_tokens, draw.randrange(1 << 30))
+        examples = _examples(encoder, histories, recipe.answers, draw, examples)
+        batches = Batches(examples, recipe.batch_tokens, draw.randrange(1 << 30), _multiple(computing))
         order = draw.sample(range(len(batches)), len(batches))
         model.train()
-        total, seen, share = 0.0, 0, 0.0
-        for place, batch in enumerate(order):
+        losses: list[tuple[Tensor, int]] = []
+        share = 0.0
+        steps = learner.feed.steps(batches, order)
+        for place, given in enumerate(steps):
             share = (number - 1 + (place + 1) / len(order)) / recipe.epochs
-            if recipe.max_minutes is not None:
-                share = max(share, (time.monotonic() - started) / (60 * recipe.max_minutes))
+            if limit is not None:
+                spent = time.monotonic() - started
+                if not passes and len(questions):
+                    judging = max(JUDGED_SHARE * spent, limit / 20)
+                share = max(share, (spent + judging) / limit)
             rate = recipe.learning_rate * min(1.0, (step + 1) / recipe.warmup) * max(0.1, 1 - 0.9 * share)
             for group in optimiser.param_groups:
                 group["lr"] = rate * group["share"]
-            loss, count = token_loss(model, encoder.family, batches[batch], head.weight, soft)
+            loss = learner.loss(given)
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
-            total, seen, step = total + float(loss.detach()) * count, seen + count, step + 1
+            losses.append((loss.detach(), len(given.wanted)))
+            step += 1
             if progress is not None:
                 progress(min(share, 1.0), passes[-1] if passes else None)
             if share >= 1.0:
                 break
-        valid, gain = _judge(model, encoder.family, questions, head.weight, soft)
-        passes.append(Pass(number, total / max(seen, 1), valid, gain, time.monotonic() - started))
-        logger.info(
-            "pass %d: loss %.3f a token; validation loss %.3f, gain %.4f", number, total / max(seen, 1), valid, gain
-        )
+        trained = _mean(losses)  # the device is asked once a pass
+        before = time.monotonic()
+        until = None if passes or limit is None else before + judging
+        valid, gain = _judge_all(learner, questions, until)
+        judging = time.monotonic() - before
+        _check_finite(number, trained, valid)
+        passes.append(Pass(number, trained, valid, gain, time.monotonic() - started))
+        logger.info("pass %d: loss %.3f a token; validation loss %.3f, gain %.4f", number, trained, valid, gain)
         if best_pass(passes) is passes[-1]:
             model.set_output_embeddings(head)
-            model.save_pretrained(folder)
+            _replace_saved(model, folder)
             model.set_output_embeddings(NoHead())
         since = number - best_pass(passes).number
         if share >= 1.0 or (len(questions) and since >= recipe.patience):
@@ -412,47 +452,177 @@ def _train(
     return passes
 
 
-def token_loss(
-    model: Any, family: Family, inputs: dict[str, Tensor], head: Tensor, soft: SoftTargets
-) -> tuple[Tensor, int]:
-    """Return the mean cross-entropy of supervised tokens over some tokens, in nats, and how many they are.
+def _check_finite(number: int, *losses: float) -> None:
+    """Check that training has not run away.
+
+    Raises:
+        BackboneError: a loss is not a number, or endless.
+    """
+    if not all(map(math.isfinite, losses)):
+        raise BackboneError(diverged(f"pass {number}"))
+
+
+class Questions:
+    """Validation cases in parts, each a sample of all of them; encoded when first asked.
+
+    Attributes:
+        parts: how many are asked.
+    """
+
+    def __init__(
+        self, encoder: PromptEncoder, valid: Sequence[Question], recipe: PretrainRecipe, multiple: int
+    ) -> None:
+        self._encoder, self._recipe, self._multiple = encoder, recipe, multiple
+        # Not cryptography; batches are put together by length inside a part, so a part favours no length.
+        self._shuffled = random.Random(recipe.seed).sample(list(valid), len(valid))  # noqa: S311
+        self._made: dict[int, Batches] = {}
+        self.parts = -(-len(valid) // PART)
+
+    def __len__(self) -> int:
+        return len(self._shuffled)
+
+    def part(self, number: int) -> Batches:
+        """Return one part's batches."""
+        if number not in self._made:
+            asked = self._shuffled[number * PART : (number + 1) * PART]
+            examples = [self._encoder.one_target(*question) for question in asked]
+            self._made[number] = Batches(examples, self._recipe.batch_tokens, self._recipe.seed, self._multiple)
+        return self._made[number]
+
+
+def choose_where(device: str | None = None) -> Computing:
+    """Return where and in what to pretrain: on CUDA as `training.computing` chooses, elsewhere in fp32.
+
+    Only products are made in bf16, never weights, so a processor would gain little by it.
+
+    Args:
+        device: as asked for; None asks `$GENREC_DEVICE`, then takes the best there is.
+
+    Raises:
+        ComputingError: the device is unknown, or is not here.
+    """
+    where = choose_device(device)
+    half = where.startswith("cuda") and choose_precision("auto", where) == torch.bfloat16
+    return Computing(where, "bf16" if half else "fp32")
+
+
+def _multiple(computing: Computing) -> int:
+    """Return what the widths of batches are multiples of: on a GPU each new shape costs time, and odd ones run slow."""
+    return 1 if computing.kind == "cpu" else 16
+
+
+def _mean(losses: Sequence[tuple[Tensor, int]]) -> float:
+    """Return the mean of some losses, each as often as its count."""
+    if not losses:
+        return 0.0
+    values = torch.stack([loss for loss, _ in losses]).tolist()
+    counts = [count for _, count in losses]
+    total: float = sum(value * count for value, count in zip(values, counts, strict=True))
+    return total / max(sum(counts), 1)
+
+
+class Learner:
+    """A model in training, with what it is asked and what it is to say.
 
     Args:
         model: of the family, with `NoHead`.
         family: causal or seq2seq.
-        inputs: a batch.
         head: the weights of the head it had, of shape (tokens, width).
         soft: makes the targets, and knows the tokens that the probabilities are over.
+        computing: where the model is, and the number format of its products; its weights are fp32.
+
+    Attributes:
+        feed: makes its steps.
     """
-    hidden, wanted = supervised(model, family, inputs)
-    return catalogue_loss(hidden, head[soft.tokens], soft.of(family, inputs)), len(wanted)
+
+    def __init__(self, model: Any, family: Family, head: Tensor, soft: SoftTargets, computing: Computing) -> None:
+        self._model, self._head, self._computing = model, head, computing
+        device, kind = computing.device, computing.kind
+        self._tokens = soft.tokens.to(device)
+        self.feed = Feed(family, getattr(model.config, "decoder_start_token_id", None), soft, device, kind == "cpu")
+
+    def loss(self, step: Step) -> Tensor:
+        """Return the mean cross-entropy of supervised tokens over some tokens, in nats."""
+        return catalogue_loss(self._hidden(step), self._items(), step.targets)
+
+    def _hidden(self, step: Step) -> Tensor:
+        with torch.autocast(self._computing.kind, torch.bfloat16, enabled=self._computing.precision == "bf16"):
+            hidden = hidden_states(self._model, step)
+        return hidden.to(self._computing.dtype)  # norms leave fp32
+
+    def _items(self) -> Tensor:
+        return self._head.index_select(0, self._tokens)
+
+    @torch.inference_mode()
+    def judge(self, questions: Batches) -> tuple[float, float]:
+        """Return the mean loss of an answer, in nats, and the mean gain (see `Pass`); zeros without questions."""
+        self._model.eval()
+        losses: list[Tensor] = []
+        gains: list[Tensor] = []
+        items = self._items()
+        weights = items.to(self._computing.dtype)
+        many = rows_at_once(items)
+        for step in self.feed.steps(questions, range(len(questions)), hard=True):
+            hidden = self._hidden(step)
+            products = items.new_ones(step.examples)
+            for start in range(0, len(hidden), many):
+                part = slice(start, start + many)
+                scores = (hidden[part] @ weights.T).float()
+                step.targets.leave_out(scores, start)
+                own = scores.gather(1, step.wanted[part, None])
+                losses.append((scores.logsumexp(dim=1) - own[:, 0]).sum())
+                ranks = (scores >= own).sum(dim=1)
+                shares = torch.where(ranks <= K, 1 / torch.log2(1.0 + ranks), 0.0)
+                products.scatter_reduce_(0, step.owners[part], shares, "prod")
+            gains.append(products.sum())
+        count = max(1, sum(map(len, questions.groups)))
+        return _sum(losses) / count, _sum(gains) / count
 
 
-@torch.inference_mode()
-def _judge(model: Any, family: Family, questions: Batches, head: Tensor, soft: SoftTargets) -> tuple[float, float]:
-    """Return the mean loss of an answer, in nats, and the mean gain (see `Pass`); zeros without questions."""
-    model.eval()
-    loss = gain = 0.0
-    weights = head[soft.tokens]
-    for place in range(len(questions)):
-        batch = questions[place]
-        hidden, wanted = supervised(model, family, batch)
-        targets, excluded = torch.searchsorted(soft.tokens, wanted), soft.of(family, batch, hard=True).excluded
-        answer = (batch["labels"] != IGNORED).nonzero()[:, 0]  # whose token each one is
-        products = torch.ones(len(batch["labels"]))
-        for start in range(0, len(hidden), ROWS):
-            part = slice(start, start + ROWS)
-            scores = (hidden[part] @ weights.T).float()
-            rows, columns = excluded[:, (excluded[0] >= start) & (excluded[0] < start + ROWS)]
-            scores[rows - start, columns] = -torch.inf
-            own = scores.gather(1, targets[part, None])
-            loss += float((scores.logsumexp(dim=1) - own[:, 0]).sum())
-            ranks = (scores >= own).sum(dim=1)
-            gains = torch.where(ranks <= K, 1 / torch.log2(1.0 + ranks), 0.0)
-            products.scatter_reduce_(0, answer[part].cpu(), gains.cpu(), "prod")
-        gain += float(products.sum())
-    count = max(1, sum(map(len, questions.groups)))
-    return loss / count, gain / count
+def _sum(values: Sequence[Tensor]) -> float:
+    return float(sum(torch.stack(list(values)).tolist())) if values else 0.0
+
+
+def _judge_all(learner: Learner, questions: Questions, until: float | None) -> tuple[float, float]:
+    """Return what `Learner.judge` does, over all questions, or over those that there is time for.
+
+    Args:
+        learner: see there.
+        questions: what is asked; cut to what was asked when the time was up, so that all passes are judged alike.
+        until: the clock's time from which no further part is asked; None asks all.
+    """
+    losses, gains, counts = [], [], []
+    for number in range(questions.parts):
+        part = questions.part(number)
+        loss, gain = learner.judge(part)
+        count = sum(map(len, part.groups))
+        losses.append(loss * count)
+        gains.append(gain * count)
+        counts.append(count)
+        if until is not None and time.monotonic() >= until and number + 1 < questions.parts:
+            questions.parts = number + 1
+            logger.warning(
+                "each pass is judged on the same %s of %s validation cases, drawn by the seed: all would take too much "
+                "of the minutes",
+                f"{sum(counts):,}",
+                f"{len(questions):,}",
+            )
+            break
+    return sum(losses) / max(1, sum(counts)), sum(gains) / max(1, sum(counts))
+
+
+def _replace_saved(model: Any, folder: Path) -> None:
+    """Save a model over the last one so that a full disk or a kill leaves that one whole."""
+    try:
+        with tempfile.TemporaryDirectory(prefix=".unfinished.", dir=folder) as aside:
+            model.save_pretrained(aside)
+            readable_as(Path(aside))
+            for file in Path(aside).iterdir():
+                file.replace(folder / file.name)
+    except Exception as error:
+        if (folder / "config.json").exists():
+            error.add_note(f"the weights of an earlier pass are kept in {folder}, which is a whole base")
+        raise
 
 
 def _groups(model: Any, recipe: PretrainRecipe) -> list[dict[str, Any]]:

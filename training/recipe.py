@@ -15,19 +15,13 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from training.errors import RecipeError
+
 Settings = TypeVar("Settings", bound=BaseModel)
 
 
-class RecipeError(ValueError):
-    """Raised when a recipe is wrong.
-
-    Args:
-        problems: every problem found.
-    """
-
-    def __init__(self, problems: Sequence[str]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("; ".join(self.problems))
+Precision = Literal["auto", "bf16", "fp32"]
+"""A number format to compute in; `training.computing` says what auto is."""
 
 
 class Recipe(BaseModel):
@@ -65,12 +59,13 @@ class Recipe(BaseModel):
     train_layers: int | None = Field(
         None, ge=1, description="Put LoRA on this many top layers only; no backward below."
     )
-    precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the device has it.")
+    precision: Precision = Field("auto", description="auto: bf16 where the device has it.")
     quantisation: Literal["none", "4bit"] = Field("none", description="4bit: QLoRA, NF4 with double quantisation.")
     gradient_checkpointing: bool = Field(False, description="Recompute activations in backward, to save memory.")
-    tuning_cases: int = Field(
-        500, ge=0, description="Validation cases that the weights of all signals are fitted on; 0: no fitting."
+    tuning_cases: int | None = Field(
+        None, ge=0, description="Most validation cases that the language model is asked to be weighed; 0: no fitting."
     )
+    tuning_minutes: float = Field(5.0, gt=0, description="How long it may be asked for that, at most.")
     save_minutes: float = Field(5.0, gt=0, description="Minutes between checkpoints that --resume can start from.")
     tensorboard: bool = Field(False, description="Also write the losses for TensorBoard, into the run's folder.")
     seed: int = Field(0, ge=0, description="Seed of everything random in training.")
@@ -109,7 +104,10 @@ def read_changes(changes: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
         if not equals:
             problems.append(f"--set {change}: expected key=value")
             continue
-        values[key.strip()] = yaml.safe_load(value)
+        try:
+            values[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            problems.append(f"--set {change}: the value is not valid YAML ({' '.join(str(error).split())})")
     return values, problems
 
 

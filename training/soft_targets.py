@@ -131,6 +131,27 @@ def _following(users: IntArray) -> tuple[IntArray, NDArray[np.float64]]:
     return np.concatenate(pairs), np.concatenate(weights)
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the titles and the supervised tokens of a batch stand.
+
+    Attributes:
+        titles: the columns of the titles that are one token, one example after another.
+        users: whose each of them is, rising.
+        places: which supervised token each of them is, -1 for those that are only read.
+        told: those of them, but for an example's last, whose next one is supervised.
+        wanted: each supervised token's column.
+        owners: whose each supervised token is, rising.
+    """
+
+    titles: IntArray
+    users: IntArray
+    places: IntArray
+    told: IntArray
+    wanted: IntArray
+    owners: IntArray
+
+
 class SoftTargets:
     """Makes the targets of a batch; only titles that are one token give to them and get from them.
 
@@ -151,6 +172,7 @@ class SoftTargets:
         exclude_seen: bool,
     ) -> None:
         self.tokens, self.share, self.exclude_seen = tokens, share, exclude_seen
+        self._wanted = tokens.numpy()
         columns = {int(token): column for column, token in enumerate(tokens)}
         whole = [columns[answer[0]] if len(answer) == 1 else -1 for answer in answers]
         self._column = np.full(int(tokens.max()) + 2, -1)
@@ -158,7 +180,7 @@ class SoftTargets:
             if column >= 0:
                 self._column[int(tokens[column])] = column
         kept = [[whole[title] for title in history if whole[title] >= 0] for history in histories]
-        self._successors = Successors.count(kept, len(tokens))
+        self.successors = Successors.count(kept, len(tokens))
 
     def of(self, family: Family, inputs: dict[str, Tensor], hard: bool = False) -> Targets:
         """Return the targets of a batch's supervised tokens, in their order.
@@ -168,32 +190,46 @@ class SoftTargets:
             inputs: `input_ids`, `attention_mask` and `labels`, each of shape (examples, length).
             hard: without the shares of others, for judging.
         """
+        return self.targets(self.layout(family, inputs), hard)
+
+    def targets(self, layout: Layout, hard: bool = False) -> Targets:
+        """Return the targets of a batch that is laid out; see `of`."""
+        titles, users, told, places, wanted = layout.titles, layout.users, layout.told, layout.places, layout.wanted
+        own_share = np.ones(len(wanted))
+        rows, others, shares = [np.arange(len(wanted))], [wanted], []
+        if self.share > 0 and len(told) and not hard:
+            found = self.successors.after(titles, users)[told].tocoo()
+            own = places[told + 1]
+            own_share[own[np.unique(found.row)]] -= self.share
+            rows.append(own[found.row])
+            others.append(found.col.astype(np.int64))
+            shares.append(self.share * found.data)
+        return Targets.of(
+            np.concatenate(rows), np.concatenate(others), np.concatenate([own_share, *shares]),
+            *self._excluded(titles, users, told, places, wanted),
+        )  # fmt: skip
+
+    def layout(self, family: Family, inputs: dict[str, Tensor]) -> Layout:
+        """Return where the titles and the supervised tokens of a batch stand.
+
+        Args:
+            family: see `of`.
+            inputs: likewise, in host memory.
+        """
         labels, given = inputs["labels"].numpy(), inputs["attention_mask"].numpy() > 0
         supervised = labels != IGNORED
         ids = np.where(given, inputs["input_ids"].numpy(), -1)
         if family == "seq2seq":
             ids = np.concatenate([ids, np.where(supervised, labels, -1)], axis=1)
             supervised = np.concatenate([np.zeros_like(given), supervised], axis=1)
-        wanted = np.searchsorted(self.tokens.numpy(), labels[labels != IGNORED])
+        wanted = np.searchsorted(self._wanted, labels[labels != IGNORED])
         place = np.where(supervised, supervised.reshape(-1).cumsum().reshape(supervised.shape) - 1, -1)
         columns = self._column[np.clip(ids, -1, len(self._column) - 1)]
         users = np.broadcast_to(np.arange(len(ids))[:, None], ids.shape)[columns >= 0]
         places, titles = place[columns >= 0], columns[columns >= 0]
         # Each title with the one before it, where that is the same user's and this one is supervised.
         told = np.flatnonzero((users[1:] == users[:-1]) & (places[1:] >= 0))
-        own_share = np.ones(len(wanted))
-        rows, others, shares = [np.arange(len(wanted))], [wanted], []
-        if self.share > 0 and len(told) and not hard:
-            found = self._successors.after(titles, users)[told].tocoo()
-            own = places[told + 1]
-            own_share[own[np.unique(found.row)]] -= self.share
-            rows.append(own[found.row])
-            others.append(found.col)
-            shares.append(self.share * found.data)
-        return Targets.of(
-            np.concatenate(rows), np.concatenate(others), np.concatenate([own_share, *shares]),
-            *self._excluded(titles, users, told, places, wanted),
-        )  # fmt: skip
+        return Layout(titles, users, places, told, wanted, np.nonzero(labels != IGNORED)[0])
 
     def _excluded(
         self, titles: IntArray, users: IntArray, told: IntArray, places: IntArray, wanted: IntArray

@@ -19,7 +19,8 @@ import torch
 
 from prompts.encoding import Family
 from prompts.template import Template
-from training.backbone import BackboneError, load_base, load_tokenizer
+from training.backbone import load_base, load_tokenizer
+from training.errors import BackboneError
 
 
 def load_with_title_tokens(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from genrec.cli.common import EncodingOption, ListsOption, QuotesOption, RunOption, SeparatorOption
+from genrec.cli.common import BaseOption, EncodingOption, ListsOption, QuotesOption, RunOption, SeparatorOption
 
 ColumnOption = Annotated[str | None, typer.Option(show_default="guessed", rich_help_panel="Columns")]
 
@@ -26,6 +26,7 @@ def add_items(
     encoding: EncodingOption = None,
     quotes: QuotesOption = None,
     skip_bad_rows: Annotated[bool, typer.Option("--skip-bad-rows", help="Leave out rows that cannot be used.")] = False,
+    base: BaseOption = None,
 ) -> None:
     """Add new items to a run; nothing is trained, and they can be recommended at once.
 
@@ -40,5 +41,5 @@ def add_items(
     columns = Columns(id=id_column, title=title_column, category=category_column, category_lists=lists)
     dialect = dialects_of(separator, encoding, quotes).get("items")
     found = read_catalogue(items, columns, skip_bad_rows, dialect, lambda sentence: typer.echo(f"  note: {sentence}"))
-    total = add_to_run(run, found, out)
+    total = add_to_run(run, found, out, base)
     typer.echo(f"{total.added} items added, {total.items} in all; written to {out}")

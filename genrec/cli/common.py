@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,6 +13,12 @@ if TYPE_CHECKING:
 RunOption = Annotated[Path, typer.Option(help="A finished run folder, made by genrec train.")]
 DataOption = Annotated[
     Path | None, typer.Option(help="The data folder, if it is not where training found it.", show_default="the run's")
+]
+BaseOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Where the run's base model is now, if it moved; it must hold what it held.", show_default="the run's"
+    ),
 ]
 DeviceOption = Annotated[
     str | None, typer.Option(help="cuda, cuda:1, mps or cpu.", show_default="$GENREC_DEVICE, else the best there is")
@@ -55,6 +61,18 @@ ListsOption = Annotated[
         rich_help_panel="Columns",
     ),
 ]
+PrecisionOption = Annotated[
+    Literal["auto", "bf16", "fp32"],
+    typer.Option(help="Number format; auto: $GENREC_PRECISION, else bf16 where the device multiplies in it."),
+]
+KeepSeenOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--keep-seen/--exclude-seen",
+        help="Whether to recommend what the user took before.",
+        show_default="as the run was trained for",
+    ),
+]
 
 
 def data_folder_of(run: Path, data: Path | None) -> Path:
@@ -67,7 +85,7 @@ def data_folder_of(run: Path, data: Path | None) -> Path:
     from genrec.errors import ArtefactError
 
     details = read_manifest(run, "run", verify=False)
-    folder = data or Path(details["data_folder"])
+    folder = data or _data_of(details, run)
     # Data from which users were forgotten since is still the run's.
     formerly = read_manifest(folder, "data", verify=False).get("formerly", [])
     if details["data"] not in (fingerprint(folder / MANIFEST), *formerly):
@@ -75,6 +93,27 @@ def data_folder_of(run: Path, data: Path | None) -> Path:
             f"{folder} is not the data that {run} was trained on; give that with --data, or train again on this one"
         )
     return folder
+
+
+def _data_of(details: dict[str, Any], run: Path) -> Path:
+    """Return where the data of a run is.
+
+    Raises:
+        ArtefactError: it is not where it was.
+    """
+    from genrec.errors import ArtefactError
+    from genrec.places import candidates
+
+    if not details["data_folder"]:
+        raise ArtefactError(f"{run} does not say where its data is; give the folder with --data")
+    places = candidates(details.get("data_way"), details["data_folder"], run)
+    found = next((place for place in places if place.is_dir()), None)
+    if found is None:
+        raise ArtefactError(
+            f"the data of {run} is not where it was: there is no folder {' nor '.join(map(str, places))}; say with "
+            "--data where it is now"
+        )
+    return found
 
 
 def load_data_of(run: Path, data: Path | None) -> PreparedData:
@@ -88,7 +127,16 @@ def run_fingerprint(run: Path) -> dict[str, Any]:
     """Return what names a run's contents, for a job that must not mix two of them."""
     from genrec.artefacts import MANIFEST, fingerprint
 
-    return {"run": fingerprint(run / MANIFEST)}
+    return {"run": fingerprint(run / MANIFEST), **models_fingerprint(run)}
+
+
+def models_fingerprint(run: Path) -> dict[str, Any]:
+    """Return what names the contents of a run's models; None of a run that does not say."""
+    from genrec.artefacts import read_manifest
+    from genrec.identity import contents_known
+
+    details = read_manifest(run, "run", verify=False)
+    return {role: contents_known(role, details) for role in ("base", "encoder")}
 
 
 def read_or_announce_key(path: Path) -> bytes:

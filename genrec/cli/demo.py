@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from genrec.cli.common import DeviceOption, PrecisionOption
+
 BEAMS = 20
 SHOWN_USERS = 5
 LAYERS = 2
@@ -17,6 +19,8 @@ def demo(
     out: Annotated[Path, typer.Option(help="The run folder to make.")] = Path("runs/demo"),
     minutes: Annotated[float, typer.Option(help="Minutes of training.", min=0.1)] = 4.0,
     layers: Annotated[int, typer.Option(help="Use the model's first layers only, so many.", min=1)] = LAYERS,
+    device: DeviceOption = None,
+    precision: PrecisionOption = "auto",
 ) -> None:
     """Prepare ml-100k, make its titles tokens of the starter model, train, recommend for all 943 users, evaluate.
 
@@ -25,13 +29,15 @@ def demo(
     import shutil
 
     from genrec.artefacts import MANIFEST
+    from genrec.batch import begun_in
     from genrec.cli.evaluate import evaluate_into, print_table
     from genrec.cli.pretrain import pretrain_into
-    from genrec.cli.recommend import recommend_into
+    from genrec.cli.recommend import job_of, recommend_into
     from genrec.cli.train import train_into
     from genrec.interactions import load_prepared, prepare, save_prepared
     from genrec.recommender import Recommender, Settings
     from genrec.run_evaluation import QUICK_BASELINES
+    from training.computing import choose_computing
     from training.pretrain import PretrainRecipe
     from training.recipe import load_recipe
 
@@ -44,7 +50,7 @@ def demo(
     if (out / MANIFEST).is_file():
         typer.echo(f"{out} is finished, using it; delete it to train again")
     else:
-        recipe = load_recipe("pretrained", [f"base={base}"])
+        recipe = load_recipe("pretrained", [f"base={base}", f"precision={precision}"])
         if not base.is_dir():
             begun = out.with_name(f"{out.name}-base.unfinished")
             shutil.rmtree(begun, ignore_errors=True)
@@ -53,11 +59,13 @@ def demo(
             )
             pretrain_into(data, made, begun)
             begun.rename(base)
-        train_into(data, recipe, out, resume=out.exists())
-    recommender = Recommender.from_pretrained(out)
+        train_into(data, recipe, out, resume=out.exists(), device=device)
     target = out / "recommendations.jsonl"
     settings = Settings(k=10, beams=BEAMS, explain="sentence")
-    summary = recommend_into(recommender, out, data, "all", target, settings, resume=True)
+    job = job_of(out, data, "all", settings)
+    computing = choose_computing(device, precision, begun_in(target, job, resume=True), f"the job of {target}")
+    recommender = Recommender.from_pretrained(out, computing.device, computing.precision)
+    summary = recommend_into(recommender, out, data, "all", target, settings, resume=True, job=job)
     typer.echo(f"{summary.users} users in {target}\n")
     _show_users(recommender, target, {history.user: history.items for history in prepared.histories})
     report = evaluate_into(
@@ -91,7 +99,9 @@ def _show_users(recommender: object, target: Path, histories: dict[str, tuple[st
         for line in islice(lines, SHOWN_USERS):
             row = json.loads(line)
             why = row["recommendations"][0]["explanation"]
-            table = Table(title=f"user {row['user']}", title_justify="left", caption=why, caption_justify="left")
+            table = Table(
+                title=escape(f"user {row['user']}"), title_justify="left", caption=escape(why), caption_justify="left"
+            )
             table.add_column("watched last, newest first", no_wrap=True)
             table.add_column("recommended", no_wrap=True)
             table.add_column("by", no_wrap=True)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from genrec.cli.common import BaseOption
+
 PACKAGES = [
     "genrec",
     "torch",
@@ -28,8 +30,13 @@ EXTRAS = {"baselines": ("implicit", "cornac"), "ray": ("ray",), "privacy": ("cry
 
 def doctor(
     run: Annotated[
-        Path | None, typer.Option(help="Also check that this run folder is whole.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Also check that this run folder is whole, and its base, encoder and data the same.",
+            show_default=False,
+        ),
     ] = None,
+    base: BaseOption = None,
     data: Annotated[
         Path | None,
         typer.Option(help="Also check this data folder for leaks, ties and other traps.", show_default=False),
@@ -55,10 +62,7 @@ def doctor(
         typer.echo(f"{name}: {'found' if find_spec(package) else 'not installed'}")
     _devices()
     if run is not None:
-        from genrec.artefacts import read_manifest
-
-        details = read_manifest(run, "run")
-        typer.echo(f"run {run}: whole ({len(details['files'])} files, base {details['base']}, {details['family']})")
+        _check_run(run, base)
     if data is not None:
         from genrec.data_checks import check_data
         from genrec.interactions import load_prepared
@@ -67,15 +71,41 @@ def doctor(
             typer.echo(finding.to_text())
 
 
+def _check_run(run: Path, base: str | None) -> None:
+    """Say whether a run is whole, and whether what it names is still there and the same.
+
+    Raises:
+        GenrecError: it is not; all that is wrong is in one message.
+    """
+    from genrec.artefacts import read_manifest
+    from genrec.cli.common import data_folder_of
+    from genrec.errors import ArtefactError, GenrecError, translated
+    from genrec.identity import find_model
+
+    details = read_manifest(run, "run")
+    typer.echo(f"run {run}: whole ({len(details['files'])} files, base {details['base']}, {details['family']})")
+    wrong = []
+    for name, look in (
+        ("base", lambda: find_model("base", details, run, base)),
+        ("encoder", lambda: find_model("encoder", details, run)),
+        ("data", lambda: data_folder_of(run, None)),
+    ):
+        try:
+            with translated():
+                typer.echo(f"  its {name}: {look()}")
+        except GenrecError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise ArtefactError("; ".join(wrong))
+
+
 def _devices() -> None:
     import torch
 
-    from training.backbone import choose_device, choose_precision
+    from training.computing import choose_computing
 
-    device = choose_device()
     typer.echo(f"threads: {torch.get_num_threads()}")
     for place in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(place)
         typer.echo(f"cuda:{place}: {properties.name}, {properties.total_memory / 2**30:.0f} GiB")
-    precision = str(choose_precision("auto", device)).removeprefix("torch.")
-    typer.echo(f"genrec would use {device} in {precision}")
+    typer.echo(f"genrec would compute in {choose_computing()}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from genrec.cli.common import DataOption, DeviceOption
+from genrec.cli.common import BaseOption, DataOption, DeviceOption, KeepSeenOption, PrecisionOption
 
 if TYPE_CHECKING:
     from genrec.interactions import PreparedData
@@ -31,7 +31,7 @@ def evaluate(
     mode: Annotated[
         Literal["constrained", "free"], typer.Option(help="Search the catalogue, or write any text and ground it.")
     ] = "constrained",
-    keep_seen: Annotated[bool, typer.Option("--keep-seen", help="Do not leave out what the user took before.")] = False,
+    keep_seen: KeepSeenOption = None,
     baselines: Annotated[
         str, typer.Option(metavar="quick|all|none|NAMES", help="Baselines for the table; names are joined by commas.")
     ] = "quick",
@@ -48,14 +48,17 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Seed of sample, intervals and baselines.")] = 0,
     seeds: Annotated[int, typer.Option(help="Repeat with this many seeds and report the spread.", min=1)] = 1,
     data: DataOption = None,
+    base: BaseOption = None,
     device: DeviceOption = None,
+    precision: PrecisionOption = "auto",
 ) -> None:
     """Evaluate a run: full ranking, 95 % intervals, baselines in the same table, and a report to look at.
 
     [bold]Example:[/bold] genrec evaluate --run runs/films --split test --other mine=my_lists.jsonl
     """
+    from genrec.artefacts import check_writable
     from genrec.cli.common import load_data_of
-    from genrec.errors import ConfigError
+    from genrec.errors import ConfigError, DataError
     from genrec.interactions import load_prepared
     from genrec.recommender import Recommender, Settings
 
@@ -67,8 +70,14 @@ def evaluate(
     else:
         raise ConfigError(["without --run, give --data and --out"])
     names = baseline_names(baselines)
-    settings = Settings(k=20, beams=beams, mode=mode, exclude_seen=not keep_seen)
-    recommender = None if run is None else Recommender.from_pretrained(run, device)
+    if not prepared.split().cases(split):  # before the model is loaded and asked
+        raise DataError(
+            f"the data has no {'validation' if split == 'valid' else split} cases, so nothing can be evaluated; a user "
+            "needs at least three events to be one"
+        )
+    check_writable(target / "metrics.json")  # before the work, not after it
+    settings = Settings(k=20, beams=beams, mode=mode, exclude_seen=None if keep_seen is None else not keep_seen)
+    recommender = None if run is None else Recommender.from_pretrained(run, device, precision, base=base)
     report = evaluate_into(
         recommender,
         prepared,

@@ -7,10 +7,10 @@ imported inside the verb. A user's mistake is one line on stderr and exit code 2
 from __future__ import annotations
 
 import logging
-import os
 import sys
-import warnings
-from typing import Annotated
+import traceback
+from pathlib import Path
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -25,8 +25,11 @@ from genrec.cli.prepare import prepare
 from genrec.cli.pretrain import pretrain
 from genrec.cli.recommend import recommend
 from genrec.cli.show import show
+from genrec.cli.streams import discard, make_safe
 from genrec.cli.train import train
-from genrec.errors import GenrecError
+from genrec.cli.tune import tune
+from genrec.errors import LEAF_ERRORS, GenrecError, told
+from genrec.libraries import debugging, listen
 
 app = typer.Typer(
     name="genrec",
@@ -43,46 +46,130 @@ def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug messages.")] = False,
 ) -> None:
     """Hold the options that every verb has."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    if debug:
-        os.environ["GENREC_DEBUG"] = "1"
-        for package in ("genrec", "prompts", "retrieval", "training"):
-            logging.getLogger(package).setLevel(logging.DEBUG)
-    else:
-        _quiet_libraries()
+    logging.raiseExceptions = False  # a message that cannot be shown is no reason for a traceback
+    listen(debug)
 
 
-def _quiet_libraries() -> None:
-    """Keep the libraries' own bars, advice and deprecation notes from the user; errors still come through."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    warnings.simplefilter("ignore", FutureWarning)
-    warnings.simplefilter("ignore", UserWarning)
-    for library in ("bitsandbytes", "sentence_transformers", "datasets", "faiss"):
-        logging.getLogger(library).setLevel(logging.ERROR)
-
-
-for verb in (demo, prepare, pretrain, train, prefer, add_items, recommend, decrypt, evaluate, show, forget, doctor):
+for verb in (
+    demo,
+    prepare,
+    pretrain,
+    train,
+    tune,
+    tune,
+    prefer,
+    add_items,
+    recommend,
+    decrypt,
+    evaluate,
+    show,
+    forget,
+    doctor,
+):
     app.command()(verb)
+
+
+MISTAKE, FAULT, INTERRUPTED, PIPE_CLOSED = 2, 1, 130, 141
+"""Exit codes: what the user can mend; a fault of genrec's; and, as shells have it, 128 and the number of the signal."""
 
 
 def run() -> None:
     """Run the command line; the console script's entry point."""
+    make_safe()
     try:
         app()
-    except (GenrecError, ValueError, OSError) as error:
-        # The leaves raise ValueError subclasses of their own; a bare ValueError is a fault of ours, not the user's.
-        if os.environ.get("GENREC_DEBUG") or not is_users_mistake(error):
+    except SystemExit as error:
+        # Typer catches these two, and says nothing of the one and 1 of the other.
+        if (cause := _behind(error, KeyboardInterrupt)) is not None:
+            _end(INTERRUPTED, "; ".join(["interrupted", *getattr(cause, "__notes__", [])]))
+        if _behind(error, BrokenPipeError) is not None:
+            _end(PIPE_CLOSED)
+        _flush()
+        raise SystemExit(error.code) from None
+    except Exception as error:
+        if debugging():
             raise
-        sys.stderr.write(f"genrec: {error}\n")
-        raise SystemExit(2) from None
+        _end(*what_to_tell(error))
 
 
 def is_users_mistake(error: Exception) -> bool:
-    """Say whether an error is one that the user can mend, by the package that defines its class."""
-    if isinstance(error, GenrecError | OSError):
-        return True
-    return type(error).__module__.split(".")[0] in {"prompts", "retrieval", "training"}
+    """Say whether an error is one that the user can mend."""
+    return isinstance(error, (GenrecError, OSError, *LEAF_ERRORS))
+
+
+def what_to_tell(error: Exception) -> tuple[int, str]:
+    """Return the exit code and the line that an error ends a verb with."""
+    if is_users_mistake(error):
+        return MISTAKE, told(error)
+    if (words := _of_a_library(error)) is not None:
+        return MISTAKE, f"{words} ({told(error)})"
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return (
+            MISTAKE,
+            f"out of memory ({told(error)}); lower batch_tokens, --beams or the like, or use a larger device",
+        )
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return FAULT, (
+        f"a fault of genrec's or of a library's, not yours: {type(error).__name__}: {told(error)} "
+        f"({Path(where.filename).name}:{where.lineno}); please report it with what --debug shows"
+    )
+
+
+LIBRARIES = (
+    ("safetensors", "SafetensorError", "a file of weights cannot be read or written"),
+    ("polars.exceptions", "PolarsError", "a table cannot be read or written"),
+    ("yaml", "YAMLError", "this is not valid YAML"),
+    ("tomllib", "TOMLDecodeError", "this is not valid TOML"),
+    ("pydantic", "ValidationError", "a setting is wrong"),
+    ("huggingface_hub.errors", "HfHubHTTPError", "the hub did not answer as it should"),
+    ("huggingface_hub.errors", "HFValidationError", "this is not a hub id"),
+    ("ray.exceptions", "RayError", "a Ray worker failed"),
+)
+"""Errors of libraries that users can mend: module, class, and what they mean."""
+
+
+def _of_a_library(error: Exception) -> str | None:
+    """Return what a library's error means, or None where it is not known as one that users can mend."""
+    for module, name, words in LIBRARIES:
+        kind = getattr(sys.modules.get(module), name, None)  # a library that is not loaded raised nothing
+        if kind is not None and isinstance(error, kind):
+            return words
+    return "a file cannot be written" if "failed writing file" in str(error) else None
+
+
+def _behind(error: BaseException, kind: type[BaseException]) -> BaseException | None:
+    """Return the error of a kind that another was raised for, or while it was handled."""
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, kind):
+        found = found.__cause__ or found.__context__
+    return found
+
+
+def _end(code: int, line: str = "") -> NoReturn:
+    """Say a line on stderr and end with an exit code, whatever has become of the streams."""
+    if line:
+        try:
+            sys.stderr.write(f"genrec: {line}\n")
+        except OSError:
+            discard(sys.stderr)
+    _flush(told_already=True)
+    raise SystemExit(code) from None
+
+
+def _flush(told_already: bool = False) -> None:
+    """Bring out what was said; Python would do it after our last word, and complain of a closed pipe or a full disk."""
+    failed: OSError | None = None
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError as error:
+            failed = failed or error
+            discard(stream)
+    if failed is None or told_already:
+        return
+    if isinstance(failed, BrokenPipeError):
+        raise SystemExit(PIPE_CLOSED) from None
+    _end(MISTAKE, f"cannot write to standard output: {failed.strerror}; what was written to files is whole")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from genrec.cli.common import DeviceOption
+from genrec.cli.common import BaseOption, DeviceOption, PrecisionOption
 
 
 def prefer(
@@ -19,7 +19,12 @@ def prefer(
     change: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="cases, negatives, beta, ...; repeatable.")
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on after a training that was finished, where a later step failed.")
+    ] = False,
+    base: BaseOption = None,
     device: DeviceOption = None,
+    precision: PrecisionOption = "auto",
 ) -> None:
     """Train a run on preferences (DPO): what was taken, against the model's own wrong answers.
 
@@ -31,7 +36,8 @@ def prefer(
     from training.preference import PreferenceRecipe
     from training.recipe import read_changes, validated
 
-    recipe = validated(PreferenceRecipe, *read_changes(change or ()))
+    changes, problems = read_changes(change or ())
+    recipe = validated(PreferenceRecipe, {"precision": precision, **changes}, problems)
     prepared = load_data_of(run, data)
     with progress_bar("Learning preferences") as bar, progress_bar("Fitting the weights of signals") as weighing:
         manifest = prefer_run(
@@ -40,6 +46,8 @@ def prefer(
             recipe,
             out,
             device=device,
+            resume=resume,
+            base_now=base,
             progress=lambda share, loss, left: bar(share, 1.0, f"loss {loss:.3f}"),
             tuning_progress=weighing,
         )
@@ -47,9 +55,14 @@ def prefer(
     valid = done["validation"]
     typer.echo(
         f"{done['pairs']} pairs in {done['steps']} steps and {done['seconds']:.0f} s, loss {done['first_loss']:.3f} to "
-        f"{done['final_loss']:.3f}; the model alone on {valid['cases']} validation cases: NDCG@{K} "
-        f"{valid[f'ndcg@{K} before']:.4f} before, {valid[f'ndcg@{K} after']:.4f} after "
-        f"(standard error of the difference {valid['standard error']:.4f}); written to {out}"
+        f"{done['final_loss']:.3f}; written to {out}"
+    )
+    if not valid["cases"]:
+        typer.echo("no user has a validation case, so nothing tells whether the model became better")
+        return
+    typer.echo(
+        f"the model alone on {valid['cases']} validation cases: NDCG@{K} {valid[f'ndcg@{K} before']:.4f} before, "
+        f"{valid[f'ndcg@{K} after']:.4f} after (standard error of the difference {valid['standard error']:.4f})"
     )
     if valid["gain"] < 0:
         typer.echo(f"the run in {run} did better on validation; keep that one, or lower learning_rate or raise beta")

@@ -50,6 +50,14 @@ def prepare(
     keep_repeats: Annotated[
         bool, typer.Option("--keep-repeats/--drop-repeats", help="An item that its user had taken before.")
     ] = True,
+    keep_seen: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep-seen/--exclude-seen",
+            help="Whether what a user took before may be recommended again, from training to serving.",
+            show_default="if the data say that it is usual",
+        ),
+    ] = None,
     skip_bad_rows: Annotated[
         bool, typer.Option("--skip-bad-rows", help="Leave out rows that cannot be used, and report them.")
     ] = False,
@@ -60,15 +68,16 @@ def prepare(
         Path | None,
         typer.Option(
             metavar="KEYFILE",
-            help="Replace user ids; only this key file turns them back (genrec[privacy]). A missing one is made.",
+            help="Replace user ids; only this key file turns them back (genrec\\[privacy]). A missing one is made.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
     """Read a log and a catalogue, clean them, and write a data folder.
 
-    Column names, and how text files are written, are guessed where they are not given; the guess is printed.
-    times keep the order of the file. Rows that cannot be used stop the command with their line numbers, unless --skip-bad-rows is given.
+    Column names, and how text files are written, are guessed where they are not given; the guess is printed. Equal
+    times keep the order of the file. Rows that cannot be used stop the command with their line numbers, unless
+    --skip-bad-rows is given.
     """
     from genrec.artefacts import check_target
     from genrec.cleaning import Cleaning
@@ -79,6 +88,7 @@ def prepare(
     from genrec.keys import Pseudonyms, read_key
     from genrec.keys import pseudonymise as with_pseudonyms
     from genrec.listed_cells import checked_style
+    from genrec.locks import locked
     from genrec.raw_data import Columns
 
     lists = None if category_lists is None else checked_style(category_lists)
@@ -86,19 +96,21 @@ def prepare(
     check_target(out, "data")  # before the work, not after it
     if pseudonymise is not None and pseudonymise.exists():
         read_key(pseudonymise)
-    data = prepare_data(
-        interactions=interactions,
-        items=items,
-        dataset=dataset,
-        columns=Columns(
-            user_column, item_column, time_column, rating_column, id_column, title_column, category_column, lists
-        ),
-        cleaning=Cleaning(min_rating, k_core, keep_repeats, skip_bad_rows, day_first),
-        split=split,
-        dialects=dialects,
-    )
-    if pseudonymise is not None:
-        data = with_pseudonyms(data, Pseudonyms(read_or_announce_key(pseudonymise)))
-    save_prepared(data, out)
+    with locked(out):
+        data = prepare_data(
+            interactions=interactions,
+            items=items,
+            dataset=dataset,
+            columns=Columns(
+                user_column, item_column, time_column, rating_column, id_column, title_column, category_column, lists
+            ),
+            cleaning=Cleaning(min_rating, k_core, keep_repeats, skip_bad_rows, day_first),
+            split=split,
+            keep_seen=keep_seen,
+            dialects=dialects,
+        )
+        if pseudonymise is not None:
+            data = with_pseudonyms(data, Pseudonyms(read_or_announce_key(pseudonymise)))
+        save_prepared(data, out)
     typer.echo(data.report.to_text())
     typer.echo(f"  written to {out}")

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from genrec.cli.common import DeviceOption
+
+if TYPE_CHECKING:
+    from training.pretrain import PretrainRecipe
 
 
 def pretrain(
@@ -17,13 +22,17 @@ def pretrain(
     base: Annotated[
         str | None, typer.Option(help="Start from this model: a local folder, a hub id, or 'starter'.")
     ] = None,
-    minutes: Annotated[float | None, typer.Option(help="Stop after this many minutes.")] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="Stop learning and judging after this many minutes; making the tokenizer comes before."),
+    ] = None,
     change: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="width, layers, epochs, ...; repeatable.")
     ] = None,
     encoder: Annotated[
         str, typer.Option(help="Whose title vectors tokens start from: as for genrec train, or none.")
     ] = "starter",
+    device: DeviceOption = None,
 ) -> None:
     """Make a base model: a tokenizer of the catalogue, and weights that know the histories.
 
@@ -41,38 +50,54 @@ def pretrain(
     changes, problems = read_changes(change or ())
     values = {"family": family, "base": base, "max_minutes": minutes, **changes}
     recipe = validated(PretrainRecipe, values, problems)
-    template = pretrain_into(data, recipe, out, encoder)
+    template = pretrain_into(data, recipe, out, encoder, device)
     typer.echo(
         f"next: genrec train --data {data} --recipe pretrained --set base={out} --set template={template} "
         f"--set max_tokens={recipe.max_tokens} --out RUN"
     )
 
 
-def pretrain_into(data: Path, recipe: object, out: Path, encoder: str = "starter") -> str:
+def pretrain_into(data: Path, recipe: object, out: Path, encoder: str = "starter", device: str | None = None) -> str:
     """Make a base with a progress bar and say what came of it; return the name of the template that it is for."""
-    from genrec.artefacts import check_writable
+    from genrec.locks import locked
+
+    with locked(out):
+        return _pretrain_into(data, recipe, out, encoder, device)
+
+
+def _pretrain_into(data: Path, recipe: object, out: Path, encoder: str, device: str | None) -> str:
+    from genrec.artefacts import check_writable, write_text
     from genrec.basemodels import MADE, resolve_base
     from genrec.cli.progress import progress_bar
-    from genrec.errors import ArtefactError
+    from genrec.disk_space import check_space
+    from genrec.errors import ArtefactError, DataError
+    from genrec.identity import source_of
     from genrec.interactions import load_prepared
+    from genrec.splits import NOTHING_TO_LEARN
     from prompts.template import load_template
     from retrieval.encoders import load_encoder
-    from training.pretrain import Pass, PretrainRecipe, best_pass, make_base
+    from training.pretrain import Pass, PretrainRecipe, best_pass, choose_where, make_base
 
     assert isinstance(recipe, PretrainRecipe)  # noqa: S101 - narrowed here so that this module stays light to import
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ArtefactError(f"{out} is not empty; choose another --out or delete it")
     check_writable(out)
+    computing = choose_where(device)
     prepared = load_prepared(data)
     split, catalog = prepared.split(), prepared.catalog
+    if all(len(history.items) < 2 for history in split.train):
+        raise DataError(NOTHING_TO_LEARN)
+    if "exclude_seen" not in recipe.model_fields_set:
+        recipe = recipe.model_copy(update={"exclude_seen": not prepared.keep_seen})
     name = "next-item-joined" if recipe.family == "causal" else "seq2seq-joined"
     start = resolve_base(recipe.base) if recipe.base else None
     vectors = None
     if encoder != "none" and start is None:
-        vectors = load_encoder(encoder).encode([item.title for item in catalog], True)
+        vectors = load_encoder(source_of("encoder", encoder).folder).encode([item.title for item in catalog], True)
+    check_space(out, 2 * _weights_bytes(recipe, start, len(catalog)), "the base, in two copies while one is replaced,")
     shape = {"width", "heads"} if start else set()  # a trained model has its own
     values = recipe.model_dump(exclude=shape, exclude_none=True)
-    typer.echo(f"making a base: {', '.join(f'{key}={value}' for key, value in values.items())}")
+    typer.echo(f"making a base ({computing}): {', '.join(f'{key}={value}' for key, value in values.items())}")
     with progress_bar("Pretraining") as bar:
 
         def progress(share: float, newest: Pass | None) -> None:
@@ -92,11 +117,20 @@ def pretrain_into(data: Path, recipe: object, out: Path, encoder: str = "starter
             progress,
             vectors,
             start,
+            computing,
         )
-    (out / MADE).write_text(f"template: {name}\n{recipe.to_yaml()}", encoding="utf-8")
+    where = "".join(f"{key}: {value}\n" for key, value in computing.to_json().items())
+    write_text(out / MADE, f"template: {name}\n{where}{recipe.to_yaml()}")
     best = best_pass(passes)
     typer.echo(
         f"kept pass {best.number} of {len(passes)}: validation gain {best.gain:.4f}, loss {best.valid:.3f} nats an "
         f"answer, {best.seconds:.0f} s"
     )
     return name
+
+
+def _weights_bytes(recipe: PretrainRecipe, start: str | None, items: int) -> int:
+    """Return about how many bytes a base's weights take, at least."""
+    if start is not None:
+        return 0 if recipe.layers else sum(path.stat().st_size for path in Path(start).glob("*.safetensors"))
+    return 4 * recipe.width * (min(items, recipe.vocabulary) + 12 * recipe.width * (recipe.layers or 1))

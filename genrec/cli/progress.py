@@ -36,7 +36,7 @@ def progress_bar(title: str) -> Iterator[Bar]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.percentage:3.0f} % {task.fields[note]}"),
+        TextColumn("{task.percentage:3.0f} % {task.fields[note]}", markup=False),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
@@ -61,6 +61,9 @@ def _plain(title: str) -> Bar:
             return
         last = now
         left = (now - started) / max(done, 1e-9) * (total - done)
-        sys.stderr.write(f"{title}: {100 * done / max(total, 1e-9):.0f} % {note} about {left:.0f} s left\n")
+        try:
+            sys.stderr.write(f"{title}: {100 * done / max(total, 1e-9):.0f} % {note} about {left:.0f} s left\n")
+        except OSError:  # whoever listened has gone, or the log's disk is full; the job goes on
+            return
 
     return update

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from genrec.cli.common import DataOption, DeviceOption, RunOption
+from genrec.cli.common import BaseOption, DataOption, DeviceOption, KeepSeenOption, PrecisionOption, RunOption
 
 FILTERS, BEYOND = "Which items", "Beyond the scores"
 
 if TYPE_CHECKING:
     from genrec.batch import Summary
     from genrec.recommender import Recommender, Settings
+    from training.computing import Computing
 
 
 def recommend(
@@ -39,7 +41,7 @@ def recommend(
     mode: Annotated[
         Literal["constrained", "free"], typer.Option(help="Search the catalogue, or write any text and ground it.")
     ] = "constrained",
-    keep_seen: Annotated[bool, typer.Option("--keep-seen", help="Also recommend what the user took before.")] = False,
+    keep_seen: KeepSeenOption = None,
     explain: Annotated[bool, typer.Option("--explain", help="Write the reason beside each recommendation.")] = False,
     explain_with: Annotated[
         Literal["sentence", "measured", "words"] | None,
@@ -60,11 +62,11 @@ def recommend(
         typer.Option(metavar="I/N", help="Only the I-th of N stretches of the users; N outputs make the whole."),
     ] = "1/1",
     workers: Annotated[
-        int, typer.Option(help="Ray workers to share the users among (genrec[ray]); 0 is this process.", min=0)
+        int, typer.Option(help="Ray workers to share the users among (genrec\\[ray]); 0 is this process.", min=0)
     ] = 0,
     encrypt: Annotated[
         Path | None,
-        typer.Option(metavar="KEYFILE", help="Encrypt the output (genrec[privacy]); a missing key file is made."),
+        typer.Option(metavar="KEYFILE", help="Encrypt the output (genrec\\[privacy]); a missing key file is made."),
     ] = None,
     only: Annotated[
         list[str] | None,
@@ -104,18 +106,23 @@ def recommend(
         float, typer.Option(help="From 0: how much fame counts against an item.", rich_help_panel=BEYOND)
     ] = 0.0,
     data: DataOption = None,
+    base: BaseOption = None,
     device: DeviceOption = None,
+    precision: PrecisionOption = "auto",
 ) -> None:
     """Recommend for all users, or for those of a file.
 
     [bold]Example:[/bold] genrec recommend --run runs/films --users all --k 10 --out films.jsonl --explain
     """
+    from genrec.batch import begun_in
     from genrec.cli.common import read_or_announce_key
+    from genrec.distributed import choose_for_workers
     from genrec.errors import ConfigError
     from genrec.explanation import Wording
     from genrec.filters import Filters, parse_condition, parse_price_range
     from genrec.recommender import Recommender, Settings
     from genrec.reranking import Reranking
+    from training.computing import choose_computing
 
     if (encrypt is not None) != (out.suffix == ".enc"):
         raise ConfigError([f"--out is {out}; the name of an encrypted output, and of no other, ends in .enc"])
@@ -124,7 +131,7 @@ def recommend(
         k=k,
         beams=beams,
         mode=mode,
-        exclude_seen=not keep_seen,
+        exclude_seen=None if keep_seen is None else not keep_seen,
         explain=explain_with or ("sentence" if explain else "none"),
         wording=Wording(language, tone, length),
         filters=Filters(
@@ -138,10 +145,17 @@ def recommend(
     )
     if settings.filters.asked:
         tell_what_passes(run, settings)
-    recommender = None if workers else Recommender.from_pretrained(run, device)
+    job = job_of(run, data, users, settings, shard)
+    begun = begun_in(out, job, resume)
+    choose = choose_for_workers if workers else choose_computing
+    computing = choose(device, precision, begun, f"the job of {out}")
+    typer.echo(f"computing in {computing}{', as it was begun' if begun else ''}")
+    recommender = (
+        None if workers else Recommender.from_pretrained(run, computing.device, computing.precision, base=base)
+    )
     key = None if encrypt is None else read_or_announce_key(encrypt)
     summary = recommend_into(
-        recommender, run, data, users, out, settings, resume, shard=shard, workers=workers, device=device, key=key
+        recommender or computing, run, data, users, out, settings, resume, job=job, workers=workers, key=key, base=base
     )
     note = f", {summary.resumed} of them from the job before" if summary.resumed else ""
     typer.echo(f"{summary.users} users{note}; written to {out}")
@@ -165,8 +179,24 @@ def tell_what_passes(run: Path, settings: Settings) -> None:
     typer.echo(f"{mask.sum():,} of {len(mask):,} items pass the filters{short}")
 
 
+def job_of(run: Path, data: Path | None, users: str, settings: Settings, shard: str = "1/1") -> dict[str, Any]:
+    """Return what a job's output depends on besides what computes it."""
+    from dataclasses import asdict
+
+    from genrec.artefacts import MANIFEST, fingerprint
+    from genrec.cli.common import data_folder_of, run_fingerprint
+
+    source = data_folder_of(run, data) / MANIFEST if users == "all" else Path(users)
+    return {
+        "settings": asdict(settings),
+        **run_fingerprint(run),
+        "histories": fingerprint(source),
+        "shard": shard,
+    }
+
+
 def recommend_into(
-    recommender: Recommender | None,
+    recommender: Recommender | Computing,
     run: Path,
     data: Path | None,
     users: str,
@@ -174,27 +204,25 @@ def recommend_into(
     settings: Settings,
     resume: bool,
     *,
-    shard: str = "1/1",
+    job: Mapping[str, Any],
     workers: int = 0,
-    device: str | None = None,
     key: bytes | None = None,
+    base: str | None = None,
 ) -> Summary:
-    """Run the batch job with a progress bar; without a recommender, Ray workers load their own."""
-    from genrec.artefacts import MANIFEST, fingerprint, read_manifest
+    """Run the batch job with a progress bar; given what to compute in, Ray workers load recommenders of their own."""
+    from genrec.artefacts import read_manifest
     from genrec.batch import recommend_all, run_job
-    from genrec.cli.common import data_folder_of, run_fingerprint
+    from genrec.cli.common import data_folder_of
     from genrec.cli.progress import progress_bar
     from genrec.users import open_users, shard_span
     from genrec.worker import BLOCK_USERS
+    from training.computing import Computing
 
-    read_manifest(run, "run", verify=recommender is None)
+    read_manifest(run, "run", verify=isinstance(recommender, Computing))
     stream = open_users(users, lambda: data_folder_of(run, data))
-    first, last = shard_span(shard, stream.count, BLOCK_USERS)
-    names = {
-        **run_fingerprint(run),
-        "histories": fingerprint(data_folder_of(run, data) / MANIFEST if users == "all" else Path(users)),
-        "shard": shard,
-    }
+    first, last = shard_span(job["shard"], stream.count, BLOCK_USERS)
+    items = settings.k if isinstance(recommender, Computing) else min(settings.k, len(recommender.catalog))
+    _check_space(out, (last - first) * items)
     started = time.monotonic()
 
     with progress_bar("Recommending") as bar:
@@ -203,21 +231,43 @@ def recommend_into(
             rate = (done - resumed) / max(time.monotonic() - started, 1e-9)
             bar(done - resumed, last - first - resumed, f"{done:,} of {last - first:,} users, {rate:,.1f} a second")
 
-        if recommender is None:
-            from dataclasses import asdict
-
+        if isinstance(recommender, Computing):
             from genrec.distributed import ray_blocks
 
-            blocks = ray_blocks(run, device, settings, stream, (first, last), workers)
-            job = {"settings": asdict(settings), **names}
-            return run_job(blocks, out, job, resume=resume, key=key, progress=progress)
+            blocks = ray_blocks(run, recommender, settings, stream, (first, last), workers, base=base)
+            record = {**job, **recommender.to_json()}
+            return run_job(blocks, out, record, resume=resume, key=key, progress=progress)
         return recommend_all(
             recommender,
             lambda done: stream.histories(first + done, last),
             out,
             settings,
-            fingerprint=names,
+            fingerprint=job,
             resume=resume,
             key=key,
             progress=progress,
         )
+
+
+BYTES_PER_RECOMMENDATION = 150
+"""What one takes as JSON, at least; compressed in Parquet, a tenth of it."""
+
+
+def _check_space(out: Path, recommendations: int) -> None:
+    """Check that an output can fit, before the first user is asked for; what an unfinished job wrote is there already.
+
+    Raises:
+        ArtefactError: it cannot.
+    """
+    from genrec.disk_space import check_file_size, check_space, folder_size
+    from genrec.outputs import is_folder, part_of
+
+    part = part_of(out)
+    if is_folder(out):
+        done = folder_size(part) if part.is_dir() else 0
+        check_space(out, recommendations * BYTES_PER_RECOMMENDATION // 10 - done, str(out))
+        return
+    done = part.stat().st_size if part.is_file() else 0
+    size = recommendations * BYTES_PER_RECOMMENDATION
+    check_space(out, size - done, str(out))
+    check_file_size(size, str(out))

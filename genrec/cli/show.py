@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genrec.cli.common import DataOption, DeviceOption, RunOption
+from genrec.cli.common import BaseOption, DataOption, DeviceOption, PrecisionOption, RunOption
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from genrec.recommender import Recommender
 
 
 def show(
@@ -16,7 +21,9 @@ def show(
     beams: Annotated[int, typer.Option(help="Beams that the language model holds.", min=1)] = 10,
     free: Annotated[bool, typer.Option("--free", help="Also let the model write any text, and ground it.")] = False,
     data: DataOption = None,
+    base: BaseOption = None,
     device: DeviceOption = None,
+    precision: PrecisionOption = "auto",
 ) -> None:
     """Show what the model is given for a user, what training supervises, and what comes out.
 
@@ -43,7 +50,7 @@ def show(
         raise DataError("this user is not in the data; give an id from the user column of the log")
     if taste:
         history = replace(history, taste=clean_taste(taste))
-    recommender = Recommender.from_pretrained(run, device)
+    recommender = Recommender.from_pretrained(run, device, precision, base=base)
     console, encoder = Console(highlight=False), recommender.encoder
     decode = encoder.tokenizer.decode
     prompt = recommender.prompt(history)
@@ -65,9 +72,7 @@ def show(
         total = len(example.input_ids) + (len(example.labels) if encoder.family == "seq2seq" else 0)
         console.print(f"[dim]{example.supervised} of {total} tokens supervised; {len(examples)} examples in all[/dim]")
     console.rule("The weights of the signals")
-    fusion = recommender.fusion
-    told = f"{fusion.describe()} [dim](fitted on {fusion.cases} validation cases)[/dim]" if fusion else ""
-    console.print(told or "none were fitted; lists are fused by reciprocal ranks")
+    _show_weights(console, recommender)
     modes = ("constrained", "free") if free else ("constrained",)
     for mode in modes:
         console.rule(f"What comes out ({mode})")
@@ -78,3 +83,17 @@ def show(
             if entry.generated and entry.how != "exact":
                 console.print(f"    [dim]written: {escape(entry.generated)}[/dim]")
             console.print(f"    [dim]{escape(entry.explanation)}[/dim]")
+
+
+def _show_weights(console: Console, recommender: Recommender) -> None:
+    """Print what lists are made of, and how sure that is."""
+    from rich.markup import escape
+
+    fusion = recommender.fusion
+    if fusion is None:
+        why = escape(recommender.details.get("no_weights", ""))
+        console.print(f"none were fitted, so ranks are fused{f': {why}' if why else ''}")
+        return
+    console.print(f"{escape(fusion.describe())} [dim](fitted on {fusion.cases} validation cases)[/dim]")
+    for sentence in fusion.to_words():
+        console.print(f"[dim]{escape(sentence)}[/dim]")

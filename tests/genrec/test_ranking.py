@@ -1,15 +1,15 @@
-"""The fusion: levels and reciprocal ranks by hand, and weights that are found again."""
+"""The fusion: levels and reciprocal ranks by hand, and what it is made of, to a file and back."""
 
 from __future__ import annotations
 
 import json
-import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from genrec.errors import DataError
-from genrec.ranking import Fusion, fit_model_weight, fit_weights, fuse_reciprocal_ranks, log_levels, mean_positive
+from genrec.proof import Compared, Proof, paired
+from genrec.ranking import Fusion, fuse_reciprocal_ranks, log_levels, mean_positive
 
 FUSION = Fusion(("similarity", "popularity"), (1.5, 2.0), (1.0, -0.5), 0.125, 70, 7)
 
@@ -44,51 +44,6 @@ def test_means_above_zero_by_hand():
     assert mean_positive(values, axis=0).tolist() == [[3.0, 1.0]]
 
 
-def planted_cases(weights, cases, seed=0):
-    """Candidates of random features, and targets drawn with probability proportional to exp(w.x)."""
-    draw = np.random.default_rng(seed)
-    features, targets = [], []
-    for _ in range(cases):
-        rows = draw.normal(size=(int(draw.integers(5, 30)), len(weights)))
-        odds = np.exp(rows @ weights)
-        features.append(rows.astype(np.float32))
-        targets.append(int(draw.choice(len(rows), p=odds / odds.sum())))
-    return features, targets
-
-
-def test_planted_weights_are_found_again():
-    planted = np.array([1.2, -0.7, 0.0])
-    found = fit_weights(*planted_cases(planted, 3000))
-    assert found == pytest.approx(planted, abs=0.08)
-
-
-def test_the_fit_by_hand():
-    # One signal, two candidates, taken three times in four: exp(w) / (exp(w) + 1) = 3/4 but for the ridge, which pulls
-    # down: the derivative is p - 3/4 + 0.002 w = 0.
-    (weight,) = fit_weights([np.array([[1.0], [0.0]])] * 4, [0, 0, 0, 1])
-    assert weight < math.log(3)
-    assert math.exp(weight) / (math.exp(weight) + 1) - 0.75 + 0.002 * weight == pytest.approx(0, abs=1e-5)
-
-
-def test_what_is_the_same_for_all_of_a_cases_candidates_changes_nothing():
-    features, targets = planted_cases(np.array([1.0, 0.5]), 300)
-    moved = [rows + number for number, rows in enumerate(features)]
-    assert fit_weights(moved, targets) == pytest.approx(fit_weights(features, targets), abs=1e-3)
-
-
-def test_the_models_weight_is_what_puts_targets_on_top():
-    """The middle of what is best: wanted where the others are silent, kept small where it is wrong."""
-    sums = [np.array([1.0, 1.0, 0.0])] * 2
-    assert fit_model_weight(sums, [np.array([-3.0, -1.0, -2.0])] * 2, [1, 1]) > 0
-    assert fit_model_weight(sums, [np.array([-3.0, -9.0, -1.0])] * 2, [0, 0]) == 0.15  # right from 0.025 to 0.4
-    assert fit_model_weight([np.array([1.0, 0.0])], [np.array([-9.0, 0.0])], [0]) == 0.05  # right up to 0.1
-
-
-def test_no_case_is_said():
-    with pytest.raises(DataError, match="no validation case"):
-        fit_weights([], [])
-
-
 def test_reciprocal_ranks_by_hand():
     fused = fuse_reciprocal_ranks([[7, 3, 5], [3, 9]])
     assert [row for row, _ in fused] == [3, 7, 9, 5]
@@ -103,6 +58,30 @@ def test_equal_sums_keep_the_first_lists_order():
 def test_a_fusion_survives_json():
     assert Fusion.from_json(json.loads(json.dumps(FUSION.to_json()))) == FUSION
     assert FUSION.to_json()["weights"] == {"similarity": 1.0, "popularity": -0.5}
+
+
+def test_a_fusion_with_all_it_can_have_survives_json():
+    compared = (Compared("the sum", 0.1, 0.01, 0.004, 70),)
+    proof = Proof("the sum and a forest", 0.11, 20, 70, compared, {"all together": 0.5}, ("It is so.",))
+    whole = replace(FUSION, others_weight=0.0, together=100, each=20, k=20, exclude_seen=False, proof=proof)
+    assert Fusion.from_json(json.loads(json.dumps(whole.to_json()))) == whole
+    assert whole.to_words() == ["It is so."]
+
+
+def test_a_model_that_ranks_alone():
+    alone = replace(FUSION, model=1.0, others_weight=0.0)
+    likelihoods = np.array([-1.0, -2.0], np.float32)
+    values = np.array([[0, 1], [5, 0]], np.float32)
+    assert alone.with_model(alone.linear(values), values, values, 3, likelihoods).tolist() == [-1.0, -2.0]
+
+
+def test_paired_differences_by_hand():
+    found = paired(np.array([1.0, 0.0, 1.0, 1.0]), np.array([0.0, 0.0, 1.0, 0.0]))
+    assert found.gain == 0.5
+    assert found.error == pytest.approx(np.std([1, 0, 0, 1], ddof=1) / 2)
+    assert found.proves
+    assert not paired(np.array([1.0]), np.array([0.0])).proves  # one case proves nothing
+    assert not paired(np.zeros(4), np.zeros(4)).proves
 
 
 def test_a_fusion_says_its_weights():

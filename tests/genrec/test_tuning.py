@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -13,10 +14,11 @@ from genrec import ConfigError, Recommender, Settings
 from genrec.artefacts import read_json
 from genrec.catalog import Catalog
 from genrec.errors import DataError
+from genrec.fitting import FOLDS
 from genrec.forest import fit_forest, forest_scores, model_features
 from genrec.interactions import load_prepared
-from genrec.ranking import Fusion, ModelCase, fit_model, fuse_reciprocal_ranks
-from genrec.runs import fit_fusion
+from genrec.ranking import Fusion, fuse_reciprocal_ranks
+from genrec.runs import FEWEST_CASES, apply_fusion, fit_fusion
 from genrec.splits import Case, History
 from genrec.tuning import tune_fusion
 from tests.toyworld import PARTS, make_catalog
@@ -44,32 +46,89 @@ def test_a_run_holds_the_weights_that_validation_cases_give(
 ) -> None:
     saved = recommender.fusion
     assert saved == Fusion.from_json(read_json(toy_run / "fusion.json"))
-    again = tune_fusion(recommender, valid, with_model=200)
-    assert again.signals == saved.signals
-    assert again.to_json() == saved.to_json()
-    assert recommender.fusion == again  # and is used from now on
+    assert tune_fusion(recommender, valid).to_json() == saved.to_json()
+
+
+def test_a_fit_leaves_the_recommender_as_it_was(recommender: Recommender, valid: tuple[Case, ...]) -> None:
+    before = recommender.fusion
+    fusion = tune_fusion(recommender, valid, with_model=10, seed=4)
+    assert recommender.fusion is before
+    assert fusion != before
+    with pytest.raises(DataError):
+        tune_fusion(recommender, ())
+    assert recommender.fusion is before
 
 
 def test_the_seed_draws_the_cases_and_nothing_else(recommender: Recommender, valid: tuple[Case, ...]) -> None:
     first, second = (tune_fusion(recommender, valid, with_model=12, seed=3) for _ in range(2))
     assert first == second
-    assert first.model_cases <= 12
+    assert first.model_cases == 12
 
 
-def test_a_case_whose_item_is_no_candidate_is_left_out(recommender: Recommender, valid: tuple[Case, ...]) -> None:
+def test_a_case_whose_item_is_no_candidate_is_a_miss(recommender: Recommender, valid: tuple[Case, ...]) -> None:
     seen = [Case(case.history, case.history.items[0]) for case in valid[:5]]  # what was seen is never a candidate
     with pytest.raises(DataError, match="no validation case whose item is among the candidates"):
         tune_fusion(recommender, seen, with_model=5)
     nothing = [Case(History(case.history.user, ()), case.target) for case in valid[:5]]
     with pytest.raises(DataError, match="no validation case"):
         tune_fusion(recommender, nothing, with_model=5)
-    assert tune_fusion(recommender, [*valid[:6], *seen, *nothing], with_model=16).cases == 6
+    found = tune_fusion(recommender, [*valid[:6], *seen, *nothing], with_model=16)
+    assert found.cases == 6
+    assert found.proof is not None
+    assert found.proof.cases == 11  # those that were seen count as misses; who has no history is asked nothing
+    assert found.proof.recalls["all together"] == pytest.approx(6 / 11, abs=1e-4)
 
 
 def test_progress_counts_the_cases_that_the_model_is_asked(recommender: Recommender, valid: tuple[Case, ...]) -> None:
     told: list[tuple[int, int]] = []
     tune_fusion(recommender, valid, with_model=7, progress=lambda done, total: told.append((done, total)))
     assert told == [(7, 7)]
+
+
+def test_the_length_of_the_lists_and_what_was_seen_are_kept(recommender: Recommender, valid: tuple[Case, ...]) -> None:
+    fusion = tune_fusion(recommender, valid, 20, settings=Settings(k=5, exclude_seen=False))
+    assert (fusion.k, fusion.exclude_seen) == (5, False)
+    assert "NDCG@5" in " ".join(fusion.to_words())
+
+
+def test_candidates_of_a_case_are_chosen_by_a_fit_that_does_not_know_it(
+    recommender: Recommender, valid: tuple[Case, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fit that knows a case puts its item among the candidates, and the model finds it there."""
+    asked: list[tuple[Fusion | None, int]] = []
+    plain = Recommender.candidates
+
+    def noted(self: Recommender, histories: Any, *rest: Any) -> Any:
+        asked.append((self.fusion, len(histories)))
+        return plain(self, histories, *rest)
+
+    monkeypatch.setattr(Recommender, "candidates", noted)
+    fusion = tune_fusion(recommender, valid)
+    by_folds = [(own, count) for own, count in asked if own is not None]
+    assert len(by_folds) == FOLDS
+    assert sum(count for _, count in by_folds) == len(valid)
+    assert all(own.cases < fusion.cases for own, _ in by_folds)
+
+
+def test_a_finished_run_is_tuned_again(toy_run: Path, valid: tuple[Case, ...], tmp_path: Path) -> None:
+    run = shutil.copytree(toy_run, tmp_path / "run")
+    before = Recommender.from_pretrained(run, precision="fp32")
+    fusion = tune_fusion(before, valid, 10, 4, Settings(k=3))
+    apply_fusion(run, fusion)
+    assert Recommender.from_pretrained(run, precision="fp32").fusion == fusion  # and the manifest knows the new file
+    monkey = replace(fusion, scales=(float("nan"),) * len(fusion.scales))
+    with pytest.raises(ValueError, match="JSON"):
+        apply_fusion(run, monkey)
+    assert Recommender.from_pretrained(run, precision="fp32").fusion == fusion
+    assert not list(run.glob(".*"))
+
+
+def test_a_fit_that_tells_nothing_loses_no_run(
+    recommender: Recommender, valid: tuple[Case, ...], tmp_path: Path
+) -> None:
+    seen = [Case(case.history, case.history.items[0]) for case in valid[:5]]
+    fit_fusion(lambda: recommender, seen, make_recipe({"base": "starter"}), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 # A signal of one's own: a class with a name and a score.
@@ -96,7 +155,7 @@ def test_a_signal_of_ones_own_joins_and_is_tuned(recommender: Recommender, valid
     recommender.signals["next-part"] = NextPart(recommender.catalog)
     with pytest.raises(ConfigError, match=r"there are .*next-part; fit them again with genrec\.tuning\.tune_fusion"):
         recommender.recommend(["Red Harbour 1"])
-    fusion = tune_fusion(recommender, valid, with_model=30)
+    recommender.fusion = fusion = tune_fusion(recommender, valid, with_model=30)
     assert fusion.signals[-1] == "next-part"
     assert fusion.weights[-1] > 0.5  # it is always right, and is trusted
     assert "next-part" in fusion.describe()
@@ -112,7 +171,8 @@ def test_a_forest_ranks_beside_the_sum(loaded: Recommender, valid: tuple[Case, .
     features = [draw.random((12, len(loaded.signals) + 1)).astype(np.float32) for _ in range(150)]
     forest = fit_forest(features, [int(rows[:, 0].argmin()) for rows in features], seed=0)
     assert loaded.fusion is not None
-    recommender = replace(loaded, fusion=replace(loaded.fusion, forest=forest, forest_weight=50.0))
+    plain_sum = replace(loaded.fusion, model=0.5, model_forest="", model_forest_weight=0.0, others_weight=1.0)
+    recommender = replace(loaded, fusion=replace(plain_sum, forest=forest, forest_weight=50.0))
     histories = [case.history for case in valid[:9]]
     plain, forested = (one.recommend_many(histories, Settings(k=5)) for one in (loaded, recommender))
     assert [[entry.item.id for entry in answer] for answer in forested] != [
@@ -127,25 +187,6 @@ def test_a_forest_ranks_beside_the_sum(loaded: Recommender, valid: tuple[Case, .
     assert [[entry.item.id for entry in answer] for answer in again] == [
         [entry.item.id for entry in answer] for answer in forested
     ]
-
-
-def test_the_model_is_weighed_against_evidence_that_has_not_seen_the_case(
-    recommender: Recommender, valid: tuple[Case, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A forest knows the cases it was fitted on by heart; beside that a model would have nothing to add."""
-    weighed: list[ModelCase] = []
-    monkeypatch.setattr("genrec.ranking.ENOUGH_CASES", 20)
-    monkeypatch.setattr("genrec.forest.FOREST_WEIGHTS", (1.0,))
-    monkeypatch.setattr(
-        "genrec.tuning.fit_model", lambda fusion, cases, seed: weighed.extend(cases) or fit_model(fusion, cases, seed)
-    )
-    fusion = tune_fusion(recommender, valid, with_model=40)
-    assert fusion.forest_weight == 1
-    assert len(weighed) >= 20
-    differ = [
-        np.abs(case.evidence - fusion.evidence(case.values, case.shares, case.length)).max() > 1e-6 for case in weighed
-    ]
-    assert np.mean(differ) > 0.9
 
 
 def test_trees_that_read_the_model_rank(loaded: Recommender, valid: tuple[Case, ...]) -> None:
@@ -195,6 +236,24 @@ def test_no_tuning_cases_no_weights(valid: tuple[Case, ...], tmp_path: Path) -> 
         raise AssertionError("nothing is to be loaded where nothing is tuned")
 
     recipe = make_recipe({"base": "starter", "tuning_cases": 0})
-    fit_fusion(never, valid, recipe, tmp_path)
-    fit_fusion(never, (), make_recipe({"base": "starter"}), tmp_path)
+    assert "tuning_cases=0" in fit_fusion(never, valid, recipe, tmp_path)["no_weights"]
+    wanted = make_recipe({"base": "starter"})
+    for cases in ((), valid[:1], valid[: FEWEST_CASES - 1], [Case(History("", ()), case.target) for case in valid]):
+        assert "validation cases to fit them on" in fit_fusion(never, cases, wanted, tmp_path)["no_weights"]
     assert not list(tmp_path.iterdir())
+
+
+def test_enough_cases_give_weights(loaded: Recommender, valid: tuple[Case, ...], tmp_path: Path) -> None:
+    recipe = make_recipe({"base": "starter", "tuning_cases": 20})
+    assert fit_fusion(lambda: replace(loaded), valid[:FEWEST_CASES], recipe, tmp_path) == {}
+    assert (tmp_path / "fusion.json").exists()
+
+
+def test_cases_that_cannot_be_fitted_on_cost_no_run(
+    loaded: Recommender, valid: tuple[Case, ...], tmp_path: Path
+) -> None:
+    """Seen items are left out, and every case's item was seen: training is over by then and must not be lost."""
+    seen = [Case(case.history, case.history.items[0]) for case in valid]
+    recipe = make_recipe({"base": "starter", "tuning_cases": 20})
+    told = fit_fusion(lambda: replace(loaded), seen, recipe, tmp_path)
+    assert ("no_weights" in told) != (tmp_path / "fusion.json").exists()

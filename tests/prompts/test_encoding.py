@@ -13,7 +13,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerFast
 
 from prompts.encoding import IGNORED, PromptEncoder, encode_text, render_chat, text_example
-from prompts.template import PromptError, Template, load_template, load_text_template
+from prompts.errors import PromptError
+from prompts.template import Template, load_template, load_text_template
 from retrieval.trie import TokenTrie
 from tests.toyworld import train_tokenizer
 

@@ -14,8 +14,9 @@ from tests.toyworld import make_catalog, make_histories
 from training import finetune as finetuning
 from training.backbone import load_base, load_tokenizer
 from training.continued import ItemText, catalogue_examples
+from training.errors import RecipeError
 from training.finetune import finetune, summed_loss
-from training.recipe import RecipeError, make_recipe
+from training.recipe import make_recipe
 
 NEW = ("Glass Orchard 1", "Glass Orchard 2", "Iron Lantern 1", "Iron Lantern 2")
 """Titles that nobody has taken."""

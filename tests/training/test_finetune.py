@@ -15,9 +15,10 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, LlamaConfi
 
 from prompts.encoding import IGNORED, Example
 from training import finetune as finetuning
-from training.backbone import BackboneError, add_adapter, choose_device, choose_precision, load_base, restrict_head
+from training.backbone import add_adapter, choose_device, choose_precision, load_base, restrict_head
+from training.errors import BackboneError, RecipeError
 from training.finetune import Batches, finetune
-from training.recipe import RecipeError, make_recipe
+from training.recipe import make_recipe
 
 VOCABULARY = 40
 TOKENS = list(range(2, 20))
@@ -230,3 +231,24 @@ def test_four_bit_weights_train_on_a_cpu(tmp_path: Path) -> None:
     _, outcome = finetune(model, family, make_examples(8), settings, tmp_path, catalogue_tokens=TOKENS)
     assert outcome.steps > 0
     assert all(math.isfinite(loss) for _, loss in outcome.losses)
+
+
+@pytest.mark.parametrize("family", ["causal", "seq2seq"])
+def test_a_loss_that_is_no_number_ends_training_at_once(tmp_path: Path, family: Any) -> None:
+    """The trainer would write the last good loss in its place, and train on to the end."""
+    model = make_model(family)
+    with torch.no_grad():
+        model.get_output_embeddings().weight[5] = float("nan")
+    with pytest.raises(BackboneError, match="no number any more at step 1; lower learning_rate"):
+        finetune(model, family, make_examples(family=family), recipe(epochs=50), tmp_path, catalogue_tokens=TOKENS)
+    log = tmp_path / "loss.jsonl"
+    assert not log.exists() or "NaN" not in log.read_text(encoding="utf-8")
+
+
+def test_a_decoder_that_does_not_know_how_to_start_is_refused(tmp_path: Path) -> None:
+    model = make_model("seq2seq")
+    model.config.decoder_start_token_id = None
+    model.generation_config.decoder_start_token_id = None
+    model.save_pretrained(tmp_path)
+    with pytest.raises(BackboneError, match="decoder_start_token_id"):
+        load_base(str(tmp_path), "cpu", torch.float32)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from training.recipe import Recipe, RecipeError, builtin_recipes, load_recipe, make_recipe
+from training.errors import RecipeError
+from training.recipe import Recipe, builtin_recipes, load_recipe, make_recipe
 
 
 def test_the_recipes_that_ship() -> None:

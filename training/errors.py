@@ -1,0 +1,25 @@
+"""What can go wrong in training, said so that the reader can mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class TrainingError(ValueError):
+    """Base of what a user of training can cause and mend."""
+
+
+class RecipeError(TrainingError):
+    """Raised when a recipe is wrong.
+
+    Args:
+        problems: every problem found.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(self.problems))
+
+
+class BackboneError(TrainingError):
+    """Raised when a base model cannot be loaded or cannot be used for recommending."""
