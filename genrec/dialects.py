@@ -61,6 +61,29 @@ class Dialect:
             object.__setattr__(self, "encoding", checked_encoding(self.encoding))
 
 
+def dialects_of(
+    separators: Sequence[str] | None, encodings: Sequence[str] | None, quotes: bool | None = None
+) -> dict[str, Dialect]:
+    """Return the dialects of a log ("interactions") and a catalogue ("items") as the command line names them.
+
+    Args:
+        separators: each for both files, or for one: "items=;".
+        encodings: likewise.
+        quotes: whether quote marks quote.
+
+    Raises:
+        ConfigError: a separator cannot be one.
+        DataError: there is no such encoding.
+    """
+    given: dict[str, dict[str, str]] = {"interactions": {}, "items": {}}
+    for kind, values in (("separator", separators or ()), ("encoding", encodings or ())):
+        for value in values:
+            name, equals, rest = value.partition("=")
+            for file in [name] if equals and name in given else list(given):
+                given[file][kind] = rest if equals and name in given else value
+    return {file: Dialect(said.get("separator"), said.get("encoding"), quotes) for file, said in given.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """How a delimited file is written.

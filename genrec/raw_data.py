@@ -7,8 +7,9 @@ is the one place where that is decided and worded.
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from genrec.errors import DataError
 from genrec.listed_cells import BRACKETED, is_bracketed, is_empty, split_cell, style_of, told
 from genrec.reading import TableFile, open_table, read_columns, read_records
 from genrec.text_rows import WHOLE_DECIMAL, cell_text, id_text
+
+logger = logging.getLogger(__name__)
 
 ITEM_NAMES = ("item", "itemid", "iid", "movieid", "productid", "articleid", "bookid", "asin", "parentasin", "isbn")
 GUESSES: dict[str, tuple[str, ...]] = {
@@ -182,7 +185,11 @@ def _lists(
 
 
 def read_catalogue(
-    path: Path, columns: Columns, skip_bad_rows: bool = False, dialect: Dialect | None = None
+    path: Path,
+    columns: Columns,
+    skip_bad_rows: bool = False,
+    dialect: Dialect | None = None,
+    tell: Callable[[str], None] = logger.info,
 ) -> tuple[Item, ...]:
     """Read a catalogue alone, such as one of new items.
 
@@ -191,6 +198,7 @@ def read_catalogue(
         columns: the names of its columns.
         skip_bad_rows: go on without unusable rows.
         dialect: what the user says of how a text file is written.
+        tell: gets what was recognised, left out or should be looked at, a sentence each.
 
     Raises:
         DataError: the file or a column is missing or unreadable, or there are unusable rows or no usable ones.
@@ -200,11 +208,14 @@ def read_catalogue(
     if columns.category is not None or guess_column(table.columns, "category") is not None:
         own["category"] = find_column(table, "category", columns.category)
     records, unreadable = read_records(table)
-    style, _ = _lists(table, records, own, columns.category_lists)
+    style, list_note = _lists(table, records, own, columns.category_lists)
     made, unusable = make_items(path.name, table.unit, table.columns, records, own, style)
     refuse((*unreadable, *unusable), skip_bad_rows)
     if not made:
         raise DataError(f"{path} holds no usable items; expected a header and one row per item")
+    left_out = (entry.to_text() for entry in (*unreadable, *unusable))
+    for sentence in (_columns_note(table, own), *table.notes, *list_note, *table.remarks, *left_out):
+        tell(sentence)
     return made
 
 
@@ -238,9 +249,9 @@ def make_items(
         item_id, written = id_text(record.get(own["id"])), cell_text(record.get(own["title"]))
         title = "" if written in MISSING else clean_title(written)
         if isinstance(record.get(own["id"]), dict | list):
-            bad.add(line, f"a list or object in {own['id']!r}, where text or a number is expected")
+            bad.add(line, f"a list or object where text or a number is expected, in {own['id']!r}")
         elif isinstance(record.get(own["title"]), dict | list):
-            bad.add(line, f"a list or object in {own['title']!r}, where text is expected")
+            bad.add(line, f"a list or object where text is expected, in {own['title']!r}")
         elif item_id in MISSING:
             bad.add(line, f"no id in column {own['id']!r}")
         elif not title:

@@ -142,7 +142,9 @@ def parquet_parts(folder: Path) -> tuple[Path, ...]:
         and not any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
     )
     if not found:
-        raise DataError(f"{folder} is a folder without Parquet files; give a file, or a folder of Parquet files")
+        raise DataError(
+            f"cannot read {folder}: Is a directory without Parquet files; give a file, or a folder of Parquet files"
+        )
     return tuple(found)
 
 
@@ -284,7 +286,7 @@ def _json_rows(
         nested = [name for name, cell in wanted.items() if isinstance(cell, dict | list)]
         if nested:
             own = columns[nested[0]]
-            bad.add(line, f"a list or object in {own!r}, where text or a number is expected")
+            bad.add(line, f"a list or object where text or a number is expected, in {own!r}")
             continue
         rounded = rounded or any(
             isinstance(cell, float) and abs(cell) >= EXACT and name not in measured for name, cell in wanted.items()

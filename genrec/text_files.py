@@ -51,7 +51,7 @@ MARKS = (
 """Byte order marks and what they say; UTF-32's begins with UTF-16's and so comes first."""
 
 STRANGERS = (
-    (b"PAR1", "a Parquet file; give it the suffix .parquet"),
+    (b"PAR1", "a Parquet file; rename it to {name}.parquet"),
     (b"SQLite format 3\0", "an SQLite database; export the table as CSV"),
     (b"%PDF", "a PDF document; give a table as CSV"),
     (b"\x89PNG", "a picture; give a table as CSV"),
@@ -256,7 +256,7 @@ def _look(path: Path) -> _Look:
 def _refuse_strangers(path: Path, look: _Look) -> None:
     for magic, what in STRANGERS:
         if look.start.startswith(magic):
-            raise DataError(f"{path} is {what}")
+            raise DataError(f"{path} is {what.format(name=path.stem)}")
     if look.start[257:262] == b"ustar":
         raise DataError(f"{path} is a tar archive; unpack it and give the file in it")
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from genrec.cli.common import BaseOption, RunOption
+from genrec.cli.common import BaseOption, EncodingOption, ListsOption, QuotesOption, RunOption, SeparatorOption
 
 ColumnOption = Annotated[str | None, typer.Option(show_default="guessed", rich_help_panel="Columns")]
 
@@ -21,6 +21,10 @@ def add_items(
     id_column: ColumnOption = None,
     title_column: ColumnOption = None,
     category_column: ColumnOption = None,
+    category_lists: ListsOption = None,
+    separator: SeparatorOption = None,
+    encoding: EncodingOption = None,
+    quotes: QuotesOption = None,
     skip_bad_rows: Annotated[bool, typer.Option("--skip-bad-rows", help="Leave out rows that cannot be used.")] = False,
     base: BaseOption = None,
 ) -> None:
@@ -28,9 +32,14 @@ def add_items(
 
     [bold]Example:[/bold] genrec add-items --run runs/films --items new.csv --out runs/films-2
     """
+    from genrec.dialects import dialects_of
+    from genrec.listed_cells import checked_style
     from genrec.raw_data import Columns, read_catalogue
     from genrec.runs import add_to_run
 
-    columns = Columns(id=id_column, title=title_column, category=category_column)
-    total = add_to_run(run, read_catalogue(items, columns, skip_bad_rows), out, base)
+    lists = None if category_lists is None else checked_style(category_lists)
+    columns = Columns(id=id_column, title=title_column, category=category_column, category_lists=lists)
+    dialect = dialects_of(separator, encoding, quotes).get("items")
+    found = read_catalogue(items, columns, skip_bad_rows, dialect, lambda sentence: typer.echo(f"  note: {sentence}"))
+    total = add_to_run(run, found, out, base)
     typer.echo(f"{total.added} items added, {total.items} in all; written to {out}")

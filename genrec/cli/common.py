@@ -24,6 +24,43 @@ DeviceOption = Annotated[
     str | None, typer.Option(help="cuda, cuda:1, mps or cpu.", show_default="$GENREC_DEVICE, else the best there is")
 ]
 
+FILES = "How text files are written"
+SeparatorOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="[FILE=]SIGN",
+        help="Between cells: one character, or tab; for one file only: items=tab.",
+        show_default="recognised",
+        rich_help_panel=FILES,
+    ),
+]
+EncodingOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="[FILE=]NAME",
+        help="Such as utf-8, cp1252 or gb18030; for one file only: items=gb18030.",
+        show_default="recognised",
+        rich_help_panel=FILES,
+    ),
+]
+QuotesOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--quotes/--no-quotes",
+        help="Whether quote marks quote, or are part of the text.",
+        show_default="recognised",
+        rich_help_panel=FILES,
+    ),
+]
+ListsOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="json|python|none|SIGN",
+        help="How texts that hold several categories are written; a sign is one of | ; , >",
+        show_default="recognised",
+        rich_help_panel="Columns",
+    ),
+]
 PrecisionOption = Annotated[
     Literal["auto", "bf16", "fp32"],
     typer.Option(help="Number format; auto: $GENREC_PRECISION, else bf16 where the device multiplies in it."),

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from genrec.cli.common import EncodingOption, ListsOption, QuotesOption, SeparatorOption
+
 ColumnOption = Annotated[str | None, typer.Option(show_default="guessed", rich_help_panel="Columns")]
 SplitChoice = Literal["leave-one-out", "global-time"]
 
@@ -14,7 +16,8 @@ SplitChoice = Literal["leave-one-out", "global-time"]
 def prepare(
     out: Annotated[Path, typer.Option(help="The data folder to make.")],
     interactions: Annotated[
-        Path | None, typer.Option(help="The log: who took what when. CSV, TSV, Parquet or JSON Lines, by its suffix.")
+        Path | None,
+        typer.Option(help="The log: who took what when. CSV, TSV, JSON Lines or Parquet; a folder of Parquet files."),
     ] = None,
     items: Annotated[
         Path | None, typer.Option(help="The catalogue: ids, titles and whatever else; the other columns are kept.")
@@ -30,6 +33,18 @@ def prepare(
     id_column: ColumnOption = None,
     title_column: ColumnOption = None,
     category_column: ColumnOption = None,
+    category_lists: ListsOption = None,
+    separator: SeparatorOption = None,
+    encoding: EncodingOption = None,
+    quotes: QuotesOption = None,
+    day_first: Annotated[
+        bool | None,
+        typer.Option(
+            "--day-first/--month-first",
+            help="Whether 03/04/2024 is a day of April or of March.",
+            show_default="by the column, if it says",
+        ),
+    ] = None,
     min_rating: Annotated[float | None, typer.Option(help="Leave out ratings below this.", show_default="all")] = None,
     k_core: Annotated[int, typer.Option(help="Leave out users and items with fewer events, repeatedly.", min=0)] = 0,
     keep_repeats: Annotated[
@@ -60,19 +75,24 @@ def prepare(
 ) -> None:
     """Read a log and a catalogue, clean them, and write a data folder.
 
-    Column names are guessed where they are not given, and the guess is printed. Equal times keep the order of the
-    file. Rows that cannot be used stop the command with their line numbers, unless --skip-bad-rows is given.
+    Column names, and how text files are written, are guessed where they are not given; the guess is printed. Equal
+    times keep the order of the file. Rows that cannot be used stop the command with their line numbers, unless
+    --skip-bad-rows is given.
     """
     from genrec.artefacts import check_target
     from genrec.cleaning import Cleaning
     from genrec.cli.common import read_or_announce_key
+    from genrec.dialects import dialects_of
     from genrec.interactions import prepare as prepare_data
     from genrec.interactions import save_prepared
     from genrec.keys import Pseudonyms, read_key
     from genrec.keys import pseudonymise as with_pseudonyms
+    from genrec.listed_cells import checked_style
     from genrec.locks import locked
     from genrec.raw_data import Columns
 
+    lists = None if category_lists is None else checked_style(category_lists)
+    dialects = dialects_of(separator, encoding, quotes)
     check_target(out, "data")  # before the work, not after it
     if pseudonymise is not None and pseudonymise.exists():
         read_key(pseudonymise)
@@ -82,11 +102,12 @@ def prepare(
             items=items,
             dataset=dataset,
             columns=Columns(
-                user_column, item_column, time_column, rating_column, id_column, title_column, category_column
+                user_column, item_column, time_column, rating_column, id_column, title_column, category_column, lists
             ),
-            cleaning=Cleaning(min_rating, k_core, keep_repeats, skip_bad_rows),
+            cleaning=Cleaning(min_rating, k_core, keep_repeats, skip_bad_rows, day_first),
             split=split,
             keep_seen=keep_seen,
+            dialects=dialects,
         )
         if pseudonymise is not None:
             data = with_pseudonyms(data, Pseudonyms(read_or_announce_key(pseudonymise)))
