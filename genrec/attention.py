@@ -211,7 +211,8 @@ def _packed(
     if len(lengths) > 1 and min(lengths) == max(lengths):
         # Prompts of one length are one batch: one call instead of one for each.
         query, key, value = (
-            tensor[0].unflatten(1, (len(lengths), -1)).transpose(0, 1) for tensor in (query, key, value)
+            tensor[0].reshape(tensor.shape[1], len(lengths), -1, tensor.shape[3]).transpose(0, 1)
+            for tensor in (query, key, value)
         )
         output = _packed(module, query, key, value, scale, lengths[:1], **kwargs)
         return output.flatten(0, 1)[None]
