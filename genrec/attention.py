@@ -257,7 +257,7 @@ def _in_tree(
     else:
         scores = torch.tanh((rows @ keys[:, :, : tree.end].transpose(2, 3)).float() * (scale / softcap)) * softcap
         attended = (scores + mask).softmax(dim=-1).to(query.dtype) @ values[:, :, : tree.end]
-    return attended.view(users, heads, new, size).transpose(1, 2)
+    return attended.reshape(users, heads, new, size).transpose(1, 2)
 
 
 def _attention_weights(query: Tensor, key: Tensor, mask: Tensor | None, scale: float, softcap: float | None) -> Tensor:

@@ -144,9 +144,12 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("name", list(CAUSAL))
-@pytest.mark.parametrize("normalisation", ["catalogue", "vocabulary", "children"])
-@pytest.mark.parametrize("forced_tokens", ["count", "free"])
+@pytest.mark.parametrize(
+    ("name", "normalisation", "forced_tokens"),
+    [(name, "catalogue", "count") for name in CAUSAL]
+    + [("llama", kind, rule) for kind in ("vocabulary", "children") for rule in ("count", "free")]
+    + [("llama", "catalogue", "free")],
+)
 def test_fixed_shapes_give_the_same_items_and_scores(
     name: str, normalisation: Any, forced_tokens: Any, device: str
 ) -> None:
@@ -164,6 +167,22 @@ def test_fixed_shapes_give_the_same_items_and_scores(
             np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
     for one, other in zip(plain.score(read, asked), fixed.score(same, asked), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+@pytest.mark.parametrize("fixed_shapes", [False, True])
+def test_titles_of_one_token_need_no_beams(fixed_shapes: bool) -> None:
+    sequences = [(token,) for token in range(5, 45)]
+    decoder = Decoder(make_model("llama"), TokenTrie.build(sequences), fixed_shapes=fixed_shapes)
+    forwards: list[int] = []
+    decoder.model.register_forward_pre_hook(lambda *_: forwards.append(1))
+    prompts, excluded = make_prompts(3), make_exclusions(3, len(sequences))
+    read = decoder.read(prompts)
+    found = decoder.search(read, keep=5, beams=8, excluded=excluded)
+    exact = decoder.score(read, [np.arange(len(sequences))] * 3)
+    assert len(forwards) == 1
+    for result, scores, gone in zip(found, exact, excluded, strict=True):
+        left = np.delete(np.arange(len(sequences)), gone)
+        assert result.rows.tolist() == left[np.argsort(-scores[left], kind="stable")][:5].tolist()
 
 
 @pytest.mark.parametrize("name", ["llama", "t5"])
