@@ -83,7 +83,7 @@ def model(base: str, options: argparse.Namespace) -> Any:
 
 
 def batches(decoder: Any, prompts: list[Any], side_by_side: int) -> list[list[int]]:
-    from genrec.decoding import batches_by_length
+    from genrec.language.decoder import batches_by_length
 
     lengths = [len(prompt) for prompt in prompts]
     if decoder.fixed_shapes:
@@ -126,7 +126,7 @@ def decoding(options: argparse.Namespace, name: str, save: Callable[[dict[str, A
     """Compare both of genrec's ways and generate(), over the catalogue's tokens."""
     import torch
 
-    from genrec.decoding import Decoder
+    from genrec.language.decoder import Decoder
     from retrieval.trie import TokenTrie
     from tests.reference import reference_search
 
@@ -180,7 +180,7 @@ def profile(options: argparse.Namespace) -> dict[str, Any]:
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as profiling
 
-    from genrec.decoding import Decoder
+    from genrec.language.decoder import Decoder
     from retrieval.trie import TokenTrie
 
     data = world(options, "beauty" if options.beauty else "ml-100k")
@@ -264,8 +264,8 @@ def lora(options: argparse.Namespace) -> dict[str, Any]:
     """Return the tokens a second of LoRA on all layers of the starter, on Beauty where it is given."""
     import tempfile
 
-    from genrec.basemodels import resolve_base
-    from genrec.interactions import prepare
+    from genrec.data.prepared import prepare
+    from genrec.language.bases import resolve_base
     from prompts.encoding import PromptEncoder
     from prompts.template import load_template
     from training import finetune as finetuning

@@ -52,8 +52,8 @@ def pretrain_for(
         changes: further values of the recipe.
         device: as asked for.
     """
-    from genrec.basemodels import resolve_base
-    from genrec.interactions import load_prepared
+    from genrec.data.prepared import load_prepared
+    from genrec.language.bases import resolve_base
     from prompts.encoding import PromptEncoder
     from prompts.template import load_template
     from training.backbone import load_base, load_tokenizer

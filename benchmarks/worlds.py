@@ -34,18 +34,18 @@ from numpy.typing import NDArray
 # This folder holds a training.py, which must not stand in for the package of that name.
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from genrec import runs
-from genrec.artefacts import MANIFEST, fingerprint, read_json, write_json, write_text
-from genrec.baseline_systems import Material
-from genrec.baselines import baseline_lists, ranked_lists, sample_cases
-from genrec.catalog import Catalog
-from genrec.interactions import PreparedData, load_prepared, prepare, save_prepared
-from genrec.raw_data import Columns
+from genrec.baselines.registry import Material
+from genrec.baselines.search import baseline_lists, ranked_lists, sample_cases
+from genrec.data.catalog import Catalog
+from genrec.data.prepared import PreparedData, load_prepared, prepare, save_prepared
+from genrec.data.raw import Columns
+from genrec.data.splits import Case, History
+from genrec.evaluation.uncertainty import paired_tests
 from genrec.recommender import Recommender, Settings
-from genrec.signal_set import fit_signals
-from genrec.splits import Case, History
-from genrec.tuning import tune_fusion
-from genrec.uncertainty import paired_tests
+from genrec.runs import folder as runs
+from genrec.runs.tuning import tune_fusion
+from genrec.signals.registry import fit_signals
+from genrec.storage.folders import MANIFEST, fingerprint, read_json, write_json, write_text
 from prompts.template import load_template
 from retrieval import encoders
 from training.pretrain import PretrainRecipe, make_base

@@ -33,10 +33,10 @@ def tune(
     """
     from genrec.cli.common import load_data_of
     from genrec.cli.progress import progress_bar
-    from genrec.locks import locked
     from genrec.recommender import Recommender, Settings
-    from genrec.runs import apply_fusion
-    from genrec.tuning import MINUTES, tune_fusion
+    from genrec.runs.folder import apply_fusion
+    from genrec.runs.tuning import MINUTES, tune_fusion
+    from genrec.storage.locks import locked
 
     valid = load_data_of(run, data).split().valid
     recommender = Recommender.from_pretrained(run, device, precision, base=base)

@@ -15,13 +15,13 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTraine
 from transformers.utils import chat_template_utils
 
 from genrec import Recommender, Settings
-from genrec.artefacts import read_manifest
-from genrec.catalog import Item
+from genrec.batch.worker import to_line
+from genrec.data.catalog import Item
 from genrec.errors import DataError, ModelError
-from genrec.identity import MODELS
+from genrec.language.identity import MODELS
 from genrec.recommendation import Recommendation
-from genrec.runs import assemble
-from genrec.worker import to_line
+from genrec.runs.folder import assemble
+from genrec.storage.folders import read_manifest
 from prompts.template import PromptError, Template
 from retrieval.trie import TokenTrie
 from tests.conftest import train_toy

@@ -11,8 +11,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from genrec.basemodels import template_of
 from genrec.cli.main import run
+from genrec.language.bases import template_of
 from tests.toyworld import make_catalog, write_files
 
 
@@ -113,7 +113,7 @@ def test_parquet_with_the_users_own_columns_and_attributes(
         "--id-column", "sku", "--title-column", "name", "--category-column", "department",
     )  # fmt: skip
     assert code == 0, err
-    from genrec.interactions import load_prepared
+    from genrec.data.prepared import load_prepared
 
     data = load_prepared(tmp_path / "d")
     assert data.catalog.items[0].categories == ("Red Harbour",)
