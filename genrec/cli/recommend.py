@@ -185,12 +185,13 @@ def job_of(run: Path, data: Path | None, users: str, settings: Settings, shard: 
 
     from genrec.artefacts import MANIFEST, fingerprint
     from genrec.cli.common import data_folder_of, run_fingerprint
+    from genrec.users import users_fingerprint
 
-    source = data_folder_of(run, data) / MANIFEST if users == "all" else Path(users)
+    own = users == "all"
     return {
         "settings": asdict(settings),
         **run_fingerprint(run),
-        "histories": fingerprint(source),
+        "histories": fingerprint(data_folder_of(run, data) / MANIFEST) if own else users_fingerprint(Path(users)),
         "shard": shard,
     }
 
