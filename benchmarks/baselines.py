@@ -25,19 +25,19 @@ import numpy as np
 from numpy.typing import NDArray
 from pooled import fit_pool, title_vectors
 
-from genrec.artefacts import read_json, write_json, write_text
-from genrec.baseline_systems import SEQUENCE_MODELS
-from genrec.baselines import BASELINES, ranked_lists, tune
-from genrec.evaluation import evaluate_lists
-from genrec.interactions import PreparedData, prepare
-from genrec.ranking import Fusion
-from genrec.recommendation_files import lists_for_cases, read_recommendations
+from genrec.baselines.registry import SEQUENCE_MODELS
+from genrec.baselines.search import BASELINES, ranked_lists, tune
+from genrec.data.prepared import PreparedData, prepare
+from genrec.data.splits import Case
+from genrec.evaluation.compare import evaluate_lists
+from genrec.evaluation.list_files import lists_for_cases, read_recommendations
+from genrec.evaluation.results import Report
+from genrec.ranking.fusion import Fusion
 from genrec.recommender import Recommender, Settings
-from genrec.results import Report
-from genrec.signal_set import fit_signals
-from genrec.signals import Signal
-from genrec.splits import Case
-from genrec.tables import to_markdown
+from genrec.report.tables import to_markdown
+from genrec.signals.registry import fit_signals
+from genrec.signals.simple import Signal
+from genrec.storage.folders import read_json, write_json, write_text
 
 KS = (5, 10, 20)
 BLOCK = 128

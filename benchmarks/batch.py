@@ -110,11 +110,11 @@ def in_process(run: Path, users: int, kind: str, workers: int = 0) -> dict[str, 
 def measure(run: str, users: int, kind: str, workers: int) -> dict[str, Any]:
     import torch
 
-    from genrec.artefacts import fingerprint
-    from genrec.batch import recommend_all, run_job
-    from genrec.distributed import ray_blocks
+    from genrec.batch.job import recommend_all, run_job
+    from genrec.batch.ray import ray_blocks
+    from genrec.batch.users import open_users
     from genrec.recommender import Recommender, Settings
-    from genrec.users import open_users
+    from genrec.storage.folders import fingerprint
 
     torch.set_num_threads(1)
     settings = Settings(**SETTINGS)
@@ -181,7 +181,7 @@ def make_run(folder: Path) -> Path:
     """Train the toy world's model in a process of its own, so that this one stays small."""
     code = (
         "import sys; from pathlib import Path; from tests.conftest import train_toy; from tests import toyworld\n"
-        "from genrec.interactions import save_prepared\n"
+        "from genrec.data.prepared import save_prepared\n"
         "folder = Path(sys.argv[1]); (folder / 'base').mkdir(); toyworld.make_base(folder / 'base')\n"
         "save_prepared(toyworld.make_data(folder), folder / 'data')\n"
         "train_toy(folder / 'base', folder / 'data', folder / 'run')\n"

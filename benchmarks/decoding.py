@@ -39,8 +39,8 @@ sys.path.insert(0, str(ROOT))
 
 def load(source: str, history: int, users: int, catalogue: int | None = None) -> dict[str, Any]:
     """Return prompts, sequences and exclusions for a seeded sample of users."""
-    from genrec.basemodels import resolve_base
-    from genrec.interactions import prepare
+    from genrec.data.prepared import prepare
+    from genrec.language.bases import resolve_base
     from prompts.encoding import PromptEncoder
     from prompts.template import load_template
     from training.backbone import load_tokenizer
@@ -81,7 +81,7 @@ def load_model(base: str) -> Any:
 
 
 def run_genrec(job: dict[str, Any]) -> dict[str, Any]:
-    from genrec.decoding import Decoder, batches_by_length
+    from genrec.language.decoder import Decoder, batches_by_length
     from retrieval.trie import TokenTrie
 
     world = load(job["source"], job["history"], job["users"], job.get("catalogue"))
@@ -145,7 +145,7 @@ def run_profile(job: dict[str, Any]) -> dict[str, Any]:
     import torch
     from torch.profiler import ProfilerActivity, profile
 
-    from genrec.decoding import Decoder
+    from genrec.language.decoder import Decoder
     from retrieval.trie import TokenTrie
 
     world = load(job["source"], job["history"], job["users"])
@@ -196,7 +196,7 @@ def run_calls(job: dict[str, Any]) -> dict[str, Any]:
     from torch.utils._python_dispatch import TorchDispatchMode
     from transformers import AutoModelForCausalLM, LlamaConfig
 
-    from genrec.decoding import Decoder
+    from genrec.language.decoder import Decoder
     from retrieval.trie import TokenTrie
 
     class Calls(TorchDispatchMode):  # type: ignore[misc]

@@ -2,7 +2,7 @@
 
     python benchmarks/diversity.py [--dataset ml-100k] [--run RUN] [--out benchmarks/results/diversity.json]
 
-The 50 best of each test case's fused list are re-ranked to ten places (`genrec.reranking`), once for each weight from
+The 50 best of each test case's fused list are re-ranked to ten places (`genrec.ranking.reranking`), once for each weight from
 0 to 0.9; with --run, the fused list of that run, its language model included, and else the fused signals without one.
 Beside the JSON stands the curve as an SVG drawing.
 
@@ -23,15 +23,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pooled import ROOT, fit_pool, title_vectors
 
-from genrec.artefacts import write_json
-from genrec.catalog import Catalog
-from genrec.evaluation import evaluate_lists
-from genrec.interactions import PreparedData, prepare
-from genrec.metrics import tie_order, top_rows
+from genrec.data.catalog import Catalog
+from genrec.data.prepared import PreparedData, prepare
+from genrec.data.splits import Case
+from genrec.evaluation.compare import evaluate_lists
+from genrec.evaluation.metrics import tie_order, top_rows
+from genrec.ranking.reranking import ItemFacts, Reranking, rerank
 from genrec.recommender import Recommender, Settings
-from genrec.reranking import ItemFacts, Reranking, rerank
-from genrec.signal_set import fit_signals
-from genrec.splits import Case
+from genrec.signals.registry import fit_signals
+from genrec.storage.folders import write_json
 
 K, CANDIDATES = 10, 50
 WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)

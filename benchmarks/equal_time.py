@@ -49,7 +49,7 @@ def train(
     data: Any, template: str, options: argparse.Namespace, out: Path, minutes: float, epochs: float
 ) -> dict[str, Any]:
     """Train for at most some minutes; return what the run's manifest says of it."""
-    from genrec.runs import train_run
+    from genrec.runs.folder import train_run
     from training.recipe import load_recipe
 
     fixed = {"base": options.base, "template": template, "max_minutes": minutes, "epochs": epochs, "tuning_cases": 0}
@@ -60,7 +60,7 @@ def train(
 
 def supervised_tokens(data: Any, template: str, options: argparse.Namespace) -> int:
     """Return how many supervised tokens one pass has: those of every item after the first, terminators included."""
-    from genrec.basemodels import resolve_base
+    from genrec.language.bases import resolve_base
     from prompts.encoding import PromptEncoder
     from prompts.template import load_template
     from training.backbone import load_tokenizer
@@ -73,7 +73,7 @@ def supervised_tokens(data: Any, template: str, options: argparse.Namespace) -> 
 def judge(data: Any, run: Path) -> dict[str, Any]:
     """Return NDCG@10 of the language model alone over validation, with 95 % bootstrap intervals over the cases."""
     from genrec import Recommender
-    from genrec.preference import K, model_ndcg
+    from genrec.runs.prefer import K, model_ndcg
 
     cases = [case for case in data.split().valid if case.history.items]
     each = model_ndcg(Recommender.from_pretrained(run), cases)
@@ -98,8 +98,8 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe, both sides")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/equal-time.json")
     options = parser.parse_args()
-    from genrec.basemodels import resolve_base
-    from genrec.interactions import prepare
+    from genrec.data.prepared import prepare
+    from genrec.language.bases import resolve_base
 
     data = prepare(dataset=options.dataset)
     shape = json.loads((Path(resolve_base(options.base)) / "config.json").read_text())

@@ -36,15 +36,15 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # before this folder, whose training.py is not the package
 
 from genrec import Recommender, Settings
-from genrec.artefacts import MANIFEST, fingerprint, write_json
-from genrec.attribution import Influence, influences
-from genrec.baselines import sample_cases
-from genrec.catalog import Item
-from genrec.explanation import MOST_EVIDENCE, Explain, measured_evidence
-from genrec.explanation_measures import compare_explanations, drops_of
-from genrec.interactions import load_prepared
-from genrec.splits import History
-from genrec.uncertainty import bootstrap_means, bootstrap_ratio
+from genrec.baselines.search import sample_cases
+from genrec.data.catalog import Item
+from genrec.data.prepared import load_prepared
+from genrec.data.splits import History
+from genrec.evaluation.uncertainty import bootstrap_means, bootstrap_ratio
+from genrec.explain.evidence import MOST_EVIDENCE, Explain, measured_evidence
+from genrec.explain.influence import Influence, influences
+from genrec.runs.explanation_measures import compare_explanations, drops_of
+from genrec.storage.folders import MANIFEST, fingerprint, write_json
 
 BAR = 3.0
 """Faithfulness that must be shown for evidence by leave-one-out."""

@@ -18,10 +18,10 @@ import atheris
 sys.path.insert(0, str(Path(__file__).parent.parent))  # before this folder, whose training.py is not the package
 
 with atheris.instrument_imports(include=["genrec"]):
-    from genrec.cleaning import Cleaning
+    from genrec.batch.users import open_users
+    from genrec.data.cleaning import Cleaning
+    from genrec.data.prepared import prepare
     from genrec.errors import GenrecError
-    from genrec.interactions import prepare
-    from genrec.users import open_users
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".txt", ".parquet", ".csv.gz")
 GOOD_LOG = b"user,item,time\nu,1,1700000000\nu,2,1700000001\nv,1,1700000002\nv,2,2024-03-01\n"

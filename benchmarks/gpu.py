@@ -83,7 +83,7 @@ def model(base: str, options: argparse.Namespace) -> Any:
 
 
 def batches(decoder: Any, prompts: list[Any], side_by_side: int) -> list[list[int]]:
-    from genrec.decoding import batches_by_length
+    from genrec.language.decoder import batches_by_length
 
     lengths = [len(prompt) for prompt in prompts]
     if decoder.fixed_shapes:
@@ -126,12 +126,11 @@ def decoding(options: argparse.Namespace, name: str, save: Callable[[dict[str, A
     """Compare both of genrec's ways and generate(), over the catalogue's tokens."""
     import torch
 
-    from genrec.decoding import Decoder
+    from genrec.language.decoder import Decoder
     from retrieval.trie import TokenTrie
     from tests.reference import reference_search
 
-    if options.device == "cuda":
-        torch.backends.cuda.enable_cudnn_sdp(options.cudnn)
+    torch.backends.cuda.enable_cudnn_sdp(options.cudnn)
     data = world(options, name)
     prompts, seen, sequences = data["prompts"], data["seen"], data["sequences"]
     trie = TokenTrie.build(sequences)
@@ -181,7 +180,7 @@ def profile(options: argparse.Namespace) -> dict[str, Any]:
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as profiling
 
-    from genrec.decoding import Decoder
+    from genrec.language.decoder import Decoder
     from retrieval.trie import TokenTrie
 
     data = world(options, "beauty" if options.beauty else "ml-100k")
@@ -227,7 +226,9 @@ def command(options: argparse.Namespace, *words: object) -> tuple[float, str]:
         [sys.executable, "-m", "genrec.cli.main", *map(str, words)], check=False, capture_output=True, text=True,
         env={**os.environ, "GENREC_DEVICE": options.device, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"},
     )  # fmt: skip
-    said = (done.stdout + done.stderr)[-1500:]
+    # A crash on the card is followed by pages of frames, which say nothing.
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if not line.startswith("frame #")]
+    said = "\n".join(lines)[-3000:]
     if done.returncode:
         raise SystemExit(f"genrec {' '.join(map(str, words))} ended with {done.returncode}:\n{said}")
     return time.perf_counter() - started, said
@@ -263,12 +264,12 @@ def lora(options: argparse.Namespace) -> dict[str, Any]:
     """Return the tokens a second of LoRA on all layers of the starter, on Beauty where it is given."""
     import tempfile
 
-    from genrec.basemodels import resolve_base
-    from genrec.interactions import prepare
+    from genrec.data.prepared import prepare
+    from genrec.language.bases import resolve_base
     from prompts.encoding import PromptEncoder
     from prompts.template import load_template
     from training import finetune as finetuning
-    from training.backbone import load_base, load_tokenizer
+    from training.backbone import choose_precision, load_base, load_tokenizer
     from training.recipe import load_recipe
 
     data = prepare(dataset=f"amazon-beauty:{options.beauty}" if options.beauty else "ml-100k")
@@ -280,7 +281,7 @@ def lora(options: argparse.Namespace) -> dict[str, Any]:
     labels = [[data.catalog[item].label for item in history.items] for history in data.split().train]
     examples = [example for history in labels for example in encoder.examples(history)]
     tokens = sorted({token for answer in encoder.answers(data.catalog.labels) for token in answer})
-    network, family = load_base(base, options.device)
+    network, family = load_base(base, options.device, choose_precision(recipe.precision, options.device))
     parameters = sum(one.numel() for name, one in network.named_parameters() if "embed" not in name)
     times: list[float] = []
     groups = finetuning.Batches(examples, recipe.batch_tokens, recipe.seed).groups

@@ -29,16 +29,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pooled import ROOT, fit_pool, title_vectors
 
-from genrec.artefacts import write_json
-from genrec.baseline_systems import Random
-from genrec.baselines import ranked_lists, sample_cases
-from genrec.catalog import Catalog
+from genrec.baselines.registry import Random
+from genrec.baselines.search import ranked_lists, sample_cases
 from genrec.cold_start import borrowing, signals_with_items
-from genrec.evaluation import evaluate_lists
-from genrec.interactions import PreparedData, prepare, save_prepared
+from genrec.data.catalog import Catalog
+from genrec.data.prepared import PreparedData, prepare, save_prepared
+from genrec.data.splits import Case, History
+from genrec.evaluation.compare import evaluate_lists
 from genrec.recommender import Recommender, Settings
-from genrec.signal_set import complete, fit_signals
-from genrec.splits import Case, History
+from genrec.signals.registry import complete, fit_signals
+from genrec.storage.folders import write_json
 
 K = 10
 KNOWN_CASES = 3000

@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from genrec.baselines import sample_cases  # noqa: E402
-from genrec.catalog import Catalog  # noqa: E402
-from genrec.fitting import FOLDS, FitCase, Table, fit_signals_fusion  # noqa: E402
-from genrec.forest import shares_of  # noqa: E402
-from genrec.interactions import PreparedData  # noqa: E402
-from genrec.metrics import tie_order, top_rows  # noqa: E402
-from genrec.ranking import Fusion, log_levels  # noqa: E402
+from genrec.baselines.search import sample_cases  # noqa: E402
+from genrec.data.catalog import Catalog  # noqa: E402
+from genrec.data.prepared import PreparedData  # noqa: E402
+from genrec.data.splits import Case, History  # noqa: E402
+from genrec.evaluation.metrics import tie_order, top_rows  # noqa: E402
+from genrec.ranking.fitting import FOLDS, FitCase, Table, fit_signals_fusion  # noqa: E402
+from genrec.ranking.forest import shares_of  # noqa: E402
+from genrec.ranking.fusion import Fusion, log_levels  # noqa: E402
 from genrec.recommender import CONSIDERED  # noqa: E402
-from genrec.signals import Signal  # noqa: E402
-from genrec.splits import Case, History  # noqa: E402
-from genrec.tuning import CANDIDATES_ALONE, CASES_ALONE  # noqa: E402
+from genrec.runs.tuning import CANDIDATES_ALONE, CASES_ALONE  # noqa: E402
+from genrec.signals.simple import Signal  # noqa: E402
 from retrieval.encoders import load_encoder  # noqa: E402
 
 BLOCK = 128
@@ -64,7 +64,7 @@ def values_of(signals: Mapping[str, Signal], histories: Sequence[History]) -> ND
 
 
 def fit_pool(signals: Mapping[str, Signal], catalog: Catalog, valid: Sequence[Case], seed: int) -> Pool:
-    """Fit the weights as `genrec.tuning` does in its first step: on the candidates of equal weights."""
+    """Fit the weights as `genrec.runs.tuning` does in its first step: on the candidates of equal weights."""
     order = tie_order(len(catalog), 0)
     told: list[FitCase] = []
     cases = [case for case in sample_cases(valid, CASES_ALONE, seed) if case.history.items]

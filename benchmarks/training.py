@@ -108,7 +108,7 @@ class Plan:
 
 def histories() -> tuple[Any, list[list[str]]]:
     """Return the catalogue and the labels of every training history of ml-100k."""
-    from genrec.interactions import prepare
+    from genrec.data.prepared import prepare
 
     data = prepare(dataset="ml-100k")
     return data.catalog, [[data.catalog[item].label for item in history.items] for history in data.split().train]
@@ -143,7 +143,7 @@ def run_genrec(job: dict[str, Any]) -> dict[str, Any]:
     """Train on some batches of a recipe, through `training.finetune`."""
     from transformers import AutoConfig
 
-    from genrec.basemodels import resolve_base
+    from genrec.language.bases import resolve_base
     from prompts.encoding import PromptEncoder
     from prompts.template import load_template
     from training import finetune as finetuning
@@ -250,7 +250,7 @@ def run_peer(job: dict[str, Any]) -> dict[str, Any]:
         TrainingArguments,
     )
 
-    from genrec.basemodels import resolve_base
+    from genrec.language.bases import resolve_base
     from prompts.encoding import PromptEncoder
     from prompts.template import Template
     from training.backbone import choose_precision, load_tokenizer

@@ -34,18 +34,18 @@ from numpy.typing import NDArray
 # This folder holds a training.py, which must not stand in for the package of that name.
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from genrec import runs
-from genrec.artefacts import MANIFEST, fingerprint, read_json, write_json, write_text
-from genrec.baseline_systems import Material
-from genrec.baselines import baseline_lists, ranked_lists, sample_cases
-from genrec.catalog import Catalog
-from genrec.interactions import PreparedData, load_prepared, prepare, save_prepared
-from genrec.raw_data import Columns
+from genrec.baselines.registry import Material
+from genrec.baselines.search import baseline_lists, ranked_lists, sample_cases
+from genrec.data.catalog import Catalog
+from genrec.data.prepared import PreparedData, load_prepared, prepare, save_prepared
+from genrec.data.raw import Columns
+from genrec.data.splits import Case, History
+from genrec.evaluation.uncertainty import paired_tests
 from genrec.recommender import Recommender, Settings
-from genrec.signal_set import fit_signals
-from genrec.splits import Case, History
-from genrec.tuning import tune_fusion
-from genrec.uncertainty import paired_tests
+from genrec.runs import folder as runs
+from genrec.runs.tuning import tune_fusion
+from genrec.signals.registry import fit_signals
+from genrec.storage.folders import MANIFEST, fingerprint, read_json, write_json, write_text
 from prompts.template import load_template
 from retrieval import encoders
 from training.pretrain import PretrainRecipe, make_base
@@ -92,7 +92,7 @@ class World:
     cases: int = 2000
     settings: dict[str, Any] = field(default_factory=dict)
     titles: str = "starter"
-    best: Callable[[Catalog], Any] | None = None
+    best: Callable[[Catalog], Truth] | None = None
 
 
 class RememberedTitles:
@@ -193,16 +193,19 @@ def shuffled(share: float) -> Callable[[Events], Events]:
 
 
 def repeated(share: float) -> Callable[[Events], Events]:
-    """Put in repeats until they are a share of the events: each is an earlier item of the user, newer ones sooner."""
+    """Put in repeats until they are a share of the events: each is an earlier item of the user, newer ones sooner.
+
+    They come after the last item, too: what is asked for must be a repeat as often as what is learnt from.
+    """
 
     def cut(events: Events) -> Events:
         draw, longer = np.random.default_rng(2), {}
         for user, items in events.items():
             told: list[str] = []
             for item in items:
-                while told and draw.random() < share:
-                    told.append(told[-1 - min(int(draw.geometric(0.3)) - 1, len(told) - 1)])
                 told.append(item)
+                while draw.random() < share:
+                    told.append(told[-1 - min(int(draw.geometric(0.3)) - 1, len(told) - 1)])
             longer[user] = told
         return longer
 
@@ -410,11 +413,24 @@ def make_world(world: World, data: Path, work: Path) -> dict[str, float]:
     return seconds
 
 
-def gains(lists: Sequence[Sequence[str]], cases: Sequence[Case]) -> NDArray[np.float64]:
-    """Return NDCG@10 and HR@10 of each case, float64 [cases, 2]."""
+def gains(
+    lists: Sequence[Sequence[str]], cases: Sequence[Case], truth: Truth | None = None, keep_seen: bool = False
+) -> NDArray[np.float64]:
+    """Return NDCG@10 and HR@10 of each case, float64 [cases, 2].
+
+    Where the truth is known, they are what is to be expected under it, whatever was drawn: in a world in which thirty
+    items are as likely as each other, chance alone would put one list far above another.
+    """
     found = np.zeros((len(cases), 2))
     for row, (items, case) in enumerate(zip(lists, cases, strict=True)):
-        if case.target in items[:K]:
+        if truth is not None:
+            taken = [int(item) for item in case.history.items]
+            odds = truth.of(taken)
+            if not keep_seen:
+                odds[np.array(taken, np.int64)] = 0.0
+            own = odds[[int(item) for item in items[:K]]] / odds.sum()
+            found[row] = float((own / np.log2(2 + np.arange(len(own)))).sum()), float(own.sum())
+        elif case.target in items[:K]:
             found[row] = 1 / np.log2(2 + list(items).index(case.target)), 1.0
     return found
 
@@ -432,10 +448,10 @@ def judge_baselines(
             cases = [replace(case, history=replace(case.history, times=())) for case in cases]
         material = Material(prepared.catalog, train, vectors)
         lists = baseline_lists(BASELINES, material, cases, K, exclude_seen=not world.keep_seen)
-        if world.best is not None:
-            best = world.best(prepared.catalog)
+        best = world.best(prepared.catalog) if world.best else None
+        if best is not None:
             lists[BEST_KNOWN] = ranked_lists(best, prepared.catalog, cases, K, exclude_seen=not world.keep_seen)
-        np.savez(file, **{name: gains(own, cases) for name, own in lists.items()})  # type: ignore[arg-type]
+        np.savez(file, **{name: gains(own, cases, best, world.keep_seen) for name, own in lists.items()})  # type: ignore[arg-type]
     with np.load(file, allow_pickle=False) as held:
         return dict(held)
 
@@ -460,11 +476,13 @@ def judge_world(world: World, work: Path, made: dict[str, float]) -> dict[str, A
     answers = []
     for start in range(0, len(cases), BLOCK):
         answers += recommender.recommend_with_parts([case.history for case in cases[start : start + BLOCK]], settings)
-    systems = {
-        FUSED: gains([[entry.item.id for entry in answer.recommendations] for answer in answers], cases),
-        PARTS[0]: gains([answer.without_model for answer in answers], cases),
-        PARTS[1]: gains([answer.model_alone for answer in answers], cases),
+    truth = world.best(prepared.catalog) if world.best else None
+    lists = {
+        FUSED: [[entry.item.id for entry in answer.recommendations] for answer in answers],
+        PARTS[0]: [answer.without_model for answer in answers],
+        PARTS[1]: [answer.model_alone for answer in answers],
     }
+    systems = {name: gains(own, cases, truth, world.keep_seen) for name, own in lists.items()}
     seconds["ask"] = time.process_time() - started
     started = time.process_time()
     systems |= judge_baselines(world, prepared, cases, vectors, folder)
@@ -574,7 +592,7 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
     axes.axvline(-100 * ALLOWED, color="tab:red", linewidth=0.8, linestyle=":")
     axes.set_yticks(range(len(rows)), [f"{row['world']} ({row['best_other']})" for row in reversed(rows)], fontsize=7)
     axes.set_xlim(-40, 80)
-    axes.set_xlabel("NDCG@10 of genrec against the best other system of that world (in brackets), %, 95 % interval")
+    axes.set_xlabel("NDCG@10 against the best other system (named), %, 95 % interval")
     figure.savefig(path, metadata={"Date": None})
 
 

@@ -14,12 +14,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from genrec.catalog import Catalog, Item
+    from genrec.data.catalog import Catalog, Item
+    from genrec.data.prepared import PreparedData
+    from genrec.data.splits import History
     from genrec.errors import ArtefactError, ConfigError, DataError, GenrecError, MissingExtra, ModelError
-    from genrec.interactions import PreparedData
     from genrec.recommendation import Recommendation
     from genrec.recommender import Recommender, Settings
-    from genrec.splits import History
 
 __all__ = [
     "ArtefactError",
@@ -38,10 +38,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Catalog": "catalog",
-    "History": "splits",
-    "Item": "catalog",
-    "PreparedData": "interactions",
+    "Catalog": "data.catalog",
+    "History": "data.splits",
+    "Item": "data.catalog",
+    "PreparedData": "data.prepared",
     "Recommendation": "recommendation",
     "Recommender": "recommender",
     "Settings": "recommender",

@@ -22,14 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from genrec.again import Again
-from genrec.catalog import Catalog, Item
+from genrec.data.catalog import Catalog, Item
 from genrec.errors import DataError
-from genrec.latent import Latent
-from genrec.signal_arrays import FloatArray, similarities, single_precision
-from genrec.signal_set import complete
-from genrec.signals import CoOccurrence, ItemKNN, Popularity, Signal
-from genrec.slices import COMMON_CATEGORY
+from genrec.evaluation.slices import COMMON_CATEGORY
+from genrec.signals.again import Again
+from genrec.signals.arrays import FloatArray, similarities, single_precision
+from genrec.signals.latent import Latent
+from genrec.signals.registry import complete
+from genrec.signals.simple import CoOccurrence, ItemKNN, Popularity, Signal
 from retrieval.index import ItemIndex
 from retrieval.trie import TokenTrie
 
@@ -126,7 +126,7 @@ def signals_with_items(
     """Return a run's signals over the larger catalogue; known items keep their scores among themselves.
 
     Args:
-        signals: those of `genrec.signal_set`.
+        signals: those of `genrec.signals.registry`.
         catalog: the known items and the new ones, in this order.
         vectors: the vectors of all, shape (items, dimensions).
         borrowed: what `borrowing` returned.

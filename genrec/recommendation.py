@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from genrec.catalog import Item
+from genrec.data.catalog import Item
 
 How = Literal["exact", "normalised", "nearest", "again", "collaborative", "taste", "popularity"]
 """How an item came to be recommended: the model's text is its label (exact), is so after normalising, is nearest to

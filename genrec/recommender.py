@@ -18,24 +18,24 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from genrec.attribution import Influence, Method, influences
-from genrec.catalog import Catalog, Item, normalise_label
 from genrec.cold_start import Stock, TasteReader, counted_part, stock_with_items
-from genrec.decoding import Decoder, Found, Prompts, batches_by_length
+from genrec.data.catalog import Catalog, Item, normalise_label
+from genrec.data.splits import History, clean_taste
 from genrec.errors import ConfigError, DataError, translated
-from genrec.explainer import Explainer
-from genrec.explanation import Explain, Language, Wording
-from genrec.explanation_words import Explanation, load_templates
-from genrec.filters import Filters
-from genrec.forest import shares_of
-from genrec.free_generation import FreeGenerator
-from genrec.metrics import NO_ITEM, IntArray, tie_order, top_rows
-from genrec.ranking import CANDIDATES, Fusion, fuse_reciprocal_ranks, log_levels
+from genrec.evaluation.metrics import NO_ITEM, IntArray, tie_order, top_rows
+from genrec.explain.evidence import Explain, Language, Wording
+from genrec.explain.explainer import Explainer
+from genrec.explain.influence import Influence, Method, influences
+from genrec.explain.writer import Explanation, load_templates
+from genrec.language.decoder import Decoder, Found, Prompts, batches_by_length
+from genrec.language.generator import FreeGenerator
+from genrec.ranking.filters import Filters
+from genrec.ranking.forest import shares_of
+from genrec.ranking.fusion import CANDIDATES, Fusion, fuse_reciprocal_ranks, log_levels
+from genrec.ranking.reranking import ItemFacts, Reranking, rerank
 from genrec.recommendation import How, Recommendation
-from genrec.reranking import ItemFacts, Reranking, rerank
-from genrec.signal_arrays import FloatArray
-from genrec.signals import Content, CoOccurrence, Popularity, Signal
-from genrec.splits import History, clean_taste
+from genrec.signals.arrays import FloatArray
+from genrec.signals.simple import Content, CoOccurrence, Popularity, Signal
 from prompts.encoding import Prompt, PromptEncoder
 from prompts.template import TextTemplate
 from retrieval.encoders import Encoder
@@ -61,7 +61,7 @@ class Settings:
         beams: how many beams the language model holds; at least k are used.
         mode: `constrained` searches the catalogue's trie; `free` writes any text and grounds it.
         exclude_seen: whether items of the history are left out; None: as the run was trained for.
-        explain: whether each recommendation is explained, and how; see `genrec.explanation.Explain`.
+        explain: whether each recommendation is explained, and how; see `genrec.explain.evidence.Explain`.
         wording: how explanations are worded.
         batch_size: how many users at most are decoded side by side, eight times as many on a GPU; it changes the
             speed, not the result.
@@ -184,7 +184,7 @@ class Recommender:
             ModelError: the base model that the run names is not here, or is another one now.
             ConfigError: the device is not on this machine, or the precision is none.
         """
-        from genrec.runs import load_recommender
+        from genrec.runs.folder import load_recommender
 
         return load_recommender(Path(run), device, precision, base)
 
@@ -333,7 +333,7 @@ class Recommender:
         Args:
             history: items, item ids or titles, oldest first.
             item: what is or might be recommended.
-            method: `leave-one-out` measures; `attention` is the cheap stand-in. See `genrec.attribution`.
+            method: `leave-one-out` measures; `attention` is the cheap stand-in. See `genrec.explain.influence`.
 
         Returns:
             The newest items that fit in the prompt, those that moved it most first.
@@ -467,7 +467,7 @@ class Recommender:
             raise ConfigError(
                 [
                     f"the weights were fitted for {', '.join(self.fusion.signals)}, and there are "
-                    f"{', '.join(self.signals)}; fit them again with genrec.tuning.tune_fusion"
+                    f"{', '.join(self.signals)}; fit them again with genrec.runs.tuning.tune_fusion"
                 ]
             )
         return self.fusion.linear(values)

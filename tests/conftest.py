@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def starter_tokenizer() -> Any:
-    from genrec.basemodels import resolve_base
+    from genrec.language.bases import resolve_base
     from training.backbone import load_tokenizer
 
     return load_tokenizer(resolve_base("starter"))
@@ -43,7 +43,7 @@ def toy_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def toy_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The toy world as a data folder."""
-    from genrec.interactions import save_prepared
+    from genrec.data.prepared import save_prepared
 
     folder = tmp_path_factory.mktemp("toy")
     save_prepared(toyworld.make_data(folder), folder / "data")
@@ -74,9 +74,9 @@ def genrec(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 
 
 def train_toy(base: Path, data: Path, out: Path, **changes: Any) -> Path:
-    from genrec.artefacts import MANIFEST, fingerprint
-    from genrec.interactions import load_prepared
-    from genrec.runs import train_run
+    from genrec.data.prepared import load_prepared
+    from genrec.runs.folder import train_run
+    from genrec.storage.folders import MANIFEST, fingerprint
     from training.recipe import make_recipe
 
     values = {

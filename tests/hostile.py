@@ -31,9 +31,9 @@ import transformers  # noqa: F401
 import trl  # noqa: F401
 
 import genrec.cli.main
-import genrec.preference
-import genrec.run_evaluation
-import genrec.runs
+import genrec.runs.evaluate
+import genrec.runs.folder
+import genrec.runs.prefer
 import training.pretrain  # noqa: F401
 
 DAC_OVERRIDE, DAC_READ_SEARCH = 1, 2

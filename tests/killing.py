@@ -22,10 +22,10 @@ from pathlib import Path
 
 import torch
 
-from genrec import outputs
-from genrec.batch import recommend_all
+from genrec.batch import outputs
+from genrec.batch.job import recommend_all
+from genrec.data.splits import History
 from genrec.recommender import Recommender, Settings
-from genrec.splits import History
 from tests.toyworld import make_histories
 
 KILLS = 20

@@ -28,7 +28,7 @@ def main(world: Path, base: Path) -> None:
     call("evaluate", "--run", out, "--sample", 4, "--baselines", "popularity")
     call("prefer", "--run", out, "--out", world / "next", *changes(["cases=2", "negatives=1"]))
     call("doctor", "--run", out)
-    from genrec.basemodels import resolve_base
+    from genrec.language.bases import resolve_base
 
     resolve_base("starter")
 

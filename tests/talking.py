@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from genrec.explanation import Evidence, Wording, evidence_sentence
-from genrec.explanation_words import prompt_values
+from genrec.explain.evidence import Evidence, Wording, evidence_sentence
+from genrec.explain.writer import prompt_values
 from prompts.encoding import text_example
 from prompts.template import load_template, load_text_template
 from tests.toyworld import make_catalog, train_tokenizer

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from genrec import basemodels
-from genrec.batch import recommend_all
-from genrec.catalog import Item
+from genrec.batch.job import recommend_all
 from genrec.cli.evaluate import evaluate_into
 from genrec.cli.pretrain import pretrain_into
-from genrec.interactions import load_prepared, save_prepared
-from genrec.preference import prefer_run
+from genrec.data.catalog import Item
+from genrec.data.prepared import load_prepared, save_prepared
+from genrec.language import bases as basemodels
 from genrec.recommender import Recommender, Settings
-from genrec.runs import add_to_run
+from genrec.runs.folder import add_to_run
+from genrec.runs.prefer import prefer_run
 from tests import toyworld
 from tests.conftest import train_toy
 from training.backbone import load_base
@@ -52,7 +52,7 @@ def test_all_that_is_saved_follows_the_umask(
     save_prepared(toyworld.make_data(world, users=12), data)
     # `save_minutes` is as good as nothing, so checkpoints are written; they stay, to be looked at.
     with monkeypatch.context() as patch:
-        patch.setattr("genrec.runs.shutil.rmtree", lambda *_, **__: None)
+        patch.setattr("genrec.runs.folder.shutil.rmtree", lambda *_, **__: None)
         train_toy(toy_base, data, run, epochs=0.2, catalogue_epochs=0.1, tuning_cases=5, save_minutes=1e-9)
     assert list((run / "checkpoints").rglob("*.safetensors")), "no checkpoint was written"
     add_to_run(run, [Item("new", "Red Harbour 7")], world / "more")

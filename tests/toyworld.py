@@ -14,9 +14,9 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from genrec.catalog import Catalog, Item
-from genrec.interactions import PreparedData, prepare
-from genrec.splits import History
+from genrec.data.catalog import Catalog, Item
+from genrec.data.prepared import PreparedData, prepare
+from genrec.data.splits import History
 from prompts.encoding import PromptEncoder
 from prompts.template import load_template
 

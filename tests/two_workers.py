@@ -18,12 +18,12 @@ import pytest
 import ray
 import torch
 
-from genrec.batch import recommend_all, run_job
-from genrec.distributed import choose_for_workers, ray_blocks
+from genrec.batch.job import recommend_all, run_job
+from genrec.batch.ray import choose_for_workers, ray_blocks
+from genrec.batch.users import Users, open_users
+from genrec.batch.worker import Block
 from genrec.errors import ModelError
 from genrec.recommender import Recommender, Settings
-from genrec.users import Users, open_users
-from genrec.worker import Block
 from training.computing import Computing, ComputingError
 
 SETTINGS = Settings(k=3, beams=3)

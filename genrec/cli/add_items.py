@@ -32,10 +32,10 @@ def add_items(
 
     [bold]Example:[/bold] genrec add-items --run runs/films --items new.csv --out runs/films-2
     """
-    from genrec.dialects import dialects_of
-    from genrec.listed_cells import checked_style
-    from genrec.raw_data import Columns, read_catalogue
-    from genrec.runs import add_to_run
+    from genrec.data.dialects import dialects_of
+    from genrec.data.listed_cells import checked_style
+    from genrec.data.raw import Columns, read_catalogue
+    from genrec.runs.folder import add_to_run
 
     lists = None if category_lists is None else checked_style(category_lists)
     columns = Columns(id=id_column, title=title_column, category=category_column, category_lists=lists)

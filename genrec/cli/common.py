@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 if TYPE_CHECKING:
-    from genrec.interactions import PreparedData
+    from genrec.data.prepared import PreparedData
 
 RunOption = Annotated[Path, typer.Option(help="A finished run folder, made by genrec train.")]
 DataOption = Annotated[
@@ -81,8 +81,8 @@ def data_folder_of(run: Path, data: Path | None) -> Path:
     Raises:
         ArtefactError: a folder is missing, or holds other data.
     """
-    from genrec.artefacts import MANIFEST, fingerprint, read_manifest
     from genrec.errors import ArtefactError
+    from genrec.storage.folders import MANIFEST, fingerprint, read_manifest
 
     details = read_manifest(run, "run", verify=False)
     folder = data or _data_of(details, run)
@@ -102,7 +102,7 @@ def _data_of(details: dict[str, Any], run: Path) -> Path:
         ArtefactError: it is not where it was.
     """
     from genrec.errors import ArtefactError
-    from genrec.places import candidates
+    from genrec.storage.places import candidates
 
     if not details["data_folder"]:
         raise ArtefactError(f"{run} does not say where its data is; give the folder with --data")
@@ -118,22 +118,22 @@ def _data_of(details: dict[str, Any], run: Path) -> Path:
 
 def load_data_of(run: Path, data: Path | None) -> PreparedData:
     """Load the data that a run was trained on."""
-    from genrec.interactions import load_prepared
+    from genrec.data.prepared import load_prepared
 
     return load_prepared(data_folder_of(run, data))
 
 
 def run_fingerprint(run: Path) -> dict[str, Any]:
     """Return what names a run's contents, for a job that must not mix two of them."""
-    from genrec.artefacts import MANIFEST, fingerprint
+    from genrec.storage.folders import MANIFEST, fingerprint
 
     return {"run": fingerprint(run / MANIFEST), **models_fingerprint(run)}
 
 
 def models_fingerprint(run: Path) -> dict[str, Any]:
     """Return what names the contents of a run's models; None of a run that does not say."""
-    from genrec.artefacts import read_manifest
-    from genrec.identity import contents_known
+    from genrec.language.identity import contents_known
+    from genrec.storage.folders import read_manifest
 
     details = read_manifest(run, "run", verify=False)
     return {role: contents_known(role, details) for role in ("base", "encoder")}
@@ -145,7 +145,7 @@ def read_or_announce_key(path: Path) -> bytes:
     Raises:
         ArtefactError: the file is not a key file, or cannot be made.
     """
-    from genrec.keys import read_or_make_key
+    from genrec.privacy.keys import read_or_make_key
 
     key, made = read_or_make_key(path)
     if made:

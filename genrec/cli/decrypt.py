@@ -28,8 +28,8 @@ def decrypt(
     [bold]Example:[/bold] genrec decrypt --recommendations films.jsonl.enc --key films.key --out films.jsonl
     """
     from genrec.errors import ConfigError
-    from genrec.keys import Pseudonyms, read_key
-    from genrec.rewriting import decrypt_output
+    from genrec.privacy.keys import Pseudonyms, read_key
+    from genrec.privacy.rewriting import decrypt_output
 
     if key is None and user_key is None:
         raise ConfigError(["neither --key nor --user-key was given; give the key of what is to be turned back"])

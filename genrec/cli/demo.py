@@ -28,15 +28,15 @@ def demo(
     """
     import shutil
 
-    from genrec.artefacts import MANIFEST
-    from genrec.batch import begun_in
+    from genrec.batch.job import begun_in
     from genrec.cli.evaluate import evaluate_into, print_table
     from genrec.cli.pretrain import pretrain_into
     from genrec.cli.recommend import job_of, recommend_into
     from genrec.cli.train import train_into
-    from genrec.interactions import load_prepared, prepare, save_prepared
+    from genrec.data.prepared import load_prepared, prepare, save_prepared
     from genrec.recommender import Recommender, Settings
-    from genrec.run_evaluation import QUICK_BASELINES
+    from genrec.runs.evaluate import QUICK_BASELINES
+    from genrec.storage.folders import MANIFEST
     from training.computing import choose_computing
     from training.pretrain import PretrainRecipe
     from training.recipe import load_recipe

@@ -64,8 +64,8 @@ def doctor(
     if run is not None:
         _check_run(run, base)
     if data is not None:
-        from genrec.data_checks import check_data
-        from genrec.interactions import load_prepared
+        from genrec.data.checks import check_data
+        from genrec.data.prepared import load_prepared
 
         for finding in check_data(load_prepared(data)):
             typer.echo(finding.to_text())
@@ -77,10 +77,10 @@ def _check_run(run: Path, base: str | None) -> None:
     Raises:
         GenrecError: it is not; all that is wrong is in one message.
     """
-    from genrec.artefacts import read_manifest
     from genrec.cli.common import data_folder_of
     from genrec.errors import ArtefactError, GenrecError, translated
-    from genrec.identity import find_model
+    from genrec.language.identity import find_model
+    from genrec.storage.folders import read_manifest
 
     details = read_manifest(run, "run")
     typer.echo(f"run {run}: whole ({len(details['files'])} files, base {details['base']}, {details['family']})")

@@ -11,9 +11,9 @@ import typer
 from genrec.cli.common import BaseOption, DataOption, DeviceOption, KeepSeenOption, PrecisionOption
 
 if TYPE_CHECKING:
-    from genrec.interactions import PreparedData
+    from genrec.data.prepared import PreparedData
+    from genrec.evaluation.results import Report
     from genrec.recommender import Recommender, Settings
-    from genrec.results import Report
 
 
 def evaluate(
@@ -56,11 +56,11 @@ def evaluate(
 
     [bold]Example:[/bold] genrec evaluate --run runs/films --split test --other mine=my_lists.jsonl
     """
-    from genrec.artefacts import check_writable
     from genrec.cli.common import load_data_of
+    from genrec.data.prepared import load_prepared
     from genrec.errors import ConfigError, DataError
-    from genrec.interactions import load_prepared
     from genrec.recommender import Recommender, Settings
+    from genrec.storage.folders import check_writable
 
     if run is not None:
         prepared = load_data_of(run, data)
@@ -112,9 +112,9 @@ def evaluate_into(
     from dataclasses import replace
 
     from genrec.cli.progress import progress_bar
-    from genrec.recommendation_files import lists_for_cases, read_recommendations
-    from genrec.results import across_seeds
-    from genrec.run_evaluation import evaluate_run, sampled, write_evaluation
+    from genrec.evaluation.list_files import lists_for_cases, read_recommendations
+    from genrec.evaluation.results import across_seeds
+    from genrec.runs.evaluate import evaluate_run, sampled, write_evaluation
 
     found = {name: read_recommendations(file) for name, file in map(_named_file, others)}
     cases = sampled(data.split().cases(split), sample, seeds[0])
@@ -159,9 +159,9 @@ def baseline_names(choice: str) -> tuple[str, ...]:
     Raises:
         ConfigError: a name is not a baseline's.
     """
-    from genrec.baselines import BASELINES
+    from genrec.baselines.search import BASELINES
     from genrec.errors import ConfigError
-    from genrec.run_evaluation import QUICK_BASELINES
+    from genrec.runs.evaluate import QUICK_BASELINES
 
     named = {"quick": QUICK_BASELINES, "all": tuple(BASELINES), "none": ()}
     names = named.get(choice) or tuple(name.strip() for name in choice.split(",") if choice != "none")
@@ -174,6 +174,6 @@ def print_table(report: Report) -> None:
     """Print the table of results."""
     from rich.console import Console
 
-    from genrec.tables import report_table
+    from genrec.report.tables import report_table
 
     Console().print(report_table(report))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from genrec.forgetting import Forgotten
+    from genrec.privacy.forgetting import Forgotten
 
 
 def forget(
@@ -34,8 +34,8 @@ def forget(
 
     [bold]Example:[/bold] genrec forget --user 42 --data data/films --out films.jsonl --run runs/films
     """
-    from genrec.forgetting import forget as forget_users
-    from genrec.keys import Pseudonyms, read_key
+    from genrec.privacy.forgetting import forget as forget_users
+    from genrec.privacy.keys import Pseudonyms, read_key
 
     users = user if user_key is None else list(map(Pseudonyms(read_key(user_key)).of, user))
     result = forget_users(users, data, out or (), run or (), None if key is None else read_key(key))

@@ -32,7 +32,7 @@ def prefer(
     """
     from genrec.cli.common import load_data_of
     from genrec.cli.progress import progress_bar
-    from genrec.preference import K, prefer_run
+    from genrec.runs.prefer import K, prefer_run
     from training.preference import PreferenceRecipe
     from training.recipe import read_changes, validated
 

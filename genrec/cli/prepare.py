@@ -79,17 +79,17 @@ def prepare(
     times keep the order of the file. Rows that cannot be used stop the command with their line numbers, unless
     --skip-bad-rows is given.
     """
-    from genrec.artefacts import check_target
-    from genrec.cleaning import Cleaning
     from genrec.cli.common import read_or_announce_key
-    from genrec.dialects import dialects_of
-    from genrec.interactions import prepare as prepare_data
-    from genrec.interactions import save_prepared
-    from genrec.keys import Pseudonyms, read_key
-    from genrec.keys import pseudonymise as with_pseudonyms
-    from genrec.listed_cells import checked_style
-    from genrec.locks import locked
-    from genrec.raw_data import Columns
+    from genrec.data.cleaning import Cleaning
+    from genrec.data.dialects import dialects_of
+    from genrec.data.listed_cells import checked_style
+    from genrec.data.prepared import prepare as prepare_data
+    from genrec.data.prepared import save_prepared
+    from genrec.data.raw import Columns
+    from genrec.privacy.keys import Pseudonyms, read_key
+    from genrec.privacy.keys import pseudonymise as with_pseudonyms
+    from genrec.storage.folders import check_target
+    from genrec.storage.locks import locked
 
     lists = None if category_lists is None else checked_style(category_lists)
     dialects = dialects_of(separator, encoding, quotes)

@@ -59,21 +59,21 @@ def pretrain(
 
 def pretrain_into(data: Path, recipe: object, out: Path, encoder: str = "starter", device: str | None = None) -> str:
     """Make a base with a progress bar and say what came of it; return the name of the template that it is for."""
-    from genrec.locks import locked
+    from genrec.storage.locks import locked
 
     with locked(out):
         return _pretrain_into(data, recipe, out, encoder, device)
 
 
 def _pretrain_into(data: Path, recipe: object, out: Path, encoder: str, device: str | None) -> str:
-    from genrec.artefacts import check_writable, write_text
-    from genrec.basemodels import MADE, resolve_base
     from genrec.cli.progress import progress_bar
-    from genrec.disk_space import check_space
+    from genrec.data.prepared import load_prepared
+    from genrec.data.splits import NOTHING_TO_LEARN
     from genrec.errors import ArtefactError, DataError
-    from genrec.identity import source_of
-    from genrec.interactions import load_prepared
-    from genrec.splits import NOTHING_TO_LEARN
+    from genrec.language.bases import MADE, resolve_base
+    from genrec.language.identity import source_of
+    from genrec.storage.disk_space import check_space
+    from genrec.storage.folders import check_writable, write_text
     from prompts.template import load_template
     from retrieval.encoders import load_encoder
     from training.pretrain import Pass, PretrainRecipe, best_pass, choose_where, make_base

@@ -14,7 +14,7 @@ from genrec.cli.common import BaseOption, DataOption, DeviceOption, KeepSeenOpti
 FILTERS, BEYOND = "Which items", "Beyond the scores"
 
 if TYPE_CHECKING:
-    from genrec.batch import Summary
+    from genrec.batch.job import Summary
     from genrec.recommender import Recommender, Settings
     from training.computing import Computing
 
@@ -114,14 +114,14 @@ def recommend(
 
     [bold]Example:[/bold] genrec recommend --run runs/films --users all --k 10 --out films.jsonl --explain
     """
-    from genrec.batch import begun_in
+    from genrec.batch.job import begun_in
+    from genrec.batch.ray import choose_for_workers
     from genrec.cli.common import read_or_announce_key
-    from genrec.distributed import choose_for_workers
     from genrec.errors import ConfigError
-    from genrec.explanation import Wording
-    from genrec.filters import Filters, parse_condition, parse_price_range
+    from genrec.explain.evidence import Wording
+    from genrec.ranking.filters import Filters, parse_condition, parse_price_range
+    from genrec.ranking.reranking import Reranking
     from genrec.recommender import Recommender, Settings
-    from genrec.reranking import Reranking
     from training.computing import choose_computing
 
     if (encrypt is not None) != (out.suffix == ".enc"):
@@ -170,8 +170,8 @@ def tell_what_passes(run: Path, settings: Settings) -> None:
     Raises:
         ConfigError: the filters name what no item has, or no item passes them.
     """
-    from genrec.artefacts import read_manifest
-    from genrec.runs import read_items
+    from genrec.runs.folder import read_items
+    from genrec.storage.folders import read_manifest
 
     read_manifest(run, "run", verify=False)
     mask = settings.filters.passing(read_items(run / "items.jsonl"))
@@ -183,9 +183,9 @@ def job_of(run: Path, data: Path | None, users: str, settings: Settings, shard: 
     """Return what a job's output depends on besides what computes it."""
     from dataclasses import asdict
 
-    from genrec.artefacts import MANIFEST, fingerprint
+    from genrec.batch.users import users_fingerprint
     from genrec.cli.common import data_folder_of, run_fingerprint
-    from genrec.users import users_fingerprint
+    from genrec.storage.folders import MANIFEST, fingerprint
 
     own = users == "all"
     return {
@@ -211,12 +211,12 @@ def recommend_into(
     base: str | None = None,
 ) -> Summary:
     """Run the batch job with a progress bar; given what to compute in, Ray workers load recommenders of their own."""
-    from genrec.artefacts import read_manifest
-    from genrec.batch import recommend_all, run_job
+    from genrec.batch.job import recommend_all, run_job
+    from genrec.batch.users import open_users, shard_span
+    from genrec.batch.worker import BLOCK_USERS
     from genrec.cli.common import data_folder_of
     from genrec.cli.progress import progress_bar
-    from genrec.users import open_users, shard_span
-    from genrec.worker import BLOCK_USERS
+    from genrec.storage.folders import read_manifest
     from training.computing import Computing
 
     read_manifest(run, "run", verify=isinstance(recommender, Computing))
@@ -233,7 +233,7 @@ def recommend_into(
             bar(done - resumed, last - first - resumed, f"{done:,} of {last - first:,} users, {rate:,.1f} a second")
 
         if isinstance(recommender, Computing):
-            from genrec.distributed import ray_blocks
+            from genrec.batch.ray import ray_blocks
 
             blocks = ray_blocks(run, recommender, settings, stream, (first, last), workers, base=base)
             record = {**job, **recommender.to_json()}
@@ -260,8 +260,8 @@ def _check_space(out: Path, recommendations: int) -> None:
     Raises:
         ArtefactError: it cannot.
     """
-    from genrec.disk_space import check_file_size, check_space, folder_size
-    from genrec.outputs import is_folder, part_of
+    from genrec.batch.outputs import is_folder, part_of
+    from genrec.storage.disk_space import check_file_size, check_space, folder_size
 
     part = part_of(out)
     if is_folder(out):

@@ -36,10 +36,10 @@ def show(
     from rich.text import Text
 
     from genrec.cli.common import data_folder_of
+    from genrec.data.prepared import iter_histories
+    from genrec.data.splits import History, clean_taste
     from genrec.errors import ConfigError, DataError
-    from genrec.interactions import iter_histories
     from genrec.recommender import Recommender, Settings
-    from genrec.splits import History, clean_taste
     from prompts.encoding import IGNORED
 
     if not (user or taste):

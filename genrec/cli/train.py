@@ -43,11 +43,11 @@ def train_into(
     data: Path, recipe: object, out: Path, *, encoder: str = "starter", resume: bool = False, device: str | None = None
 ) -> None:
     """Train with a progress bar and say what came of it."""
-    from genrec.artefacts import MANIFEST, fingerprint, read_json
     from genrec.cli.progress import progress_bar
-    from genrec.interactions import load_prepared
-    from genrec.ranking import Fusion
-    from genrec.runs import train_run
+    from genrec.data.prepared import load_prepared
+    from genrec.ranking.fusion import Fusion
+    from genrec.runs.folder import train_run
+    from genrec.storage.folders import MANIFEST, fingerprint, read_json
     from training import processes
     from training.recipe import Recipe
 

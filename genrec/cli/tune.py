@@ -34,8 +34,9 @@ def tune(
     from genrec.cli.common import load_data_of
     from genrec.cli.progress import progress_bar
     from genrec.recommender import Recommender, Settings
-    from genrec.runs import apply_fusion
-    from genrec.tuning import MINUTES, tune_fusion
+    from genrec.runs.folder import apply_fusion
+    from genrec.runs.tuning import MINUTES, tune_fusion
+    from genrec.storage.locks import locked
 
     valid = load_data_of(run, data).split().valid
     recommender = Recommender.from_pretrained(run, device, precision, base=base)
@@ -50,7 +51,8 @@ def tune(
             bar,
             MINUTES if minutes is None else minutes,
         )
-    apply_fusion(run, fusion)
+    with locked(run):
+        apply_fusion(run, fusion)
     typer.echo(f"weights of the signals, fitted on {fusion.cases} validation cases: {fusion.describe()}")
     for sentence in fusion.to_words():
         typer.echo(f"  {sentence}")

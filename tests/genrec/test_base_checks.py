@@ -15,15 +15,19 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTraine
 from transformers.utils import chat_template_utils
 
 from genrec import Recommender, Settings
-from genrec.catalog import Item
+from genrec.batch.worker import to_line
+from genrec.data.catalog import Item
 from genrec.errors import DataError, ModelError
+from genrec.language.identity import MODELS
 from genrec.recommendation import Recommendation
-from genrec.worker import to_line
-from prompts.template import PromptError, load_template
+from genrec.runs.folder import assemble
+from genrec.storage.folders import read_manifest
+from prompts.template import PromptError, Template
 from retrieval.trie import TokenTrie
 from tests.conftest import train_toy
 from tests.toyworld import make_catalog, make_histories
 from training.backbone import load_base
+from training.computing import choose_computing
 from training.pretrain import PretrainRecipe, make_base
 
 FIRST, LATER = datetime(2026, 11, 26, 8, 0, 0), datetime(2027, 3, 1, 23, 59, 59)
@@ -31,6 +35,16 @@ FIRST, LATER = datetime(2026, 11, 26, 8, 0, 0), datetime(2027, 3, 1, 23, 59, 59)
 
 def copy_of(base: Path, folder: Path) -> Path:
     return Path(shutil.copytree(base, folder))
+
+
+def loaded(folder: Path, run: Path, base: Path) -> Recommender:
+    """Load a folder that has a run's manifest, on a base that nobody compares with the one it was trained on.
+
+    So it is with runs of before bases were compared.
+    """
+    details = {**read_manifest(run, "run"), "base": str(base)}
+    details.pop(MODELS, None)
+    return assemble(folder, details, choose_computing("cpu", "fp32"))
 
 
 def save_words(folder: Path) -> Path:
@@ -58,7 +72,9 @@ def test_items_that_a_base_cannot_tell_apart_are_refused_before_training(toy_dat
     labels = ["春夏", "秋冬", "山水"]
     recipe = PretrainRecipe(base=str(base), epochs=1)
     with pytest.raises(PromptError, match="same tokens of 3 of 3 items"):
-        make_base([labels], labels, [], load_template("next-item-joined"), recipe, tmp_path / "b", start=str(base))
+        make_base(
+            [labels], labels, [], Template.from_toml(template.read_text()), recipe, tmp_path / "b", start=str(base)
+        )
     assert not (tmp_path / "b").exists()
 
 
@@ -79,43 +95,33 @@ def test_tokens_beyond_the_embeddings_are_refused_before_training(
 
 def _named(run: Path, base: Path, out: Path) -> Recommender:
     """Load a copy of a run whose titles all begin with the token that its base lacks."""
-    from genrec.artefacts import read_manifest
-    from genrec.runs import assemble
-
     shutil.copytree(run, out)
     items = (out / "items.jsonl").read_text(encoding="utf-8")
     for series in ("Red Harbour", "The Long Valley", "Café Étoile", "Moon & Sixpence"):
         items = items.replace(series, f"Night Train {series}")
     (out / "items.jsonl").write_text(items, encoding="utf-8")
-    details = {**read_manifest(run, "run"), "base": str(base)}
-    return assemble(out, details, "cpu", "fp32")
+    return loaded(out, run, base)
 
 
 def test_a_base_that_lost_embeddings_since_is_refused_at_load(toy_base: Path, toy_run: Path, tmp_path: Path) -> None:
-    from genrec.artefacts import read_manifest
-    from genrec.runs import assemble
-
     base = copy_of(toy_base, tmp_path / "base")
     model, _ = load_base(str(base), "cpu", torch.float32)
     model.resize_token_embeddings(200)
     model.save_pretrained(base)
     with pytest.raises(ModelError, match="embeddings of 200 tokens; the base was changed"):
-        assemble(toy_run, {**read_manifest(toy_run, "run"), "base": str(base)}, "cpu", "fp32")
+        loaded(toy_run, toy_run, base)
 
 
 def test_a_run_whose_items_are_alike_to_its_model_says_so(
-    toy_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    toy_run: Path, toy_base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from genrec.artefacts import read_manifest
-    from genrec.runs import assemble
-
     run = copy_of(toy_run, tmp_path / "run")
     trie = TokenTrie.load(run / "trie.safetensors")
     sequences = [trie.sequence(row) for row in range(len(trie))]
     TokenTrie.build([sequences[0], sequences[0], *sequences[2:]]).save(run / "trie.safetensors")
-    assemble(toy_run, read_manifest(toy_run, "run"), "cpu", "fp32")
-    assert not caplog.messages
-    assemble(run, read_manifest(toy_run, "run"), "cpu", "fp32")
+    loaded(toy_run, toy_run, toy_base)
+    assert "same tokens" not in caplog.text
+    loaded(run, toy_run, toy_base)
     assert "same tokens of 2 of 30 items" in caplog.text
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from genrec.basemodels import template_of
 from genrec.cli.main import run
+from genrec.language.bases import template_of
 from tests.toyworld import make_catalog, write_files
 
 
@@ -113,7 +113,7 @@ def test_parquet_with_the_users_own_columns_and_attributes(
         "--id-column", "sku", "--title-column", "name", "--category-column", "department",
     )  # fmt: skip
     assert code == 0, err
-    from genrec.interactions import load_prepared
+    from genrec.data.prepared import load_prepared
 
     data = load_prepared(tmp_path / "d")
     assert data.catalog.items[0].categories == ("Red Harbour",)
@@ -196,8 +196,12 @@ def test_a_base_from_nothing_is_trained_and_served(
         for word in ("--set", change)
     ]
     encoder = ("--encoder", "hashing")
-    code, shown, err = genrec("pretrain", "--data", toy_data, "--family", family, "--out", base, *encoder, *small)
+    given = ("pretrain", "--data", toy_data, "--family", family, "--out", base, *encoder, *small)
+    fails(genrec(*given, "--device", "tpu"), "there is no device 'tpu' here")
+    code, shown, err = genrec(*given, "--device", "cpu")
     assert code == 0, err
+    assert "making a base (fp32 on cpu)" in shown
+    assert {"device: cpu", "precision: fp32"} <= set((base / "pretrain.yaml").read_text(encoding="utf-8").splitlines())
     assert "of 2" in shown
     advised = shown.partition("next: genrec ")[2].split()  # what is printed must work as it is
     assert advised[-2:] == ["--out", "RUN"]

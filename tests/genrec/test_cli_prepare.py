@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from genrec.artefacts import read_manifest
 from genrec.cli.main import run
-from genrec.interactions import load_prepared
+from genrec.data.prepared import load_prepared
+from genrec.storage.folders import read_manifest
 
 LOG = "wer,was,wann,wert\nu,1,3,5\nu,2,2,5\nu,1,9,5\nu,3,4,2\nv,1,1,5\nv,2,7,4\nv,4,8,4\n"
 ITEMS = "nr,wie,art,farbe\n1,Eins,a|b,rot\n2,Zwei,,\n3,Drei,,\n4,Vier,,\n"

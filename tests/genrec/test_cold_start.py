@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 from genrec import ArtefactError, DataError, History, Item, Recommender, Settings
+from genrec.batch.users import open_users
 from genrec.cli.main import run as run_cli
 from genrec.cold_start import TasteReader, borrowing, counted_part, signals_with_items
-from genrec.filters import Filters
-from genrec.raw_data import Columns, read_catalogue
-from genrec.runs import add_to_run
-from genrec.signal_set import fit_signals
-from genrec.splits import LONGEST_TASTE
-from genrec.users import open_users
-from tests.genrec.test_signals import LETTERS, LOG, VECTORS, history
+from genrec.data.raw import Columns, read_catalogue
+from genrec.data.splits import LONGEST_TASTE
+from genrec.ranking.filters import Filters
+from genrec.runs.folder import add_to_run
+from genrec.signals.registry import fit_signals
+from tests.genrec.signals.test_simple import LETTERS, LOG, VECTORS, history
 from tests.toyworld import SERIES, make_catalog
 
 NEW = Item("nig7", "Night Train 7", categories=("Night Train",))

@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.text import Text
 
 from genrec.cli.main import app
-from genrec.evaluation import evaluate_lists
+from genrec.evaluation.compare import evaluate_lists
 from genrec.libraries import DEBUG, VARIABLES
-from genrec.tables import report_table
-from tests.genrec.test_tables import CASES, CATALOG, SYSTEMS
+from genrec.report.tables import report_table
+from tests.genrec.report.test_tables import CASES, CATALOG, SYSTEMS
 from tests.toyworld import write_files
 
 ROOT = Path(__file__).parent.parent.parent

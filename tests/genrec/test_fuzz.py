@@ -14,11 +14,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from genrec.batch import recommend_all
+from genrec.batch.job import recommend_all
+from genrec.batch.users import open_users
 from genrec.cli.main import is_users_mistake
 from genrec.errors import DataError, GenrecError
 from genrec.recommender import Recommender, Settings
-from genrec.users import open_users
 
 FEW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -147,7 +147,7 @@ def test_damage_anywhere_in_a_run_is_told_and_nothing_written(run: Path, folder:
 @given(st.data())
 @settings(max_examples=100, deadline=None)
 def test_a_damaged_manifest_never_means_something_else(run: Path, data: st.DataObject) -> None:
-    from genrec.artefacts import read_manifest
+    from genrec.storage.folders import read_manifest
 
     path = run / "genrec.json"
     meant = read_manifest(run, "run", verify=False)

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from genrec.artefacts import read_manifest
+from genrec.storage.folders import read_manifest
 from tests.toyworld import write_files
 
 ROOT = Path(__file__).parents[2]

@@ -19,14 +19,14 @@ import pytest
 import torch
 
 from genrec import Recommender
-from genrec.artefacts import MANIFEST, fingerprint, read_manifest
 from genrec.cli.pretrain import pretrain_into
-from genrec.disk_space import check_file_size, check_space, reserve
+from genrec.data.prepared import load_prepared
 from genrec.errors import ArtefactError, DataError, told
-from genrec.interactions import load_prepared
-from genrec.locks import locked
-from genrec.preference import prefer_run
-from genrec.runs import RESERVED, TRAINED, train_run
+from genrec.runs.folder import RESERVED, TRAINED, train_run
+from genrec.runs.prefer import prefer_run
+from genrec.storage.disk_space import check_file_size, check_space, reserve
+from genrec.storage.folders import MANIFEST, fingerprint, read_manifest
+from genrec.storage.locks import locked
 from training import pretrain as pretraining
 from training.backbone import load_base
 from training.preference import PreferenceRecipe
@@ -59,14 +59,14 @@ def test_what_follows_a_training_is_done_again_from_it(
 ) -> None:
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr("genrec.runs.tune_fusion", no_weights)
+        patch.setattr("genrec.runs.folder.tune_fusion", no_weights)
         with pytest.raises(DataError, match="no weights can be fitted") as failed:
             train(toy_base, toy_data, out)
     line = told(failed.value)
     for part in ("the training is finished and kept in", "--resume", "tuning_cases"):
         assert part in line
     kept = fingerprint(out / "adapter" / "adapter_model.safetensors")
-    monkeypatch.setattr("genrec.runs.finetune", no_weights)  # nothing is trained again
+    monkeypatch.setattr("genrec.runs.folder.finetune", no_weights)  # nothing is trained again
     with pytest.raises(ArtefactError, match=r"begun with another epochs=1\.0 \(now 2\.0\)"):
         train(toy_base, toy_data, out, resume=True, epochs=2)
     with pytest.raises(ArtefactError, match="add --resume to continue it"):
@@ -87,7 +87,7 @@ def test_preferences_that_were_learnt_are_kept(
     out, data = tmp_path / "preferred", load_prepared(toy_data)
     recipe = PreferenceRecipe(cases=8, negatives=1, precision="fp32")
     with monkeypatch.context() as patch:
-        patch.setattr("genrec.runs.tune_fusion", no_weights)
+        patch.setattr("genrec.runs.folder.tune_fusion", no_weights)
         with pytest.raises(DataError) as failed:
             prefer_run(toy_run, data, recipe, out)
     assert "the training is finished and kept in" in told(failed.value)
@@ -121,7 +121,7 @@ def test_two_processes_cannot_resume_one_run(toy_base: Path, toy_data: Path, tmp
 def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
     out = tmp_path / "out"
     code = (
-        "import sys, time; from pathlib import Path; from genrec.locks import locked\n"
+        "import sys, time; from pathlib import Path; from genrec.storage.locks import locked\n"
         "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
     )
     holder = subprocess.Popen([sys.executable, "-c", code, str(out)], stdout=subprocess.PIPE, text=True)
@@ -153,13 +153,13 @@ def test_where_locks_are_unknown_the_work_goes_on(
 def test_room_is_asked_for_first(
     toy_base: Path, toy_data: Path, toy_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("genrec.disk_space.shutil.disk_usage", lambda _: (1 << 40, 0, 2_000_000))
+    monkeypatch.setattr("genrec.storage.disk_space.shutil.disk_usage", lambda _: (1 << 40, 0, 2_000_000))
     check_space(tmp_path / "not" / "yet", 2_000_000, "it")
     with pytest.raises(ArtefactError, match=r"it will take at least 3 MB, and .* has 2 MB left; free some space"):
         check_space(tmp_path / "not" / "yet", 3_000_000, "it")
     with pytest.raises(ArtefactError, match="the run and its checkpoints will take at least"):
         train(toy_base, toy_data, tmp_path / "run", lora_rank=64)
-    monkeypatch.setattr("genrec.disk_space.shutil.disk_usage", lambda _: (1 << 40, 0, 1000))
+    monkeypatch.setattr("genrec.storage.disk_space.shutil.disk_usage", lambda _: (1 << 40, 0, 1000))
     with pytest.raises(ArtefactError, match="the new run"):
         prefer_run(toy_run, load_prepared(toy_data), PreferenceRecipe(), tmp_path / "preferred")
     assert list(tmp_path.iterdir()) == []

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 import torch
 
-from genrec.artefacts import MANIFEST, read_json, write_json
-from genrec.batch import read_record, recommend_all, record_of
+from genrec.batch.job import read_record, recommend_all, record_of
+from genrec.batch.users import open_users
 from genrec.cli.recommend import job_of
+from genrec.data.prepared import load_prepared
 from genrec.errors import ConfigError
-from genrec.interactions import load_prepared
 from genrec.recommender import Recommender, Settings
-from genrec.runs import BEGUN, train_run
-from genrec.users import open_users
+from genrec.runs.folder import BEGUN, train_run
+from genrec.storage.folders import MANIFEST, read_json, write_json
 from tests.genrec.test_cli import fails
 from tests.toyworld import make_histories
 from training.computing import SWITCH, Computing, ComputingError, choose_computing, choose_precision

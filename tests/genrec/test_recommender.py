@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from genrec import ArtefactError, DataError, ModelError, Recommender, Settings
-from genrec.interactions import load_prepared
+from genrec.data.prepared import load_prepared
+from genrec.data.splits import History
 from genrec.recommendation import SIGNALS, Recommendation
-from genrec.splits import History
 from tests.toyworld import PARTS, make_catalog, make_histories
 
 

@@ -12,11 +12,11 @@ import time
 
 import pytest
 
-from genrec.catalog import Catalog, Item
-from genrec.evaluation import evaluate_lists
-from genrec.report import write_report
-from genrec.report_parts import loss_points, user_pages
-from genrec.splits import Case, History
+from genrec.data.catalog import Catalog, Item
+from genrec.data.splits import Case, History
+from genrec.evaluation.compare import evaluate_lists
+from genrec.report.page import write_report
+from genrec.report.parts import loss_points, user_pages
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 

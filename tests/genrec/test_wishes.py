@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from genrec import ConfigError, History, Recommender, Settings
-from genrec.filters import Filters
-from genrec.reranking import Reranking
+from genrec.ranking.filters import Filters
+from genrec.ranking.reranking import Reranking
 from tests.toyworld import SERIES, make_catalog, make_histories
 
 HISTORY = History("", make_catalog().ids[:2])

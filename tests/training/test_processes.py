@@ -24,8 +24,8 @@ def test_alone_a_process_is_the_first_and_agrees_with_itself() -> None:
 def test_two_processes_train_one_run(toy_base: Path, toy_data: Path, tmp_path: Path) -> None:
     """One writes; and each step is that of one process which sums the gradients of two batches."""
     from genrec import Recommender
-    from genrec.artefacts import read_manifest
-    from genrec.runs import read_losses
+    from genrec.runs.folder import read_losses
+    from genrec.storage.folders import read_manifest
 
     out = tmp_path / "run"
     changes = {"epochs": 2, "batch_tokens": 200, "max_minutes": 5, "tuning_cases": 10}

@@ -1,0 +1,176 @@
+"""What one process of a batch job does: a block of histories in, a block of lines out.
+
+A history that cannot be used as it is gets a stated rule, and a note with the reason:
+
+    unknown-items   items that are not in the catalogue are left out of the history
+    long            the prompt holds the newest items that fit
+    long-title      not even the newest item fits: as an empty history
+    empty           a history that is or becomes empty (the user may not be in the data at all) gets popular items
+    short           fewer items than asked for are left for the user: the list is as long as it can be
+    explanation     a text of the model's that failed its check was replaced by the sentence made from its evidence
+
+Where memory is short, fewer users are decoded side by side, from then on; the results are the same but for the last
+digits of scores, which depend on what is multiplied together. The easy mistake is to retry inside the `except` block:
+the error still holds the tensors that there was no room for.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from genrec.data.splits import History
+from genrec.errors import ModelError
+from genrec.recommendation import Recommendation
+from genrec.recommender import Ranked, Recommender, Settings
+from prompts.errors import PromptError
+
+BLOCK_USERS = 128
+"""Users in a block: what is decoded together, and the most that a kill can cost."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A user that needed a rule.
+
+    Attributes:
+        row: the user's place in the block.
+        user: the user's id.
+        kind: the rule's name.
+        problem: what was wrong and what was done.
+    """
+
+    row: int
+    user: str
+    kind: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Finished users: their lines, how many they are, and what is to be said of them."""
+
+    rows: bytes
+    users: int
+    notes: tuple[Note, ...] = ()
+
+
+class Worker:
+    """Makes blocks with one recommender.
+
+    Args:
+        recommender: who recommends.
+        settings: how; the batch size shrinks where memory is short.
+    """
+
+    def __init__(self, recommender: Recommender, settings: Settings) -> None:
+        self._recommender = recommender
+        self._settings = settings
+
+    def __call__(self, histories: Sequence[History]) -> Block:
+        """Recommend for a block of users.
+
+        Raises:
+            ModelError: there is no memory even for one user at a time.
+        """
+        usable, notes = [], []
+        for row, history in enumerate(histories):
+            kept, problems = self._usable(history)
+            usable.append(kept)
+            notes += [Note(row, history.user, kind, problem) for kind, problem in problems]
+        answers = self._recommend(usable)
+        for row, (history, answer) in enumerate(zip(usable, answers, strict=True)):
+            if (given := len(answer.recommendations)) < self._settings.k:
+                notes.append(Note(row, history.user, "short", self._short(history, given)))
+            if failed := sum(bool(explanation.problems) for explanation in answer.explanations):
+                problem = f"{failed} of {len(answer.explanations)} texts failed their check; the sentence given"
+                notes.append(Note(row, history.user, "explanation", problem))
+        rows = b"".join(
+            to_line(history.user, answer.recommendations) for history, answer in zip(histories, answers, strict=True)
+        )
+        return Block(rows, len(histories), tuple(notes))
+
+    def _recommend(self, histories: Sequence[History]) -> list[Ranked]:
+        while True:
+            try:
+                return self._recommender.recommend_with_parts(histories, self._settings)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            self._shrink()
+
+    def _short(self, history: History, given: int) -> str:
+        """Return why a list is shorter than asked for."""
+        size, reasons = len(self._recommender.catalog), []
+        if self._recommender.excludes_seen(self._settings) and history.items:
+            reasons.append(f"the user took {len(set(history.items))} of them already (--keep-seen gives those, too)")
+        if self._settings.filters.asked:
+            reasons.append("filters are set")
+        return f"{given} of {self._settings.k} items: the catalogue has {', '.join([f'{size}', *reasons])}"
+
+    def _shrink(self) -> None:
+        """Halve the number of users side by side and give back what the failed attempt held."""
+        size = self._settings.batch_size
+        if size == 1:
+            raise ModelError("out of memory even with one user at a time; lower --beams, or use a larger device")
+        self._settings = replace(self._settings, batch_size=size // 2)
+        logger.warning("out of memory with %d users side by side; going on with %d, the same results", size, size // 2)
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _usable(self, history: History) -> tuple[History, list[tuple[str, str]]]:
+        """Return what can be recommended from, and which rules were needed."""
+        problems = []
+        kept = tuple(item for item in history.items if item in self._recommender.catalog)
+        if unknown := len(history.items) - len(kept):
+            problem = f"{unknown} of {len(history.items)} items are not in the catalogue and were left out"
+            problems.append(("unknown-items", problem))
+        usable = replace(history, items=kept, times=())
+        if kept or history.taste:
+            try:
+                fitting = self._recommender.prompt(usable).kept
+            except PromptError as error:
+                usable = History(history.user, ())
+                problems.append(("long-title", f"{error}; popular items given"))
+            else:
+                if fitting < len(kept):
+                    problem = f"the prompt holds the newest {fitting} of {len(kept)} items"
+                    problems.append(("long", problem))
+        else:
+            problems.append(("empty", "the history is empty, or the data has no such user; popular items given"))
+        return usable, problems
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Say whether an error is the device's, or the main memory's, having no room.
+
+    The CPU's allocator of PyTorch raises a plain RuntimeError, so it is known by its text.
+    """
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error)
+    return "DefaultCPUAllocator" in text or "not enough memory" in text or "out of memory" in text
+
+
+def to_line(user: str, recommendations: Sequence[Recommendation]) -> bytes:
+    """Return one user's line of the output.
+
+    Raises:
+        ModelError: a score is no number, which JSON cannot hold and nobody could rank by.
+    """
+    row = {"user": user, "recommendations": [entry.to_json() for entry in recommendations]}
+    try:
+        return json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    except ValueError as error:
+        raise ModelError(
+            "the language model's scores are no numbers; its base overflows in this precision (try fp32), or its "
+            "weights are damaged: train again"
+        ) from error

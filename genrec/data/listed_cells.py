@@ -1,0 +1,173 @@
+"""Lists in cells: how a column of genres or tags is written, told by looking at the whole column.
+
+Catalogues hold the same thing as `Drama|Comedy`, `Drama, Comedy`, `['Drama', 'Comedy']`, `[{"id": 1, "name": "Drama"}]`
+and more. One cell does not say which is meant: a comma stands between genres in one catalogue and within a department's
+name in the next. So a style is found for the column, and is told with examples.
+
+The trap is Python's own reader of literals: `['Comedy' 'Drama']`, as NumPy prints two texts, is to it one text.
+"""
+
+from __future__ import annotations
+
+import ast
+import csv
+import html
+import json
+import re
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from genrec.data.report import shorten
+from genrec.data.text_rows import cell_text
+from genrec.errors import ConfigError
+
+BRACKETED, WHOLE = "brackets", "none"
+SEPARATORS = ("|", ";", " > ", ",")
+"""What stands between the parts of a cell, the surest first."""
+
+STYLES = (BRACKETED, WHOLE, "|", ";", ">", ",")
+"""How a column of lists can be written: as JSON or Python lists, not as lists, or with something in between."""
+
+NAMES = ("name", "title", "label", "genre", "category", "tag", "value", "text", "description")
+"""The keys tried, in this order, for what an object in a list is called."""
+
+EMPTY = frozenset((
+    *["n/a", "na", "nan", "none", "null", "nil", "undefined", "unspecified", "not available", "not specified"],
+    *["-", "--", "---", ".", "?", "[]", "{}", "()", "(none)", "<na>", "#n/a", "\\n", "(not set)", "no category"],
+    *["[none]", "[null]", "[nan]", "['']", '[""]', "(no genres listed)", "no genres listed"],
+    *["uncategorized", "uncategorised"],
+))  # fmt: skip
+"""Cells, and parts of lists, that say "nothing here", whatever their case."""
+
+_PAIRS = {"[": "]", "{": "}", "(": ")"}
+_NEIGHBOURS = re.compile(r"""(['"])\s+(['"])""")
+_QUOTED = re.compile(r"""'([^']*)'|"([^"]*)\"""")
+
+
+def checked_style(style: str) -> str:
+    """Return a style as this module names it.
+
+    Raises:
+        ConfigError: there is no such style.
+    """
+    found = {"json": BRACKETED, "python": BRACKETED, " > ": ">"}.get(style, style)
+    if found not in STYLES:
+        raise ConfigError([f"--category-lists is {style!r}; expected json, python, none, or one of | ; , >"])
+    return found
+
+
+def is_bracketed(cells: Sequence[Any]) -> bool:
+    """Say whether the texts of a column are lists in square brackets."""
+    texts = {cell.strip() for cell in cells if isinstance(cell, str)} - {""}
+    return bool(texts) and all(text[0] == "[" and text[-1] == "]" for text in texts)
+
+
+def style_of(cells: Sequence[Any]) -> str:
+    """Return how the lists of a column are written.
+
+    Args:
+        cells: the column; lists of the format's own (JSON Lines, Parquet) need no style and do not count.
+    """
+    texts = {html.unescape(cell).strip() for cell in cells if isinstance(cell, str)}
+    texts = {text for text in texts if text and not is_empty(text)}
+    bracketed = sum(text[0] in _PAIRS and text[-1] == _PAIRS[text[0]] for text in texts)
+    if texts and bracketed * 2 > len(texts):
+        return BRACKETED
+    for separator in SEPARATORS:
+        if separator in ("|", " > ") and any(separator in text for text in texts):
+            return separator.strip()
+        if separator in (";", ",") and _parts_recur(texts, separator):
+            return separator
+    return WHOLE
+
+
+def _parts_recur(texts: set[str], separator: str) -> bool:
+    """Say whether what a separator divides stands elsewhere too, as genres do and halves of one name do not."""
+    split = [tuple(part for part in map(str.strip, text.split(separator)) if part) for text in texts]
+    several = [parts for parts in split if len(parts) > 1]
+    counts = Counter(part for parts in split for part in set(parts))
+    return bool(several) and sum(any(counts[part] > 1 for part in parts) for parts in several) * 2 >= len(several)
+
+
+def split_cell(cell: Any, style: str) -> Iterator[str]:
+    """Yield the parts of a cell as they are written, those that say "nothing here" left out."""
+    for part in _flat(_parsed(cell, style)):
+        text = cell_text(part)
+        if not is_empty(text):
+            yield text
+
+
+def is_empty(text: str) -> bool:
+    """Say whether a cell, or a part of a list, says "nothing here"."""
+    return not text or text.casefold() in EMPTY
+
+
+def told(column: str, cells: Sequence[Any], style: str, tidy: Callable[[str], str]) -> str:
+    """Return a sentence on how a column was read, with three examples; nothing where no cell holds a list.
+
+    Args:
+        column: its name.
+        cells: its cells.
+        style: from `style_of`.
+        tidy: cleans a part as the items' categories are.
+    """
+    examples: dict[str, str] = {}
+    for cell in cells:
+        parts = list(map(tidy, split_cell(cell, style)))
+        written = cell_text(cell)
+        if len(parts) > 1 or (parts and parts[0] != written):
+            examples.setdefault(written, " + ".join(parts))
+        if len(examples) == 3:
+            break
+    if not examples:
+        return ""
+    way = {BRACKETED: "in brackets", WHOLE: "of the format's own"}.get(style, f"with {style!r} between the parts")
+    shown = "; ".join(f"{shorten(written, 40)} is {shorten(read, 40)}" for written, read in examples.items())
+    return f"{column!r} holds lists {way} ({shown}); --category-lists names another way"
+
+
+def _parsed(cell: Any, style: str) -> Any:
+    if not isinstance(cell, str):
+        return cell
+    text = cell.strip()
+    if text[:1] in _PAIRS and (style == BRACKETED or (text.startswith("[") and style != WHOLE)):
+        return _bracketed(text)
+    if style in (BRACKETED, WHOLE):
+        return text
+    return html.unescape(text).split(style)
+
+
+def _bracketed(text: str) -> Any:
+    """Return what a text in brackets means: JSON, a Python literal, or words between commas."""
+    if _NEIGHBOURS.search(text) and "," not in text:
+        return [one or other for one, other in _QUOTED.findall(text)]
+    for read in (json.loads, ast.literal_eval):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # a backslash in a title is no concern of the user's
+                return read(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+            continue
+    inner = text[1:].removesuffix(_PAIRS[text[0]])
+    try:
+        parts = next(csv.reader([inner.replace("\n", " ")], skipinitialspace=True), [])
+    except csv.Error:
+        parts = inner.split(",")
+    return [part.strip().strip("'\"") for part in parts]
+
+
+def _flat(value: Any) -> Iterator[Any]:
+    if isinstance(value, list | tuple):
+        for part in value:
+            yield from _flat(part)
+    elif isinstance(value, set | frozenset):
+        yield from sorted(map(cell_text, value))
+    elif isinstance(value, dict):
+        name = next((value[key] for key in NAMES if isinstance(value.get(key), str)), None)
+        if name is None:
+            name = next((part for part in value.values() if isinstance(part, str)), None)
+        yield from [name] if name is not None else map(cell_text, value)
+    else:
+        yield value

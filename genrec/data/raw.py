@@ -1,0 +1,344 @@
+"""A log and a catalogue as they were found: columns given names, titles cleaned, nothing filtered or ordered yet.
+
+`read_files` makes one from two files; a named source (`genrec.data.sources`) makes one from what it knows. Either way
+`genrec.data.cleaning` does the rest. Rows that cannot be used are errors unless the caller asks to skip them; `refuse`
+is the one place where that is decided and worded.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from genrec.data.catalog import Item, clean_title
+from genrec.data.dialects import Dialect
+from genrec.data.listed_cells import BRACKETED, is_bracketed, is_empty, split_cell, style_of, told
+from genrec.data.report import BadRows, Dropped, shorten
+from genrec.data.tables import TableFile, open_table, read_columns, read_records
+from genrec.data.text_rows import WHOLE_DECIMAL, cell_text, id_text
+from genrec.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+ITEM_NAMES = ("item", "itemid", "iid", "movieid", "productid", "articleid", "bookid", "asin", "parentasin", "isbn")
+GUESSES: dict[str, tuple[str, ...]] = {
+    "user": ("user", "userid", "uid", "customer", "customerid", "reviewerid", "visitorid", "memberid"),
+    "item": ITEM_NAMES,
+    "time": ("time", "timestamp", "ts", "datetime", "date", "unixreviewtime", "unixtimestamp", "eventtime", "tdat"),
+    "rating": ("rating", "ratings", "score", "stars", "overall"),
+    "id": ("id", *ITEM_NAMES),
+    "title": ("title", "name", "itemtitle", "itemname", "movietitle", "booktitle", "producttitle", "productname"),
+    "category": ("categories", "category", "genres", "genre", "class"),
+}
+"""Column names tried for each role, in this order; case, `_`, `-`, blanks and a `:type` ending do not count."""
+
+MISSING = frozenset({"", "nan", "NaN", "NAN", "null", "NULL", "None", "<NA>", "#N/A"})
+"""Cells that say "nothing here", exactly so written: a film may be called "Null"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The names of the columns that matter; a name left out is guessed by `GUESSES`, and the guess is told.
+
+    Attributes:
+        user: in the log: who.
+        item: in the log: took which item.
+        time: in the log: when; without it the order of rows is the order of events.
+        rating: in the log: how they liked it; read only where a least rating is asked for.
+        id: in the catalogue: the item's id.
+        title: in the catalogue: the item's title.
+        category: in the catalogue: the item's categories; a list, or text that holds one.
+        category_lists: how such texts are written: one of `listed_cells.STYLES`; told by the column if left out.
+    """
+
+    user: str | None = None
+    item: str | None = None
+    time: str | None = None
+    rating: str | None = None
+    id: str | None = None
+    title: str | None = None
+    category: str | None = None
+    category_lists: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RawData:
+    """A log and a catalogue as a source gives them.
+
+    Attributes:
+        source: the files' names or the source's own, for the report.
+        items: the catalogue, ids unique, titles cleaned and not empty; labels are not set.
+        events: a frame with `line` (place in the log), `user` and `item` (text), and where the source has them
+            `time` (text, date or datetime) and `rating` (text); in file order.
+        log: the log's file name, for the report.
+        unit: what `line` counts: "line" or "row".
+        dropped: rows that cannot be used, found so far.
+        notes: what was guessed or decided.
+        warnings: what was read and should be looked at.
+    """
+
+    source: str
+    items: tuple[Item, ...]
+    events: pl.DataFrame
+    log: str
+    unit: str = "line"
+    dropped: tuple[Dropped, ...] = ()
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def read_files(
+    interactions: Path,
+    items: Path,
+    columns: Columns,
+    with_rating: bool = False,
+    skip_bad_rows: bool = False,
+    dialects: Mapping[str, Dialect] | None = None,
+) -> RawData:
+    """Read a log and a catalogue from files.
+
+    Args:
+        interactions: the log; CSV, TSV, JSON Lines or Parquet, by its suffix, or a folder of Parquet files.
+        items: the catalogue, likewise. Columns that have no role become `Item.attributes`.
+        columns: the names of the columns.
+        with_rating: the log's rating is needed.
+        skip_bad_rows: go on without the catalogue's unusable rows.
+        dialects: what the user says of how the text files are written, by "interactions" and "items".
+
+    Raises:
+        DataError: a file or a column is missing or unreadable, or the catalogue has unusable rows.
+    """
+    dialects = dialects or {}
+    log = open_table(interactions, dialect=dialects.get("interactions"))
+    catalogue = open_table(items, all_keys=True, dialect=dialects.get("items"))
+    roles = {"user": columns.user, "item": columns.item}
+    found = {role: find_column(log, role, given) for role, given in roles.items()}
+    if columns.time is not None or guess_column(log.columns, "time") is not None:
+        found["time"] = find_column(log, "time", columns.time)
+    if with_rating:
+        found["rating"] = find_column(log, "rating", columns.rating)
+    # A catalogue that has the log's own name for the item is keyed by it, whatever else looks like an id.
+    shared = found["item"] if found["item"] in catalogue.columns else None
+    own = {
+        "id": find_column(catalogue, "id", columns.id or shared),
+        "title": find_column(catalogue, "title", columns.title),
+    }
+    if columns.category is not None or guess_column(catalogue.columns, "category") is not None:
+        own["category"] = find_column(catalogue, "category", columns.category)
+    records, unreadable = read_records(catalogue)
+    style, list_note = _lists(catalogue, records, own, columns.category_lists)
+    made, unusable = make_items(items.name, catalogue.unit, catalogue.columns, records, own, style)
+    refuse((*unreadable, *unusable), skip_bad_rows)
+    if not made:
+        raise DataError(f"{items} holds no usable items; expected a header and one row per item")
+    events, bad = read_columns(log, found)
+    events, id_notes = _with_ids(log, events)
+    if not events.height and not bad:
+        raise DataError(f"{interactions} has a header and no rows; expected one row per event")
+    return RawData(
+        source=f"{interactions.name} and {items.name}",
+        items=made,
+        events=events,
+        log=interactions.name,
+        unit=log.unit,
+        dropped=(*unreadable, *unusable, *bad),
+        notes=(
+            _columns_note(log, found),
+            _columns_note(catalogue, own),
+            *log.notes,
+            *catalogue.notes,
+            *list_note,
+            *id_notes,
+        ),
+        warnings=(*log.remarks, *catalogue.remarks),
+    )
+
+
+def _with_ids(log: TableFile, events: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+    """Return a log's events with "7.0" as "7" again, in users and items, and what is to be told of it."""
+    notes = []
+    for role in ("user", "item"):
+        decimal = events[role].str.contains(f"^{WHOLE_DECIMAL}$").fill_null(value=False)
+        if decimal.any():
+            shown = "" if role == "user" else f" such as {events[role].filter(decimal)[0]!r}"
+            notes.append(f"{log.path.name}: {role} ids{shown} that end in .0 are read without it")
+            events = events.with_columns(pl.col(role).str.replace(f"^{WHOLE_DECIMAL}$", "${1}"))
+    return events, notes
+
+
+def _lists(
+    table: TableFile, records: Sequence[tuple[int, dict[str, Any]]], own: Mapping[str, str], given: str | None
+) -> tuple[str, list[str]]:
+    """Return how the categories' lists are written, and what is to be told of it."""
+    if "category" not in own:
+        return "|", []
+    cells = [record.get(own["category"]) for _, record in records]
+    style = given or style_of(cells)
+    note = told(own["category"], cells, style, clean_title)
+    return style, [f"{table.path.name}: {note}"] if note else []
+
+
+def read_catalogue(
+    path: Path,
+    columns: Columns,
+    skip_bad_rows: bool = False,
+    dialect: Dialect | None = None,
+    tell: Callable[[str], None] = logger.info,
+) -> tuple[Item, ...]:
+    """Read a catalogue alone, such as one of new items.
+
+    Args:
+        path: the file, or a folder of Parquet files.
+        columns: the names of its columns.
+        skip_bad_rows: go on without unusable rows.
+        dialect: what the user says of how a text file is written.
+        tell: gets what was recognised, left out or should be looked at, a sentence each.
+
+    Raises:
+        DataError: the file or a column is missing or unreadable, or there are unusable rows or no usable ones.
+    """
+    table = open_table(path, all_keys=True, dialect=dialect)
+    own = {"id": find_column(table, "id", columns.id), "title": find_column(table, "title", columns.title)}
+    if columns.category is not None or guess_column(table.columns, "category") is not None:
+        own["category"] = find_column(table, "category", columns.category)
+    records, unreadable = read_records(table)
+    style, list_note = _lists(table, records, own, columns.category_lists)
+    made, unusable = make_items(path.name, table.unit, table.columns, records, own, style)
+    refuse((*unreadable, *unusable), skip_bad_rows)
+    if not made:
+        raise DataError(f"{path} holds no usable items; expected a header and one row per item")
+    left_out = (entry.to_text() for entry in (*unreadable, *unusable))
+    for sentence in (_columns_note(table, own), *table.notes, *list_note, *table.remarks, *left_out):
+        tell(sentence)
+    return made
+
+
+def make_items(
+    file: str,
+    unit: str,
+    columns: Sequence[str],
+    records: Iterable[tuple[int, dict[str, Any]]],
+    own: Mapping[str, str],
+    style: str = "|",
+) -> tuple[tuple[Item, ...], tuple[Dropped, ...]]:
+    """Make items of a catalogue's rows.
+
+    Args:
+        file: the catalogue's file name.
+        unit: what a row's place counts: "line" or "row".
+        columns: the catalogue's columns; those that `own` does not name become attributes.
+        records: its rows, each with its place.
+        own: the catalogue's own column for "id", "title" and, if it has one, "category".
+        style: how texts that hold lists of categories are written.
+
+    Returns:
+        The items, and the rows without an id or a title or with an id given before.
+    """
+    bad = BadRows(file, unit)
+    items: dict[str, Item] = {}
+    others = [name for name in columns if name not in own.values()]
+    records = list(records)
+    listed = {name for name in others if is_bracketed([record.get(name) for _, record in records])}
+    for line, record in records:
+        item_id, written = id_text(record.get(own["id"])), cell_text(record.get(own["title"]))
+        title = "" if written in MISSING else clean_title(written)
+        if isinstance(record.get(own["id"]), dict | list):
+            bad.add(line, f"a list or object where text or a number is expected, in {own['id']!r}")
+        elif isinstance(record.get(own["title"]), dict | list):
+            bad.add(line, f"a list or object where text is expected, in {own['title']!r}")
+        elif item_id in MISSING:
+            bad.add(line, f"no id in column {own['id']!r}")
+        elif not title:
+            bad.add(line, f"no title in column {own['title']!r}", repr(written))
+        elif item_id in items:
+            bad.add(line, "an item id given before", repr(item_id))
+        else:
+            categories = split_categories(record.get(own["category"]), style) if "category" in own else ()
+            attributes = {
+                name: text for name in others if (text := attribute_text(record.get(name), listed=name in listed))
+            }
+            items[item_id] = Item(item_id, title, categories=categories, attributes=attributes)
+    return tuple(items.values()), bad.dropped()
+
+
+def split_categories(value: Any, style: str = "|") -> tuple[str, ...]:
+    """Return an item's categories, each once, in order: from a list, a list of paths, or text that holds one."""
+    names = (clean_title(part) for part in split_cell(value, style))
+    return tuple(dict.fromkeys(name for name in names if not is_empty(name)))
+
+
+def attribute_text(value: Any, listed: bool = False) -> str:
+    """Return an attribute's value as one line of text; empty where there is none.
+
+    Args:
+        value: the cell.
+        listed: it is text that holds a list, as its whole column does.
+    """
+    if isinstance(value, list) or listed:
+        return clean_title(", ".join(split_cell(value, BRACKETED)))
+    text = cell_text(value)
+    return "" if text in MISSING else clean_title(text)
+
+
+def find_column(table: TableFile, role: str, given: str | None) -> str:
+    """Return the table's column for a role, as given or as guessed.
+
+    Raises:
+        DataError: there is no such column, or it stands there twice.
+    """
+    name = given if given is not None else guess_column(table.columns, role)
+    if name is None or name not in table.columns:
+        asked = f"no column {given!r}" if given is not None else f"no column that looks like the {role}"
+        listed = ", ".join(shorten(column, 40) for column in table.columns[:12])
+        more = f" and {len(table.columns) - 12} more" if len(table.columns) > 12 else ""
+        hint = _header_hint(table) if given is None else ""
+        raise DataError(f"{table.path} has {asked}; it has: {listed}{more}; name one with --{role}-column{hint}")
+    if table.columns.count(name) > 1:
+        raise DataError(f"{table.path} has the column {name!r} more than once; rename one of them")
+    return name
+
+
+def guess_column(columns: Sequence[str], role: str) -> str | None:
+    """Return the first column whose name is among the role's `GUESSES`, or None."""
+    plain = {_plain(column): column for column in reversed(columns)}
+    return next((plain[guess] for guess in GUESSES[role] if guess in plain), None)
+
+
+def refuse(dropped: Sequence[Dropped], skip_bad_rows: bool) -> None:
+    """Raise if there are unusable rows and the caller did not ask to skip them.
+
+    Raises:
+        DataError: one line that names the file, the places, the reasons and the remedy.
+    """
+    if skip_bad_rows or not dropped:
+        return
+    told = []
+    for entry in dropped:
+        example = f" ({entry.example})" if entry.example else ""
+        more = f" and {entry.count - 1:,} more" if entry.count > 1 else ""
+        told.append(f"{entry.file} {entry.unit} {entry.lines[0]}{more}: {entry.reason}{example}")
+    raise DataError(f"{'; '.join(told)}; mend the file, or pass --skip-bad-rows to leave such rows out")
+
+
+def _header_hint(table: TableFile) -> str:
+    """Return what else may be wrong with a header in which a column is missed."""
+    if table.kind == "delimited" and len(table.columns) == 1:
+        return ", or, if this is several columns, say with --separator what is between them"
+    if table.kind == "delimited" and all(re.fullmatch(r"[\d.:+\-\sTZ]*", column) for column in table.columns):
+        return ", or, if this is no header but a row, write a header line above it"
+    return ""
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]", "", name.split(":")[0].casefold())
+
+
+def _columns_note(table: TableFile, found: dict[str, str]) -> str:
+    pairs = ", ".join(f"{role} from {shorten(own, 40)!r}" for role, own in found.items())
+    return f"{table.path.name}: {pairs}"

@@ -1,0 +1,207 @@
+"""Text tables row by row: what a fast reader would repair in silence is told here, with its line.
+
+It knows lines and cells, not columns. Every reader yields a row's line number (from 1) beside the row, and hands the
+rows that cannot be read to `BadRows`.
+
+The trap is a quote mark that is opened and closed in a later row: what is between is one cell for the reader, and the
+rows in it are gone. A cell whose every line would be a row by itself is taken for that, its first line is told, and
+reading goes on with the second.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from genrec.data.dialects import wide_cells
+from genrec.data.report import BadRows
+from genrec.errors import DataError
+
+UNCLOSED_TO_REFUSE = 50
+"""After so many quote marks that are never closed the file is not written as it was read."""
+
+WHOLE_DECIMAL = r"(-?(?:0|[1-9]\d*))\.0+"
+"""An id that was a whole number and met a missing value on its way."""
+
+
+def quoted_rows(
+    path: Path, separator: str, width: int, header_line: int, bad: BadRows, faults: Mapping[int, str], shown: Path
+) -> Iterator[tuple[int, int, list[str]]]:
+    """Yield the first line, the last line and the cells of each row of a delimited file with quote marks.
+
+    Args:
+        path: the file, in UTF-8.
+        separator: between cells.
+        width: how many cells a row has.
+        header_line: rows begin after it.
+        bad: collects the rows that cannot be read.
+        faults: lines that hold what is no text.
+        shown: the file as messages name it.
+
+    Raises:
+        DataError: quote marks are opened and not closed again and again.
+    """
+    with path.open("rb") as file, wide_cells():
+        before, unclosed, more = 0, 0, True
+        for _ in range(header_line):
+            before += 1
+            file.readline()
+        while more:
+            more = False
+            place = file.tell()
+            for row in _raw_rows(file, before, separator):
+                unclosed += row.unclosed
+                if unclosed > UNCLOSED_TO_REFUSE:
+                    raise DataError(
+                        f"{shown} line {row.line}: a quote mark is opened and not closed, as in {unclosed - 1} lines "
+                        "before; pass --no-quotes if quote marks are part of the text"
+                    )
+                rows_within = _takes_in_rows(row, separator, width)
+                if problem := _problem(row, width, faults, rows_within=rows_within):
+                    bad.add(*problem)
+                elif any(map(str.strip, row.cells)):
+                    yield row.line, row.last, row.cells
+                if row.unclosed or rows_within:
+                    # Reading goes on behind the line that opened the cell, so that only this one is lost.
+                    file.seek(place + len(row.held[0]))
+                    before, more = row.line, True
+                    break
+                place += sum(map(len, row.held))
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A row as the `csv` module reads it: its first and last line, its cells or why there are none, its bytes."""
+
+    line: int
+    last: int
+    cells: list[str]
+    error: str
+    held: list[bytes]
+
+    @property
+    def unclosed(self) -> bool:
+        """Whether a quote mark is opened and the file ends before it is closed."""
+        return "unexpected end" in self.error
+
+
+def _raw_rows(file: Any, before: int, separator: str) -> Iterator[_Row]:
+    """Read rows from where a file stands, behind so many lines."""
+    held: list[bytes] = []
+    reader = csv.reader(_fed(file, held, first=before == 0), delimiter=separator, strict=True)
+    while True:
+        held.clear()
+        line, cells, error = before + reader.line_num + 1, [], ""
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as problem:
+            error = str(problem)
+        yield _Row(line, before + reader.line_num, cells, error, held)
+
+
+def _problem(row: _Row, width: int, faults: Mapping[int, str], *, rows_within: bool) -> tuple[int, str, str] | None:
+    """Return the line of a row that cannot be read, why, and an example."""
+    if row.unclosed:
+        return row.line, "a quote mark is opened and not closed; close or double it, or pass --no-quotes", ""
+    span = f"the row runs from line {row.line} to {row.last}" if row.last > row.line else ""
+    if "new-line" in row.error:
+        return row.line, "a carriage return stands inside a cell", span
+    if row.error:
+        return row.line, "a quote mark stands inside a cell without being doubled", span
+    if rows_within:
+        return row.line, "a quoted cell takes in whole rows; close or double the quote mark, or pass --no-quotes", span
+    if (spoilt := next((line for line in range(row.line, row.last + 1) if line in faults), None)) is not None:
+        return spoilt, faults[spoilt], ""
+    if len(row.cells) != width and any(map(str.strip, row.cells)):
+        return row.line, width_reason(len(row.cells), width), span
+    return None
+
+
+def _fed(file: Any, held: list[bytes], *, first: bool) -> Iterator[str]:
+    """Yield a file's lines as text and hold them, so that a row's own lines can be looked at."""
+    for line in file:
+        held.append(line)
+        yield line.decode("utf-8-sig" if first else "utf-8")
+        first = False
+
+
+def _takes_in_rows(row: _Row, separator: str, width: int) -> bool:
+    """Say whether every line of one row would be a row by itself, which lines of a sentence hardly are."""
+    if row.last == row.line or width < 2 or (width == 2 and row.last - row.line < 2):
+        return False
+    between = separator.encode()
+    return all(line.count(between) == width - 1 for line in row.held)
+
+
+def width_reason(count: int, width: int) -> str:
+    """Say that a row has the wrong number of cells."""
+    return f"{count} cell{'s' if count > 1 else ''} where {width} are expected"
+
+
+def json_objects(path: Path, bad: BadRows, faults: Mapping[int, str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the line and the value of each line that holds a JSON object."""
+    with path.open(encoding="utf-8-sig", newline="\n") as file:
+        for line, text in enumerate(file, start=1):
+            if line in faults:
+                bad.add(line, faults[line])
+                continue
+            if not text.strip():
+                continue
+            try:
+                value = json.loads(text)
+            except (ValueError, RecursionError):
+                bad.add(line, "not valid JSON", text)
+                continue
+            if isinstance(value, dict):
+                yield line, {cell_text(name): cell for name, cell in value.items()}
+            else:
+                bad.add(line, "not a JSON object", text)
+
+
+def json_columns(path: Path, limit: int | None, faults: Mapping[int, str], shown: Path) -> tuple[str, ...]:
+    """Return the keys of the first `limit` objects (of all, if None), in order of appearance."""
+    bad = BadRows(shown.name, "line")
+    names: dict[str, None] = {}
+    for number, (_, value) in enumerate(json_objects(path, bad, faults)):
+        if limit is not None and number >= limit:
+            break
+        names.update(dict.fromkeys(value))
+    if not names:
+        dropped = bad.dropped()
+        found = f"its line {dropped[0].lines[0]} is {dropped[0].reason}" if dropped else "it is empty"
+        if dropped and dropped[0].example.lstrip().startswith("["):
+            found += ", as of one JSON array: jq -c '.[]' makes lines of it"
+        raise DataError(f"{shown} holds no rows ({found}); expected one JSON object per line")
+    return tuple(names)
+
+
+def cell_text(value: Any) -> str:
+    """Return a cell as text: whole floats without ".0", nothing for null and NaN, other structures as JSON."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return ""
+        return str(int(value)) if value.is_integer() else str(value)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace").strip()
+    text = json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, dict | list) else str(value)
+    # A lone surrogate, which JSON can spell and UTF-8 cannot hold, becomes a question mark.
+    return text.encode("utf-8", "replace").decode("utf-8").strip()
+
+
+def id_text(value: Any) -> str:
+    """Return an id as text: what became a decimal on its way, "7.0" or 7.0, is 7 again."""
+    text = cell_text(value)
+    whole = re.fullmatch(WHOLE_DECIMAL, text)
+    return whole[1] if whole else text

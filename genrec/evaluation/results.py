@@ -1,0 +1,198 @@
+"""The outcome of an evaluation, as values: what `metrics.json` holds and what tables and pages are made from.
+
+JSON is its lasting form, so `Report.from_json(report.to_json())` must lose nothing but digits beyond a millionth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from genrec.errors import DataError
+from genrec.evaluation.uncertainty import Difference, Estimate, Spread
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What was wrong with a system's lists, counted up to the largest K.
+
+    Attributes:
+        missing: cases without any item.
+        short: cases with fewer than K places filled, the missing ones included.
+        unknown: listed items that the catalogue does not have.
+        repeated: places that repeat an item of the same list.
+        seen: listed items that are in the case's history.
+    """
+
+    missing: int
+    short: int
+    unknown: int
+    repeated: int
+    seen: int
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Some of the cases, and each system's figures on them alone."""
+
+    users: int
+    systems: Mapping[str, Mapping[str, Estimate]]
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """From which part of the catalogue each system recommends.
+
+    Attributes:
+        groups: popularity groups of the catalogue, from the most popular.
+        items: how many items each group has.
+        targets: the share of the targets that lie in each group: what users really took.
+        systems: for each system, the share of its recommended items that lie in each group.
+    """
+
+    groups: tuple[str, ...]
+    items: tuple[int, ...]
+    targets: tuple[float, ...]
+    systems: Mapping[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The outcome of an evaluation; `metrics.json` is its `to_json`.
+
+    Attributes:
+        split: "valid" or "test".
+        users: the number of cases, which is every figure's denominator.
+        systems: for each system, its figures by name ("hr@10", "coverage@10", ...).
+        comparisons: for each other system, how much the reference exceeds it, by figure.
+        slices: by slicing ("history-length", ...) and slice.
+        exposure: the popularity of what is recommended.
+        curves: by metric ("hr", "ndcg") and system, the figure at K = 1, 2, ..., max(ks).
+        answers: for each system, what was wrong with its lists.
+        texts: for each system that generates text, how its texts became items, as shares.
+        explanations: for each way to explain, its figures on a sample of the users (see `explanation_measures`).
+        seeds: for each system, how its figures spread over runs that differ in their seed (see `across_seeds`).
+        settings: what the figures mean, seed, K, sizes of the data, and what the caller added.
+    """
+
+    split: str
+    users: int
+    systems: Mapping[str, Mapping[str, Estimate]]
+    comparisons: Mapping[str, Mapping[str, Difference]]
+    slices: Mapping[str, Mapping[str, Slice]]
+    exposure: Exposure
+    curves: Mapping[str, Mapping[str, tuple[float, ...]]]
+    answers: Mapping[str, Answers]
+    texts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    explanations: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
+    seeds: Mapping[str, Mapping[str, Spread]] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as plain JSON values, figures rounded to a millionth."""
+        return {
+            "split": self.split,
+            "users": self.users,
+            "systems": {name: _to_json(figures) for name, figures in self.systems.items()},
+            "comparisons": {name: _to_json(figures) for name, figures in self.comparisons.items()},
+            "slices": {
+                slicing: {
+                    label: {"users": part.users, "systems": {k: _to_json(v) for k, v in part.systems.items()}}
+                    for label, part in slices.items()
+                }
+                for slicing, slices in self.slices.items()
+            },
+            "exposure": {
+                "groups": list(self.exposure.groups),
+                "items": list(self.exposure.items),
+                "targets": _rounded(self.exposure.targets),
+                "systems": {name: _rounded(shares) for name, shares in self.exposure.systems.items()},
+            },
+            "curves": {
+                metric: {name: _rounded(values) for name, values in curves.items()}
+                for metric, curves in self.curves.items()
+            },
+            "answers": {name: asdict(answers) for name, answers in self.answers.items()},
+            "texts": {
+                name: {how: round(share, 6) for how, share in shares.items()} for name, shares in self.texts.items()
+            },
+            "explanations": {name: _to_json(figures) for name, figures in self.explanations.items()},
+            "seeds": {name: _to_json(spreads) for name, spreads in self.seeds.items()},
+            "settings": dict(self.settings),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Report:
+        """Build a report from what `to_json` returned."""
+        exposure = data["exposure"]
+        return cls(
+            split=data["split"],
+            users=data["users"],
+            systems={name: _estimates(figures) for name, figures in data["systems"].items()},
+            comparisons={
+                name: {figure: Difference.from_json(value) for figure, value in figures.items()}
+                for name, figures in data["comparisons"].items()
+            },
+            slices={
+                slicing: {
+                    label: Slice(part["users"], {k: _estimates(v) for k, v in part["systems"].items()})
+                    for label, part in slices.items()
+                }
+                for slicing, slices in data["slices"].items()
+            },
+            exposure=Exposure(
+                tuple(exposure["groups"]),
+                tuple(exposure["items"]),
+                tuple(exposure["targets"]),
+                {name: tuple(shares) for name, shares in exposure["systems"].items()},
+            ),
+            curves={
+                metric: {name: tuple(values) for name, values in curves.items()}
+                for metric, curves in data["curves"].items()
+            },
+            answers={name: Answers(**answers) for name, answers in data["answers"].items()},
+            texts=data["texts"],
+            explanations={name: _estimates(figures) for name, figures in data.get("explanations", {}).items()},
+            seeds={
+                name: {figure: Spread.from_json(value) for figure, value in spreads.items()}
+                for name, spreads in data["seeds"].items()
+            },
+            settings=data["settings"],
+        )
+
+
+def across_seeds(reports: Sequence[Report]) -> Report:
+    """Return the first report with the spread of every figure over all of them.
+
+    Args:
+        reports: evaluations of the same cases that differ in the seed of what was trained.
+
+    Raises:
+        DataError: there are none, or they are not about the same cases.
+    """
+    if len({(report.split, report.users) for report in reports}) != 1:
+        found = ", ".join(f"{report.users} {report.split} cases" for report in reports) or "none"
+        raise DataError(f"runs that differ in their seed must be evaluated on the same cases; given {found}")
+    first = reports[0]
+    values = {
+        name: {
+            figure: [report.systems[name][figure].value for report in reports if figure in report.systems.get(name, {})]
+            for figure in figures
+        }
+        for name, figures in first.systems.items()
+    }
+    seeds = {name: {figure: Spread.of(runs) for figure, runs in figures.items()} for name, figures in values.items()}
+    return replace(first, seeds=seeds)
+
+
+def _to_json(figures: Mapping[str, Estimate | Difference | Spread]) -> dict[str, Any]:
+    return {name: figure.to_json() for name, figure in figures.items()}
+
+
+def _estimates(figures: Mapping[str, Any]) -> dict[str, Estimate]:
+    return {name: Estimate.from_json(figure) for name, figure in figures.items()}
+
+
+def _rounded(values: Sequence[float]) -> list[float]:
+    return [round(value, 6) for value in values]

@@ -1,0 +1,154 @@
+"""From recommendations to explanations: which evidence is looked for, and who puts it into words.
+
+Three ways, from cheap to dear: what stands near the item (two look-ups), what moved the language model (measured by
+leaving items out, a fraction of a second for each user), and the same in the model's own words (a text for each
+recommendation). See `genrec.explain.evidence.Explain`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+import numpy as np
+
+from genrec.data.catalog import Catalog, Item
+from genrec.data.splits import History
+from genrec.errors import ConfigError
+from genrec.explain.check import Checker
+from genrec.explain.evidence import (
+    MOST_EVIDENCE,
+    Evidence,
+    Explain,
+    Language,
+    Length,
+    Wording,
+    measured_evidence,
+    nearest_evidence,
+)
+from genrec.explain.influence import influences
+from genrec.explain.writer import Explanation, Request, Writer, sentence_of
+from genrec.language.decoder import Decoder
+from genrec.language.generator import FreeGenerator
+from genrec.signals.simple import Content, CoOccurrence
+from prompts.encoding import PromptEncoder
+from prompts.template import TextTemplate
+
+EXPLAINED_HISTORY = 50
+"""How many of the newest history items are looked at for evidence near the item."""
+
+
+@dataclass(slots=True)
+class Explainer:
+    """Explains recommendations of one recommender.
+
+    Attributes:
+        catalog: the items.
+        encoder: histories to tokens.
+        decoder: the language model under the catalogue's constraint.
+        generator: the language model writing freely.
+        co_occurrence: what is taken near each other.
+        content: what is alike.
+        templates: what the model is asked with for words, by language.
+    """
+
+    catalog: Catalog
+    encoder: PromptEncoder
+    decoder: Decoder
+    generator: FreeGenerator
+    co_occurrence: CoOccurrence
+    content: Content
+    templates: dict[Language, TextTemplate]
+    _writer: Writer | None = None
+
+    def explain(
+        self,
+        histories: Sequence[History],
+        recommended: Sequence[Sequence[Item]],
+        how: Explain,
+        wording: Wording,
+        batch_size: int = 32,
+    ) -> list[list[Explanation]]:
+        """Explain every user's recommendations; the same for each as if it came alone.
+
+        Args:
+            histories: whose.
+            recommended: each user's items.
+            how: where evidence comes from, and who words it.
+            wording: how it is worded.
+            batch_size: how many texts are written side by side.
+
+        Returns:
+            For each user one explanation for each item; none at all where `how` is "none".
+
+        Raises:
+            ConfigError: there is no such way to explain.
+        """
+        if how not in get_args(Explain):
+            raise ConfigError([f"explain is {how!r}; expected {', '.join(get_args(Explain))}"])
+        if how == "none":
+            return [[] for _ in histories]
+        requests: list[Request] = []
+        for history, items in zip(histories, recommended, strict=True):
+            own = tuple(self.catalog[item] for item in history.items)
+            found = self._evidence(history, items, how, wording.length)
+            requests += [
+                Request(item, evidence, own, history.user) for item, evidence in zip(items, found, strict=True)
+            ]
+        if how == "words":
+            explained = self.writer.write(requests, wording, batch_size)
+        else:
+            explained = [sentence_of(request, wording) for request in requests]
+        ordered = iter(explained)
+        return [[next(ordered) for _ in items] for items in recommended]
+
+    @property
+    def writer(self) -> Writer:
+        """Who writes words; made at the first use, since it looks through the whole catalogue."""
+        if self._writer is None:
+            self._writer = Writer(self.generator, Checker(self.catalog), self.templates)
+        return self._writer
+
+    def _evidence(self, history: History, items: Sequence[Item], how: Explain, length: Length) -> list[Evidence]:
+        if history.taste and not history.items:
+            return [Evidence((), "taste") for _ in items]
+        most = MOST_EVIDENCE[length]
+        rows = self.catalog.rows(history.items)
+        taken = set(history.items)
+        nearest = [near_item(self.co_occurrence, self.content, rows, item, most) for item in items]
+        if how == "sentence" or not history.items:
+            return nearest
+        ids = [item.id for item in items]
+        moved = influences(self.catalog, self.encoder, self.decoder, history.items, ids)
+        measured = [measured_evidence(one, most) for one in moved]
+        # Where every item spoke against it, the language model had no part in it: what stands near the item did.
+        return [
+            Evidence(own, "moved") if own and item.id not in taken else near
+            for item, own, near in zip(items, measured, nearest, strict=True)
+        ]
+
+
+def near_item(
+    co_occurrence: CoOccurrence, content: Content, history_rows: Sequence[int], item: Item, most: int = 2
+) -> Evidence:
+    """Return the evidence that stands near an item: taken near it by other people, or alike.
+
+    Args:
+        co_occurrence: what is taken near each other.
+        content: what is alike.
+        history_rows: the history's item rows, oldest first.
+        item: what is recommended.
+        most: how many items at most.
+    """
+    catalog, recent = co_occurrence.catalog, list(history_rows)[-EXPLAINED_HISTORY:]
+    if not recent:
+        return Evidence((), "popular")
+    row = catalog.row(item.id)
+    if row in history_rows:
+        return Evidence((), "again")
+    together = np.asarray(co_occurrence.pairs[recent][:, [row]].toarray())[:, 0]
+    alike = content.embeddings[recent] @ content.embeddings[row]
+    places = nearest_evidence(recent, together, alike, most)
+    evidence = tuple(catalog.items[recent[place]] for place in places)
+    return Evidence(evidence, "together" if all(together[place] > 0 for place in places) else "alike")

@@ -1,0 +1,322 @@
+"""Which items of a history moved a recommendation: measured on the model, not guessed.
+
+Leave-one-out is the measure: how far the recommended item's log-likelihood falls when a history item is taken out of
+the prompt. Attention is the cheap stand-in: the item's probability times the attention that its tokens pay to each
+history item, R = argmax P(Y|X) a. It costs one reading of the prompt, and is as good as its agreement with
+leave-one-out, which `benchmarks/explanations.py` measures.
+
+A causal model has read everything before the item left out already. So the prompt is read once, and what comes after
+the gap is run again for all gaps side by side, packed into one sequence whose mask keeps them apart; the likelihoods
+are those of reading each shortened prompt by itself.
+
+The easy mistake is to leave out an item and let an older one slip into the prompt in its place: then two things
+changed. Only items that are in the prompt are left out, and nothing takes their place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import DynamicCache
+
+from genrec.data.catalog import Catalog, Item
+from genrec.language.attention import AttentionRecord
+from genrec.language.decoder import Decoder, Prompts, batches_by_length
+from prompts.encoding import PromptEncoder, PromptParts
+
+Method = Literal["leave-one-out", "attention"]
+"""How the influence of history items is measured."""
+
+NEWEST = 20
+"""How many of the newest history items are looked at."""
+
+PACKED_TOKENS = 1024
+"""Tokens that are run side by side after a prompt: enough to keep the processor busy, few enough for small masks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Influence:
+    """How much one item of a history moved a recommendation.
+
+    Attributes:
+        place: the item's place in the history, from 0.
+        item: the item.
+        weight: leave-one-out: how far the recommended item's log-likelihood falls without it, in nats (below 0 where
+            it spoke against the recommendation); attention: the recommended item's probability times the share of
+            its attention. Weights of different methods cannot be compared.
+    """
+
+    place: int
+    item: Item
+    weight: float
+
+
+def influences(
+    catalog: Catalog,
+    encoder: PromptEncoder,
+    decoder: Decoder,
+    history: Sequence[str],
+    recommended: Sequence[str],
+    method: Method = "leave-one-out",
+    newest: int = NEWEST,
+) -> list[list[Influence]]:
+    """Return how much the newest items of a history moved each of some recommendations.
+
+    Args:
+        catalog: the items.
+        encoder: histories to tokens.
+        decoder: the language model under the catalogue's constraint.
+        history: item ids, oldest first; may be empty.
+        recommended: item ids.
+        method: see `Method`.
+        newest: how many of the newest items that fit in the prompt are looked at.
+
+    Returns:
+        For each recommendation the items looked at, those that moved it most first.
+    """
+    if not history or not recommended:
+        return [[] for _ in recommended]
+    items = [catalog[item] for item in history]
+    parts = encoder.parts([item.label for item in items])
+    rows = np.array(catalog.rows(recommended), np.int64)
+    if method == "leave-one-out":
+        weights = leave_one_out(decoder, parts, rows, newest)
+    else:
+        shares, likelihoods = attention_shares(decoder, parts, rows)
+        weights = np.exp(likelihoods)[:, None] * shares
+    older = len(items) - len(parts.items)
+    places = range(max(0, len(parts.items) - newest), len(parts.items))
+    return [
+        sorted(
+            (Influence(older + place, items[older + place], float(row[place])) for place in places),
+            key=lambda influence: (-influence.weight, -influence.place),
+        )
+        for row in weights
+    ]
+
+
+def log_likelihoods(
+    decoder: Decoder, parts: PromptParts, rows: NDArray[np.int64], left_out: Sequence[Collection[int]]
+) -> NDArray[np.float32]:
+    """Return the exact log-likelihoods of items after a prompt with some of its items left out.
+
+    Args:
+        decoder: the language model under the catalogue's constraint.
+        parts: the whole prompt.
+        rows: int64 [items]; the rows of the items that are judged.
+        left_out: which of the prompt's items to leave out, once for each variant.
+
+    Returns:
+        float32 [variants, items], in nats.
+    """
+    answers = [decoder.trie.sequence(int(row)) for row in rows]
+    counts_all = decoder.normalisation != "children" and decoder.forced_tokens == "count"
+    if not decoder.seq2seq and counts_all and not _leaves_window(decoder, parts, answers):
+        return _packed(decoder, parts, answers, left_out)
+    prompts = [parts.without(places) for places in left_out]
+    result = np.empty((len(prompts), len(rows)), np.float32)
+    for batch in batches_by_length([len(prompt) for prompt in prompts], len(prompts)):
+        read = decoder.read([prompts[place] for place in batch])
+        result[batch] = decoder.score(read, [rows] * len(batch))
+    return result
+
+
+def leave_one_out(
+    decoder: Decoder, parts: PromptParts, rows: NDArray[np.int64], newest: int = NEWEST
+) -> NDArray[np.float32]:
+    """Return how far each item's log-likelihood falls when a prompt's item is left out.
+
+    Args:
+        decoder: the language model under the catalogue's constraint.
+        parts: the whole prompt.
+        rows: int64 [items]; the rows of the items that are judged.
+        newest: how many of the prompt's newest items are left out in turn.
+
+    Returns:
+        float32 [items, prompt items], in nats; 0 for prompt items older than the newest, which are not looked at.
+    """
+    first = max(0, len(parts.items) - newest)
+    variants = [(), *((place,) for place in range(first, len(parts.items)))]
+    scores = log_likelihoods(decoder, parts, rows, variants)
+    drops = np.zeros((len(rows), len(parts.items)), np.float32)
+    drops[:, first:] = (scores[0] - scores[1:]).T
+    return drops
+
+
+@torch.inference_mode()
+def attention_shares(
+    decoder: Decoder, parts: PromptParts, rows: NDArray[np.int64], layers: Sequence[int] | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the attention that each item's tokens pay to each of the prompt's items.
+
+    Args:
+        decoder: the language model under the catalogue's constraint.
+        parts: the whole prompt.
+        rows: int64 [items]; the rows of the items that are judged.
+        layers: which layers are averaged; the upper half where left out.
+
+    Returns:
+        Two float32 arrays: shares [items, prompt items], averaged over layers, heads and the item's tokens and
+        summed over the prompt item's; and the items' log-likelihoods [items].
+    """
+    answers = [decoder.trie.sequence(int(row)) for row in rows]
+    if len(rows) > 1 and _leaves_window(decoder, parts, answers):
+        each = [attention_shares(decoder, parts, rows[place : place + 1], layers) for place in range(len(rows))]
+        return np.concatenate([shares for shares, _ in each]), np.concatenate([values for _, values in each])
+    prompts = decoder.read([parts.without(())])
+    record = AttentionRecord(cross=decoder.seq2seq)
+    if decoder.seq2seq:
+        places, log_probabilities = _force_seq2seq(decoder, prompts, answers, record)
+    else:
+        segment = _Segment(len(parts.without(())) - 1, (parts.without(())[-1],))
+        places, log_probabilities = _force_packed(decoder, prompts, [segment], answers, record)
+    chosen = range(len(record.layers) // 2, len(record.layers)) if layers is None else layers
+    # [all queries, prompt tokens]
+    weights = torch.stack([record.layers[layer].flatten(0, 1) for layer in chosen]).mean(dim=0)
+    ends = len(parts.opening) + np.cumsum([len(item) for item in parts.items])
+    starts = ends - [len(item) for item in parts.items]
+    shares = np.zeros((len(rows), len(parts.items)), np.float32)
+    for item, queries in enumerate(places):
+        mean = weights[queries].mean(dim=0).cpu().numpy()
+        shares[item] = [mean[start:end].sum() for start, end in zip(starts, ends, strict=True)]
+    return shares, log_probabilities[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    """What is run again for one variant: the prompt's tokens after its gap.
+
+    Attributes:
+        seen: how many of the whole prompt's first tokens stand before it.
+        tokens: the rest of the shortened prompt; never empty.
+    """
+
+    seen: int
+    tokens: tuple[int, ...]
+
+    @classmethod
+    def of(cls, parts: PromptParts, places: Collection[int]) -> _Segment:
+        """Return the segment of a variant."""
+        gap = min(places, default=len(parts.items))
+        seen = len(parts.opening) + sum(map(len, parts.items[:gap]))
+        shortened = parts.without(places)
+        # The first token of an answer is read off the last token of the segment, so there must be one.
+        seen = min(seen, len(shortened) - 1)
+        return cls(seen, shortened[seen:])
+
+
+def _leaves_window(decoder: Decoder, parts: PromptParts, answers: Sequence[Sequence[int]]) -> bool:
+    """Return whether a model with a sliding window loses sight of a prompt's beginning; a mask cannot say that."""
+    window = getattr(decoder.model.config, "sliding_window", None)
+    return window is not None and len(parts.without(())) + max(map(len, answers)) > window
+
+
+@torch.inference_mode()
+def _packed(
+    decoder: Decoder, parts: PromptParts, answers: Sequence[Sequence[int]], left_out: Sequence[Collection[int]]
+) -> NDArray[np.float32]:
+    """Run what comes after each gap, as many gaps side by side as make a good size."""
+    prompts = decoder.read([parts.without(())])
+    beside = sum(len(answer) - 1 for answer in answers)
+    segments = [_Segment.of(parts, places) for places in left_out]
+    result: list[NDArray[np.float32]] = []
+    pack: list[_Segment] = []
+    for segment in segments:
+        pack.append(segment)
+        if sum(len(one.tokens) + beside for one in pack) >= PACKED_TOKENS:
+            result.append(_force_packed(decoder, prompts, pack, answers)[1])
+            pack = []
+    if pack:
+        result.append(_force_packed(decoder, prompts, pack, answers)[1])
+    return np.concatenate(result)
+
+
+def _force_packed(
+    decoder: Decoder,
+    prompts: Prompts,
+    segments: Sequence[_Segment],
+    answers: Sequence[Sequence[int]],
+    record: AttentionRecord | None = None,
+) -> tuple[list[Tensor], NDArray[np.float32]]:
+    """Run segments and, after each, all answers, side by side in one sequence.
+
+    Returns:
+        For each answer (after the last segment) the places of the tokens that it is read off; and its
+        log-likelihood after each segment, float32 [segments, answers].
+    """
+    ids: list[int] = []
+    variant: list[int] = []
+    branch: list[int] = []  # 0 for the segment, which its answers see; 1, 2, ... for the answers
+    position: list[int] = []
+    read_off: list[list[int]] = []
+    for number, segment in enumerate(segments):
+        end = len(ids) + len(segment.tokens)
+        tokens = [segment.tokens, *(answer[:-1] for answer in answers)]
+        for place, part in enumerate(tokens):
+            first = segment.seen if place == 0 else segment.seen + len(segment.tokens)
+            if place:
+                read_off.append([end - 1, *range(len(ids), len(ids) + len(part))])
+            ids += part
+            variant += [number] * len(part)
+            branch += [place] * len(part)
+            position += range(first, first + len(part))
+    device = decoder.device
+    group, side = torch.tensor(variant, device=device), torch.tensor(branch, device=device)
+    order = torch.arange(len(ids), device=device)
+    own = (group[:, None] == group) & ((side == 0) | (side[:, None] == side)) & (order <= order[:, None])
+    size = max(segment.seen for segment in segments)
+    visible = torch.tensor([segment.seen for segment in segments], device=device)[group]
+    mask: Tensor | None = torch.cat((torch.arange(size, device=device) < visible[:, None], own), dim=1)[None, None]
+    if len(segments) == len(answers) == 1:
+        mask = None  # an ordinary text: the model's own mask knows its sliding windows
+    cache = DynamicCache()
+    (shared,) = prompts.shared  # one prompt was read
+    for layer, (key, value) in enumerate(zip(shared.keys, shared.values, strict=True)):
+        cache.update(key[:1, :, :size], value[:1, :, :size], layer)
+    wanted = torch.tensor([place for places in read_off for place in places], device=device)
+    output = decoder.model(
+        torch.tensor([ids], device=device),
+        attention_mask=mask,
+        position_ids=torch.tensor([position], device=device),
+        **{decoder.cache_name: cache},
+        use_cache=True,
+        logits_to_keep=wanted,
+        record=record,
+    )
+    chosen = _chosen_log_probabilities(decoder, output.logits[0], list(answers) * len(segments))
+    lengths = [len(places) for places in read_off]
+    sums = [float(part.sum()) for part in chosen.split(lengths)]  # type: ignore[no-untyped-call]
+    last = [torch.tensor(places, device=device) for places in read_off[-len(answers) :]]
+    return last, np.array(sums, np.float32).reshape(len(segments), len(answers))
+
+
+def _force_seq2seq(
+    decoder: Decoder, prompts: Prompts, answers: Sequence[Sequence[int]], record: AttentionRecord
+) -> tuple[list[Tensor], NDArray[np.float32]]:
+    """Let the decoder of a seq2seq model read every answer; returns what `_force_packed` returns."""
+    device, width = decoder.device, max(map(len, answers))
+    ids = torch.full((len(answers), width), int(decoder.model.config.decoder_start_token_id), device=device)
+    for row, answer in enumerate(answers):
+        ids[row, 1 : len(answer)] = torch.tensor(answer[:-1], device=device)
+    assert prompts.encoder_states is not None  # noqa: S101 - a seq2seq model's prompt has them
+    states = prompts.encoder_states.expand(len(answers), -1, -1)
+    logits = decoder.model(decoder_input_ids=ids, encoder_outputs=(states,), record=record).logits
+    places = [row * width + torch.arange(len(answer), device=device) for row, answer in enumerate(answers)]
+    chosen = _chosen_log_probabilities(decoder, logits.flatten(0, 1)[torch.cat(places)], answers)
+    sums = [float(part.sum()) for part in chosen.split([len(answer) for answer in answers])]  # type: ignore[no-untyped-call]
+    return places, np.array([sums], np.float32)
+
+
+def _chosen_log_probabilities(decoder: Decoder, logits: Tensor, answers: Sequence[Sequence[int]]) -> Tensor:
+    """Return the log-probability of each token of the answers, given the logits it is read off."""
+    tokens = np.array([token for answer in answers for token in answer], np.int64)
+    if decoder.normalisation != "vocabulary":
+        tokens = np.searchsorted(decoder.trie.vocabulary, tokens)
+    chosen = logits.float().log_softmax(dim=-1)
+    return chosen.gather(1, torch.from_numpy(tokens).to(chosen.device)[:, None])[:, 0]

@@ -1,0 +1,308 @@
+"""Explanations in the language model's own words: written under a constraint, checked, and replaced where they fail.
+
+The model is given the evidence, the item and what the catalogue says of it. Its text begins with the item's name; the
+rest it writes freely, but where it opens a quotation mark, only a name of the evidence can follow, token by token, up
+to the closing mark, and each name once. Every text is then checked (`genrec.explain.check`). One that fails is
+written again with a seed; one that fails again is replaced by the sentence made from the same evidence. So nothing
+unchecked is ever shown.
+
+The easy mistake is a draw that depends on the batch: each text draws from a generator of its own, seeded by its prompt.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor
+
+from genrec.data.catalog import Item
+from genrec.explain.check import FOREIGN_MARKS, Checker
+from genrec.explain.evidence import Evidence, Language, Wording, evidence_sentence, name_of, named, names, quoted
+from genrec.language.decoder import batches_by_length
+from genrec.language.generator import FreeGenerator
+from prompts.encoding import encode_quoting, encode_text
+from prompts.template import TextTemplate, load_text_template
+
+Source = Literal["words", "rewritten", "sentence"]
+"""Who wrote an explanation: the model, the model at the second attempt, or the deterministic sentence."""
+
+TEMPLATES: dict[Language, str] = {"en": "explanation", "zh": "explanation-zh"}
+
+MOST_TOKENS = {"short": 96, "long": 192}
+MOST_SENTENCES = {"short": 1, "long": 3}
+
+ATTEMPTS = 2
+
+_STYLE: dict[Language, dict[str, str]] = {
+    "en": {
+        "short": "in one short sentence",
+        "long": "in two or three sentences",
+        "plain": "in a matter-of-fact tone",
+        "warm": "in a warm tone",
+        "attributes": " ({values})",
+        "comma": ", ",
+    },
+    "zh": {
+        "short": "用一句简短的话",
+        "long": "用两三句话",
+        "plain": "客观",
+        "warm": "亲切",
+        "attributes": "（{values}）",  # noqa: RUF001 - Chinese brackets
+        "comma": "、",
+    },
+}
+_SENTENCE_END = re.compile("[.!?](?= |$)|[。！？]")  # noqa: RUF001 - Chinese sentences end in their own marks
+_TRIES = 50  # of tokens at one place; where none of them may stand there, the text ends
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be explained.
+
+    Attributes:
+        item: what is recommended.
+        evidence: what speaks for it.
+        history: the user's items.
+        user: the user's id, for the check alone.
+    """
+
+    item: Item
+    evidence: Evidence
+    history: tuple[Item, ...]
+    user: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One explanation.
+
+    Attributes:
+        text: what is shown.
+        cited: the evidence that it names.
+        source: who wrote it.
+        problems: what was wrong with the model's last text, where it was replaced.
+    """
+
+    text: str
+    cited: tuple[Item, ...]
+    source: Source = "sentence"
+    problems: tuple[str, ...] = ()
+
+
+def load_templates(run: Path | None = None) -> dict[Language, TextTemplate]:
+    """Return what the model is asked with, by language: as a run was trained with it, or as it ships.
+
+    Raises:
+        PromptError: a run's template is wrong.
+    """
+    saved = {language: run / f"{name}.toml" for language, name in TEMPLATES.items()} if run else {}
+    return {
+        language: load_text_template(str(saved[language]) if language in saved and saved[language].exists() else name)
+        for language, name in TEMPLATES.items()
+    }
+
+
+def prompt_values(item: Item, evidence: Evidence, wording: Wording) -> dict[str, str]:
+    """Return the values of an explanation template."""
+    style = _STYLE[wording.language]
+    said = [*item.categories, *(value for name, value in item.attributes.items() if name in ("year", "brand"))]
+    attributes = style["attributes"].format_map({"values": style["comma"].join(said[:4])}) if said else ""
+    return {
+        "evidence": names(evidence.items, wording.language),
+        "item": quoted(item),
+        "attributes": attributes,
+        "length": style[wording.length],
+        "tone": style[wording.tone],
+    }
+
+
+def sentence_of(request: Request, wording: Wording, problems: Sequence[str] = ()) -> Explanation:
+    """Return the explanation that no model writes."""
+    text = evidence_sentence(request.item, request.evidence, wording)
+    return Explanation(text, request.evidence.items, "sentence", tuple(problems))
+
+
+class Writer:
+    """Writes explanations with one model.
+
+    Args:
+        generator: the language model, writing freely.
+        checker: what must hold of a text.
+        templates: what the model is asked with, by language.
+    """
+
+    def __init__(self, generator: FreeGenerator, checker: Checker, templates: dict[Language, TextTemplate]) -> None:
+        self._generator = generator
+        self._checker = checker
+        self._templates = templates
+        tokenizer = generator.tokenizer
+        ends = [tokenizer.eos_token_id, generator.stop]
+        self._stops = [int(end) for end in dict.fromkeys(ends) if end is not None]
+        self._context = getattr(generator.model.config, "max_position_embeddings", None) or math.inf
+
+    def write(self, requests: Sequence[Request], wording: Wording, batch_size: int = 32) -> list[Explanation]:
+        """Write one explanation for each request; the same for each as if it came alone.
+
+        Args:
+            requests: what is to be explained; one without evidence gets the sentence.
+            wording: how.
+            batch_size: how many at most are written side by side.
+        """
+        tokenizer, template = self._generator.tokenizer, self._templates[wording.language]
+        done = [sentence_of(request, wording) for request in requests]
+        waiting = [place for place, request in enumerate(requests) if request.evidence.items]
+        prompts = {
+            place: encode_text(
+                template, tokenizer, prompt_values(requests[place].item, requests[place].evidence, wording)
+            )
+            for place in waiting
+        }
+        for place in [place for place in waiting if len(prompts[place]) + MOST_TOKENS[wording.length] > self._context]:
+            done[place] = sentence_of(requests[place], wording, ["the model's context is too short for a text"])
+            waiting.remove(place)
+        for attempt in range(ATTEMPTS):
+            failed = []
+            for batch in batches_by_length([len(prompts[place]) for place in waiting], batch_size):
+                places = [waiting[entry] for entry in batch]
+                texts = self._attempt(
+                    [requests[place] for place in places], [prompts[place] for place in places], wording, attempt
+                )
+                for place, text in zip(places, texts, strict=True):
+                    done[place] = self._judged(requests[place], text, wording, attempt)
+                    if done[place].source == "sentence":
+                        failed.append(place)
+            waiting = sorted(failed)
+        return done
+
+    def _judged(self, request: Request, text: str, wording: Wording, attempt: int) -> Explanation:
+        """Return the text if it passes the check, or else the sentence."""
+        evidence = request.evidence.items
+        problems = self._checker.problems(text, request.item, request.history, evidence, request.user)
+        if problems:
+            return sentence_of(request, wording, problems)
+        cited = tuple(item for item in evidence if name_of(item) in named(text))
+        return Explanation(text, cited, "rewritten" if attempt else "words")
+
+    def _attempt(
+        self, requests: Sequence[Request], prompts: Sequence[Sequence[int]], wording: Wording, attempt: int
+    ) -> list[str]:
+        tokenizer = self._generator.tokenizer
+        slots = [
+            [encode_quoting(tokenizer, f"{name_of(item)}”") for item in request.evidence.items] for request in requests
+        ]
+        leads = [encode_quoting(tokenizer, quoted(request.item)) for request in requests]
+        noise = [_own_generator(prompt, attempt) if attempt else None for prompt in prompts]
+        rows = self._generator.write(
+            prompts,
+            self._stops,
+            MOST_TOKENS[wording.length],
+            lambda start: _Slots(tokenizer, start, leads, slots, noise, self._stops),
+        )
+        texts = [str(tokenizer.decode(row, skip_special_tokens=True)) for row in rows]
+        return [tidied(text, MOST_SENTENCES[wording.length]) for text in texts]
+
+
+class _Slots(LogitsProcessor):  # type: ignore[misc]
+    """Begins every row as told and lets it write freely, but after an opening quotation mark one of its names only.
+
+    Args:
+        tokenizer: decodes what was written.
+        start: where in each row the new tokens begin.
+        leads: the tokens that each row begins with.
+        slots: for each row, the tokens of the names that it may give, once each, their closing marks included.
+        noise: for each row, what to draw from; None: take the likeliest token.
+        stops: the tokens that end a text.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        start: int,
+        leads: Sequence[tuple[int, ...]],
+        slots: Sequence[Sequence[tuple[int, ...]]],
+        noise: Sequence[torch.Generator | None],
+        stops: Sequence[int],
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._start = start
+        self._leads = leads
+        self._slots = [list(own) for own in slots]
+        self._noise = noise
+        self._stops = stops
+        self._special = set(tokenizer.all_special_ids)
+        self._free_since = [len(lead) for lead in leads]  # where the last name ended
+        self._opened: list[int | None] = [None] * len(slots)  # where the name being written began
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Return scores that are 0 for each row's next token and minus infinity for all others."""
+        scores = scores.float()
+        for row, generator in enumerate(self._noise):
+            if generator is not None:
+                # The largest of log-probabilities with Gumbel noise is a draw in proportion to them.
+                drawn = torch.rand(scores.shape[1], generator=generator).clamp_(1e-10, 1 - 1e-7)
+                scores[row] = scores[row].log_softmax(dim=-1) - (-drawn.log()).log().to(scores.device)
+        chosen = [
+            self._next(row, written, scores[row]) for row, written in enumerate(input_ids[:, self._start :].tolist())
+        ]
+        place = torch.tensor(chosen, device=scores.device)[:, None]
+        return torch.full_like(scores, -torch.inf).scatter(1, place, 0.0)
+
+    def _next(self, row: int, written: list[int], scores: Tensor) -> int:
+        """Return the best token that may come next."""
+        if set(written[-1:]) & set(self._stops):
+            return self._stops[0]  # finished; what comes next is padding
+        if len(written) < len(self._leads[row]):
+            return self._leads[row][len(written)]
+        opened = self._opened[row]
+        if opened is None:
+            text = str(self._tokenizer.decode(written[self._free_since[row] :]))
+            if not text.endswith("“"):
+                return self._free(row, written, text, scores)
+            opened = self._opened[row] = len(written)
+        begun = tuple(written[opened:])
+        if begun in self._slots[row]:
+            self._slots[row].remove(begun)
+            self._opened[row], self._free_since[row] = None, len(written)
+            return self._free(row, written, "", scores)
+        allowed = sorted({slot[len(begun)] for slot in self._slots[row] if slot[: len(begun)] == begun})
+        return allowed[int(scores[allowed].argmax())] if allowed else self._stops[0]
+
+    def _free(self, row: int, written: list[int], text: str, scores: Tensor) -> int:
+        """Return the best token outside of names: no other mark of quotation may stand there, whole or in pieces."""
+        since = written[self._free_since[row] :]
+        best: list[int] = scores.topk(min(_TRIES, len(scores))).indices.tolist()
+        for token in best:
+            if token in self._stops:
+                return token
+            fresh = str(self._tokenizer.decode([*since, token]))[len(text.rstrip("\ufffd")) :].rstrip("\ufffd")
+            opens = fresh.endswith("“") and bool(self._slots[row])
+            inside = fresh[:-1] if opens else fresh
+            if token not in self._special and not FOREIGN_MARKS.search(inside) and not set("“”") & set(inside):
+                return token
+        return self._stops[0]
+
+
+def tidied(text: str, sentences: int) -> str:
+    """Return a text's first whole sentences in one line; nothing where there is not one.
+
+    An end mark within a name ends no sentence. Some tokenizers write a blank after every opening mark; it is taken out.
+    """
+    line = re.sub("“ +", "“", " ".join(text.split()))
+    line = re.sub(" +(?=[.,;:!?”])", "", line)
+    hidden = re.sub("“[^“”]*”?", lambda match: "_" * len(match.group()), line)
+    ends = [match.end() for match in _SENTENCE_END.finditer(hidden)][:sentences]
+    return line[: ends[-1]] if ends else ""
+
+
+def _own_generator(prompt: Sequence[int], seed: int) -> torch.Generator:
+    """Return the generator of one text, which depends on nothing but its prompt and the seed."""
+    digest = hashlib.sha256(f"{seed} {list(prompt)}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)

@@ -1,0 +1,628 @@
+"""The decoder: beam search over the catalogue's trie, and exact log-likelihoods of given items.
+
+Prompts are read once, many users at a time; beams share their user's prompt (`genrec.language.attention`). What beams may
+say next is the trie's; what a user must not get is taken out of the search itself, so no beam is wasted and k
+distinct items come back whenever the catalogue has them.
+
+The search is the standard one (of `transformers` too): at each step the best 2 x beams continuations are kept, those
+among the first `beams` that end an item are finished, and the best `beams` others go on. Scores are sums of
+log-probabilities, so they only fall, and a beam that cannot reach the k-th finished item any more is dropped at
+once: exact, not a heuristic.
+
+The easy mistake is to normalise over one set of tokens in training and another in decoding: see `Normalisation`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from inspect import signature
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import Cache, DynamicCache, EncoderDecoderCache
+from transformers.cache_utils import DynamicLayer
+
+from genrec.errors import ModelError
+from genrec.language import fixed_shapes as fixed
+from genrec.language.attention import SHARED_PROMPT, PackedPrompts, SharedPrompt, SharedPrompts
+from retrieval.trie import TokenTrie
+from training.backbone import restrict_head
+
+logger = logging.getLogger(__name__)
+
+Normalisation = Literal["catalogue", "vocabulary", "children"]
+"""Over which tokens the next one's probability sums to one: all that any item uses (what the catalogue-restricted
+training loss does), the model's whole vocabulary, or those allowed after the beam."""
+
+ForcedTokens = Literal["count", "free"]
+"""Whether the only possible continuation adds its log-probability, or nothing (the debiased rule of D3,
+arXiv 2406.14900, section 4.1), which takes the length bias out of long titles."""
+
+
+BATCH_TOKENS = 4096
+"""Prompt tokens that are decoded side by side: enough to keep the processor busy, few enough to stay small."""
+
+_ROOM = 3
+"""Tokens that the beams' caches have room for beyond the next one."""
+
+PACK_TOKENS = 2048
+"""Prompt tokens that are read in one row: enough for the fastest matrix products, few enough to stay small."""
+
+FIXED_READ_TOKENS = 65_536
+"""Prompt tokens, padding included, that a GPU reads at once."""
+
+PROMPT_STEP = 64
+"""Prompts of a batch are padded to a multiple of so many tokens in the fixed way, so that few shapes are new."""
+
+USERS_TIMES = 8
+"""So many times the users of a processor's batch are decoded side by side in the fixed way."""
+
+FIXED_TOKENS = 1024
+"""Prompt tokens a user that a fixed batch has room for, on average."""
+
+MEMORY_SHARE = 0.15
+"""The share of a GPU's free memory that the prompts' keys and values may take: they are held twice, the beams' tokens
+take as much again, and the rest is for the masks and logits of a step."""
+
+PADDED = 1.25
+"""At most so many times the tokens of users whose prompts lie side by side may be held, padding included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The items found for one user, best first.
+
+    Attributes:
+        rows: int64 [n]; item rows.
+        scores: float32 [n]; summed log-probabilities.
+    """
+
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+
+@dataclass(slots=True)
+class Prompts:
+    """A batch of prompts that have been read: what a search starts from, more than once if need be."""
+
+    shared: list[SharedPrompt]
+    lengths: Tensor  # int64 [users]
+    log_probabilities: Tensor  # float32 [users, tokens of the head]: the first step's
+    cross: list[tuple[Tensor, Tensor]]  # seq2seq: the cross-attention's keys and values per layer, per user
+    own: list[tuple[Tensor, Tensor]]  # seq2seq: the decoder's first token's keys and values per layer, per user
+    encoder_states: Tensor | None
+
+    @property
+    def users(self) -> int:
+        """The number of prompts."""
+        return len(self.lengths)
+
+
+class Decoder:
+    """Decodes items of one catalogue with one model, causal or seq2seq.
+
+    Args:
+        model: a `transformers` model; its attention and output head are replaced by this decoder's, so give each
+            decoder a model of its own.
+        trie: the catalogue's token sequences; the terminator is part of each.
+        normalisation: see `Normalisation`.
+        forced_tokens: see `ForcedTokens`.
+        fixed_shapes: whether batches have shapes that do not depend on what the model says (see
+            `genrec.language.fixed_shapes`): the same results, faster on a GPU, slower on a processor. None: on a GPU. The
+            seq2seq family has no such way.
+
+    Raises:
+        ModelError: the model's attention cannot be replaced.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        trie: TokenTrie,
+        normalisation: Normalisation = "catalogue",
+        forced_tokens: ForcedTokens = "count",
+        fixed_shapes: bool | None = None,
+    ) -> None:
+        self.model = model.eval()
+        self.trie = trie
+        self.normalisation = normalisation
+        self.forced_tokens = forced_tokens
+        self.device = next(model.parameters()).device
+        self.seq2seq = bool(model.config.is_encoder_decoder)
+        self.fixed_shapes = not self.seq2seq and (self.device.type == "cuda" if fixed_shapes is None else fixed_shapes)
+        # transformers renamed it on the way through version 5, and will take the old name no longer.
+        self.cache_name = "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
+        try:
+            model.set_attn_implementation(SHARED_PROMPT)
+        except ValueError as error:
+            raise ModelError(f"{type(model).__name__} does not let its attention be replaced: {error}") from error
+        vocabulary = trie.vocabulary
+        if normalisation != "vocabulary":
+            restrict_head(model, torch.from_numpy(vocabulary.astype(np.int64)))
+        # From here on a token is its place in the head's output.
+        place = np.searchsorted(vocabulary, trie.token) if normalisation != "vocabulary" else trie.token
+        self.places = place.astype(np.int64)
+        self._place = self._tensor(self.places)
+        # A user with fewer live beams than the others pads with the root, which has no token: any token does.
+        self.tokens = trie.token.clip(min=0).astype(np.int64)
+        self._token = self._tensor(self.tokens)
+        self._child_start = self._tensor(trie.child_start)
+        self._forced = self._child_start[1:] - self._child_start[:-1] == 1
+        self.is_leaf = trie.child_start[1:] == trie.child_start[:-1]
+        self._is_leaf = self._tensor(self.is_leaf) > 0
+        # Where the only possible continuation costs nothing, the rest of a beam's only item needs no model.
+        free = normalisation == "children" or forced_tokens == "free"
+        self.costs = ~(trie.chains() if free else np.zeros(trie.nodes, np.bool_))
+        self._costs = self._tensor(self.costs) > 0
+        self.continuations = fixed.Continuations(self)
+
+    def _tensor(self, array: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(array.astype(np.int64)).to(self.device)
+
+    @torch.inference_mode()
+    def read(self, prompts: Sequence[Sequence[int]]) -> Prompts:
+        """Run the model over a batch of prompts, once."""
+        if self.seq2seq:
+            return self._read_seq2seq(prompts)
+        return (self._read_fixed if self.fixed_shapes else self._read_causal)(prompts)
+
+    def limits(self, users: int) -> tuple[int, int]:
+        """Return how many users and how many prompt tokens at most are to be decoded side by side.
+
+        Args:
+            users: how many users a processor would take.
+        """
+        if not self.fixed_shapes:
+            return users, BATCH_TOKENS
+        users *= USERS_TIMES
+        tokens = users * FIXED_TOKENS
+        if self.device.type == "cuda":
+            config = self.model.config.get_text_config()
+            heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+            size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+            a_token = 2 * config.num_hidden_layers * heads * size * self.model.dtype.itemsize
+            free, _ = torch.cuda.mem_get_info(self.device)
+            kept = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+            tokens = min(tokens, max(1, int((free + kept) * MEMORY_SHARE / a_token)))
+        logger.info("decoding at most %d users and %d prompt tokens side by side", users, tokens)
+        return users, tokens
+
+    def _read_fixed(self, prompts: Sequence[Sequence[int]]) -> Prompts:
+        """Read prompts padded to one length, many in one call."""
+        sizes = np.array([len(prompt) for prompt in prompts])
+        longest = -(-int(sizes.max()) // PROMPT_STEP) * PROMPT_STEP
+        ids = np.zeros((len(prompts), longest), np.int64)
+        for row, prompt in enumerate(prompts):
+            ids[row, : len(prompt)] = prompt
+        tokens, lengths = self._tensor(ids), self._tensor(sizes)
+        shared = SharedPrompt([], [], lengths, int(sizes.min()))
+        logits = []
+        step = max(1, FIXED_READ_TOKENS // longest)
+        for start in range(0, len(prompts), step):
+            part = tokens[start : start + step]
+            users = len(part)
+            packed = PackedPrompts([longest] * users)
+            cache = DynamicCache()
+            output = self.model(
+                part.reshape(1, -1),
+                position_ids=torch.arange(longest, device=self.device).repeat(users)[None],
+                **{self.cache_name: cache},
+                use_cache=True,
+                # What stands behind a prompt is seen by nothing before it.
+                logits_to_keep=torch.arange(users, device=self.device) * longest + lengths[start : start + step] - 1,
+                packed_prompts=packed,
+            )
+            if len(packed.layers_seen) < len(cache.layers):
+                kind = type(self.model).__name__
+                raise ModelError(f"{kind} does not pass its attention the prompts; use another base")
+            logits.append(output.logits[0])
+            for layer, read in enumerate(cache.layers):
+                for whole, pack in ((shared.keys, read.keys), (shared.values, read.values)):
+                    if len(whole) == layer:
+                        whole.append(pack.new_empty((len(prompts), pack.shape[1], longest, pack.shape[3])))
+                    whole[layer][start : start + step] = pack[0].unflatten(1, (users, longest)).transpose(0, 1)
+        return Prompts([shared], lengths, self._normalise(torch.cat(logits)), [], [], None)
+
+    def _read_causal(self, prompts: Sequence[Sequence[int]]) -> Prompts:
+        sizes = [len(prompt) for prompt in prompts]
+        parts = list(_parts(sizes))
+        shared = [SharedPrompt([], [], self._tensor(np.array(sizes[part])), min(sizes[part])) for part in parts]
+        logits = []
+        for pack in _packs(sizes):
+            packed = PackedPrompts(sizes[pack])
+            cache = DynamicCache()
+            output = self.model(
+                torch.cat([torch.tensor(prompt) for prompt in prompts[pack]])[None].to(self.device),
+                position_ids=torch.cat([torch.arange(size) for size in packed.lengths])[None].to(self.device),
+                **{self.cache_name: cache},
+                use_cache=True,
+                logits_to_keep=torch.tensor(packed.lengths).cumsum(0).to(self.device) - 1,
+                packed_prompts=packed,
+            )
+            if len(packed.layers_seen) < len(cache.layers):
+                kind = type(self.model).__name__
+                raise ModelError(f"{kind} does not pass its attention the prompts; use another base")
+            logits.append(output.logits[0])
+            for one, part in zip(shared, parts, strict=True):
+                _lay_out(cache, packed.lengths, pack.start, one, part, max(sizes[part]))
+        return Prompts(shared, self._tensor(np.array(sizes)), self._normalise(torch.cat(logits)), [], [], None)
+
+    def _read_seq2seq(self, prompts: Sequence[Sequence[int]]) -> Prompts:
+        lengths = torch.tensor([len(prompt) for prompt in prompts], device=self.device)
+        shortest = int(lengths.min())
+        rows = [torch.tensor(prompt) for prompt in prompts]
+        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.device)
+        mask = (
+            (torch.arange(ids.shape[1], device=self.device) < lengths[:, None]).long()
+            if shortest < ids.shape[1]
+            else None
+        )
+        states = self.model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
+        cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        start = torch.full((len(ids), 1), self.model.config.decoder_start_token_id, device=self.device)
+        output = self.model(
+            decoder_input_ids=start,
+            encoder_outputs=(states,),
+            attention_mask=mask,
+            **{self.cache_name: cache},
+            use_cache=True,
+        )
+        shared = [SharedPrompt([], [], lengths, shortest)]
+        cross = [(layer.keys, layer.values) for layer in cache.cross_attention_cache.layers]
+        own = [(layer.keys, layer.values) for layer in cache.self_attention_cache.layers]
+        return Prompts(shared, lengths, self._normalise(output.logits[:, -1]), cross, own, states)
+
+    def _normalise(self, logits: Tensor) -> Tensor:
+        """Return log-probabilities; over a beam's children they are normalised later, when these are known."""
+        logits = logits.float()
+        return logits if self.normalisation == "children" else logits.log_softmax(dim=-1)
+
+    @torch.inference_mode()
+    def search(
+        self, prompts: Prompts, keep: int, beams: int, excluded: Sequence[NDArray[np.int64]] | None = None
+    ) -> list[Found]:
+        """Find each user's most likely items by beam search.
+
+        Args:
+            prompts: what `read` returned.
+            keep: how many items to return for each user.
+            beams: how many beams to hold; at least `keep`. As many as the catalogue has items makes it exact.
+            excluded: item rows that must not come back, for each user.
+
+        Returns:
+            For each user, the `keep` best items found; fewer only if the catalogue has no more.
+        """
+        gone = [np.zeros(0, np.int64)] * prompts.users if excluded is None else excluded
+        dead = self._dead_nodes(gone)
+        if self.fixed_shapes:
+            pool = fixed.search(self, prompts, keep, max(beams, keep), dead)
+        else:
+            pool = self._search(prompts, keep, max(beams, keep), dead, allow=False)
+        return [
+            self._items(scores, leaves, keep, set(rows.tolist()))
+            for scores, leaves, rows in zip(*pool, gone, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def score(self, prompts: Prompts, rows: Sequence[NDArray[np.int64]]) -> list[NDArray[np.float32]]:
+        """Return the exact log-likelihood of given items, prefixes that items share being run once.
+
+        Args:
+            prompts: what `read` returned.
+            rows: the item rows to score, for each user.
+
+        Returns:
+            For each user, float32 scores in the order of the rows.
+        """
+        width = max((len(user_rows) for user_rows in rows), default=0)
+        if width == 0:
+            return [np.zeros(0, np.float32) for _ in rows]
+        if self.fixed_shapes:
+            return fixed.score(self, prompts, rows)
+        scores, leaves = self._search(prompts, width, width, self._path_nodes(rows), allow=True)
+        result = []
+        for user_scores, user_leaves, user_rows in zip(scores, leaves, rows, strict=True):
+            by_leaf = dict(zip(user_leaves.tolist(), user_scores.tolist(), strict=True))
+            result.append(np.array([by_leaf[leaf] for leaf in self.trie.leaf[user_rows].tolist()], np.float32))
+        return result
+
+    def _path_nodes(self, rows: Sequence[NDArray[np.int64]]) -> Tensor:
+        """Return the sorted keys (user x nodes + node) of all nodes on the way to each user's items."""
+        users = np.repeat(np.arange(len(rows)), [len(user_rows) for user_rows in rows])
+        nodes, places = self.trie.paths(np.concatenate(rows).astype(np.int64))
+        return self._tensor(np.unique(users[places] * self.trie.nodes + nodes))
+
+    def _dead_nodes(self, excluded: Sequence[NDArray[np.int64]]) -> Tensor:
+        """Return the sorted keys of nodes below which every item is excluded for the user."""
+        users = np.repeat(np.arange(len(excluded)), [len(rows) for rows in excluded])
+        unique = np.unique(users * len(self.trie) + np.concatenate(excluded).astype(np.int64))
+        nodes, places = self.trie.paths(unique % len(self.trie))
+        keys, counts = np.unique((unique // len(self.trie))[places] * self.trie.nodes + nodes, return_counts=True)
+        return self._tensor(keys[counts == self.trie.items_below[keys % self.trie.nodes]])
+
+    def _items(self, scores: NDArray[np.float32], leaves: NDArray[np.int64], keep: int, excluded: set[int]) -> Found:
+        """Turn leaves into items; those that share a leaf all come back, in catalogue order."""
+        rows: list[int] = []
+        values: list[float] = []
+        for score, leaf in zip(scores.tolist(), leaves.tolist(), strict=True):
+            if leaf < 0 or len(rows) >= keep:
+                break
+            here = self.trie.items[self.trie.item_start[leaf] : self.trie.item_start[leaf + 1]].tolist()
+            kept = [row for row in here if row not in excluded][: keep - len(rows)]
+            rows += kept
+            values += [score] * len(kept)
+        return Found(np.array(rows, np.int64), np.array(values, np.float32))
+
+    def _search(
+        self, prompts: Prompts, keep: int, beams: int, keys: Tensor, allow: bool
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Search the trie with all users side by side.
+
+        Args:
+            prompts: what the search starts from.
+            keep: how many finished leaves to hold for each user.
+            beams: how many beams to hold.
+            keys: sorted keys (user x nodes + node) of special nodes.
+            allow: whether those are the only nodes allowed, or the only ones forbidden.
+
+        Returns:
+            scores float32 [users, keep] and leaves int64 [users, keep], best first; -1 where there are none.
+        """
+        users = prompts.users
+        nodes = torch.zeros((users, 1), dtype=torch.long, device=self.device)
+        running = torch.zeros((users, 1), device=self.device)
+        done = torch.full((users, keep), -torch.inf, device=self.device)
+        leaves = torch.full((users, keep), -1, device=self.device)
+        stepper = _Stepper(self, prompts)
+        values, places = prompts.log_probabilities, torch.arange(users, device=self.device)[:, None]
+        # The root has the most children by far, all users have it, and where titles are one token it is all there is.
+        scores, children, origins = self.continuations.best(nodes, running, values[:, None], 0, 2 * beams, keys, allow)
+        while True:
+            ends = self._is_leaf[children]
+            finished = scores.where(ends & (torch.arange(scores.shape[1], device=self.device) < beams), -torch.inf)
+            done, order = torch.cat((done, finished), 1).sort(dim=1, descending=True, stable=True)
+            leaves = torch.cat((leaves, children), 1).gather(1, order)[:, :keep]
+            done = done[:, :keep]
+            leaves = leaves.where(done > -torch.inf, -1)
+            # A score can only fall: a beam that is not above the last finished item to be kept has lost.
+            going = scores.where(~ends & (scores > done[:, -1:]), -torch.inf)
+            running, order = going.sort(dim=1, descending=True, stable=True)
+            width = min(int((running > -torch.inf).sum(1).max()), beams)
+            if width == 0:
+                return done.cpu().numpy(), leaves.cpu().numpy()
+            running, order = running[:, :width].contiguous(), order[:, :width]
+            nodes = children.gather(1, order)
+            needed = (running > -torch.inf) & self._costs[nodes]
+            values, places = stepper.step(self._token[nodes], origins.gather(1, order), needed, values)
+            scores, children, origins = self._continue(nodes, running, values, places, 2 * beams, keys, allow)
+
+    def _continue(
+        self, nodes: Tensor, running: Tensor, values: Tensor, places: Tensor, most: int, keys: Tensor, allow: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return each user's best continuations: scores, nodes and the beams they come from, [users, up to most].
+
+        `values[places[user, beam]]` are a beam's log-probabilities, where its next token costs anything.
+        """
+        users, width = nodes.shape
+        flat = nodes.flatten()
+        counts = (self._child_start[flat + 1] - self._child_start[flat]) * (running.flatten() > -torch.inf)
+        beam = torch.repeat_interleave(torch.arange(users * width, device=self.device), counts)
+        first = counts.cumsum(0) - counts
+        child = self._child_start[flat][beam] + torch.arange(len(beam), device=self.device) - first[beam]
+        user = beam // width
+        special = _contains(keys, user * self.trie.nodes + child)
+        allowed = special if allow else ~special
+        gains = values[places.flatten()[beam], self._place[child]]
+        if self.normalisation == "children":
+            # What is left out of a search shares in no probability; what is not asked for does.
+            sharing = gains if allow else gains.masked_fill(special, -torch.inf)
+            gains = gains - _log_sum_exp(sharing, beam, users * width)[beam]
+        if self.forced_tokens == "free":
+            gains = gains.masked_fill(self._forced[flat][beam], 0.0)
+        gains = (running.flatten()[beam] + gains)[allowed]
+        beam, child, user = beam[allowed], child[allowed], user[allowed]
+        return _best_of_each(gains, child, beam % width, user, users, most)
+
+
+class _BeamLayer(DynamicLayer):  # type: ignore[misc]
+    """One layer's keys and values of the beams, with room for a few tokens more: to add one is to write only it."""
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Add the beams' next tokens; returns all of them, [beams, key heads, tokens, head size]."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self.room = [key_states[:, :, :0], value_states[:, :, :0]]
+        start = self.get_seq_length()
+        end = start + key_states.shape[2]
+        for place, states in enumerate((key_states, value_states)):
+            if end > self.room[place].shape[2]:
+                grown = states.new_empty((*states.shape[:2], end + _ROOM, states.shape[3]))
+                grown[:, :, :start] = self.room[place][:, :, :start]
+                self.room[place] = grown
+            self.room[place][:, :, start:end] = states
+        self._show(end)
+        return self.keys, self.values
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Keep the given beams, in this order."""
+        self.room = [states.index_select(0, beam_idx) for states in self.room]
+        self._show(self.get_seq_length())
+
+    def _show(self, length: int) -> None:
+        self.keys, self.values = (states[:, :, :length] for states in self.room)
+
+
+def _share(prompts: Sequence[SharedPrompt], user: Tensor, users: int) -> SharedPrompts:
+    """Return the prompts as these beams see them, given each beam's user in ascending order."""
+    counts = torch.bincount(user, minlength=users)
+    rank = torch.arange(len(user)).to(user) - (counts.cumsum(0) - counts)[user]
+    parts = []
+    first = start = 0
+    for prompt in prompts:
+        here = counts[first : first + len(prompt.lengths)]
+        beams, width = int(here.sum()), int(here.max())
+        slots = (user - first)[start : start + beams] * width + rank[start : start + beams]
+        full = beams == len(here) * width
+        parts.append(replace(prompt, beams=beams, width=width, slots=None if full else slots))
+        first, start = first + len(here), start + beams
+    return SharedPrompts(parts)
+
+
+class _Stepper:
+    """Runs the model one token further for the beams that need it; knows caches, not tries."""
+
+    def __init__(self, decoder: Decoder, prompts: Prompts) -> None:
+        self.decoder = decoder
+        self.prompts = prompts
+        self.length = 0
+        self.places = torch.arange(prompts.users, device=decoder.device)[:, None]  # [users, beams]: rows of the cache
+        self.own = Cache(layer_class_to_replicate=_BeamLayer)
+        self.cache: Cache = self.own
+        if decoder.seq2seq:
+            cross = DynamicCache()
+            for layer, (key, value) in enumerate(prompts.own):
+                self.own.update(key, value, layer)
+                cross.update(*prompts.cross[layer], layer)
+            self.cache = EncoderDecoderCache(self.own, cross)
+
+    def step(self, tokens: Tensor, origins: Tensor, needed: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        """Feed each beam its new token.
+
+        Args:
+            tokens: int64 [users, beams].
+            origins: int64 [users, beams]; which earlier beam of the user each one continues.
+            needed: bool [users, beams]; the others are not run, now or later.
+            before: what the last step returned first; returned again where no beam is needed.
+
+        Returns:
+            float32 [needed beams, tokens of the head], and int64 [users, beams], each beam's row in it (0 where none).
+        """
+        users, width = tokens.shape
+        slots = needed.flatten().nonzero()[:, 0]
+        rows = self.places.gather(1, origins).flatten()[slots]
+        # Beams are sorted by score; the caches keep their order where they can, since to move them is to copy them.
+        rows, order = rows.sort(stable=True)
+        slots = slots[order]
+        self.places = torch.zeros_like(tokens).flatten().index_put((slots,), torch.arange(len(slots)).to(slots))
+        self.places = self.places.view(users, width)
+        if not len(slots):
+            return before, self.places
+        if self.own.get_seq_length() and not torch.equal(rows, torch.arange(len(self.own.layers[0].keys)).to(rows)):
+            self.own.reorder_cache(rows)
+        model = self.decoder.model
+        user = slots // width
+        shared = _share(self.prompts.shared, user, users)
+        ids = tokens.flatten()[slots, None]
+        if self.decoder.seq2seq:
+            output = model(
+                decoder_input_ids=ids,
+                encoder_outputs=(self.prompts.encoder_states,),
+                **{self.decoder.cache_name: self.cache},
+                use_cache=True,
+                shared_prompts=shared,
+            )
+        else:
+            positions = (self.prompts.lengths + self.length)[user, None]
+            output = model(
+                ids,
+                position_ids=positions,
+                **{self.decoder.cache_name: self.cache},
+                use_cache=True,
+                shared_prompts=shared,
+            )
+        self.length += 1
+        if not shared.layers_seen:
+            raise ModelError(f"{type(model).__name__} does not pass its attention the shared prompt; use another base")
+        return self.decoder._normalise(output.logits[:, -1]), self.places
+
+
+def _contains(keys: Tensor, queries: Tensor) -> Tensor:
+    """Return which queries are among the sorted keys."""
+    if not len(keys):
+        return torch.zeros(len(queries), dtype=torch.bool, device=queries.device)
+    place = torch.searchsorted(keys, queries).clamp_(max=len(keys) - 1)
+    return keys[place] == queries
+
+
+def _log_sum_exp(values: Tensor, group: Tensor, groups: int) -> Tensor:
+    """Return log(sum(exp(values))) within each group."""
+    top = torch.full((groups,), -torch.inf, device=values.device).scatter_reduce(0, group, values, "amax")
+    total = torch.zeros(groups, device=values.device).index_add(0, group, (values - top[group]).exp())
+    return top + total.log()
+
+
+def _best_of_each(
+    scores: Tensor, child: Tensor, beam: Tensor, user: Tensor, users: int, most: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the best `most` entries of each user as rows; ties keep the order of beams, then of tokens."""
+    order = scores.argsort(descending=True, stable=True)
+    order = order[user[order].argsort(stable=True)]
+    counts = torch.bincount(user, minlength=users)
+    rank = torch.arange(len(order), device=scores.device) - (counts.cumsum(0) - counts)[user[order]]
+    kept = rank < most
+    order, rank = order[kept], rank[kept]
+    shape = (users, max(1, min(most, int(counts.max()))))
+    best = torch.full(shape, -torch.inf, device=scores.device).index_put((user[order], rank), scores[order])
+    nodes = torch.zeros(shape, dtype=torch.long, device=scores.device).index_put((user[order], rank), child[order])
+    beams = torch.zeros(shape, dtype=torch.long, device=scores.device).index_put((user[order], rank), beam[order])
+    return best, nodes, beams
+
+
+def _packs(sizes: Sequence[int]) -> Iterator[slice]:
+    """Yield where to cut a list of prompts so that each piece has at most `PACK_TOKENS`, or one prompt."""
+    start = total = 0
+    for place, size in enumerate(sizes):
+        if place > start and total + size > PACK_TOKENS:
+            yield slice(start, place)
+            start, total = place, 0
+        total += size
+    yield slice(start, len(sizes))
+
+
+def _parts(sizes: Sequence[int]) -> Iterator[slice]:
+    """Yield where to cut a list of prompts so that each piece, padded, holds at most `PADDED` times its tokens."""
+    start = 0
+    for end in range(1, len(sizes) + 1):
+        within = sizes[start : end + 1]
+        if end == len(sizes) or max(within) * len(within) > PADDED * sum(within):
+            yield slice(start, end)
+            start = end
+
+
+def _lay_out(
+    cache: DynamicCache, lengths: Sequence[int], first: int, shared: SharedPrompt, users: slice, longest: int
+) -> None:
+    """Copy from a pack's cache what belongs to these users, one under the other; the pack begins with user `first`."""
+    ends = np.cumsum(lengths).tolist()
+    for layer, read in enumerate(cache.layers):
+        for whole, pack in ((shared.keys, read.keys), (shared.values, read.values)):
+            if len(whole) == layer:
+                whole.append(pack.new_zeros((users.stop - users.start, pack.shape[1], longest, pack.shape[3])))
+            for user in range(max(first, users.start), min(first + len(lengths), users.stop)):
+                end, size = ends[user - first], lengths[user - first]
+                whole[layer][user - users.start, :, :size] = pack[0, :, end - size : end]
+
+
+def batches_by_length(lengths: Sequence[int], size: int, tokens: int = BATCH_TOKENS) -> Iterator[list[int]]:
+    """Yield the places of prompts in batches of similar length, so that little is padded and memory is bounded.
+
+    Args:
+        lengths: tokens of each prompt.
+        size: most prompts in a batch.
+        tokens: most tokens in a batch; a longer prompt gets a batch of its own.
+    """
+    batch: list[int] = []
+    total = 0
+    for place in sorted(range(len(lengths)), key=lambda place: lengths[place]):
+        if batch and (len(batch) == size or total + lengths[place] > tokens):
+            yield batch
+            batch, total = [], 0
+        batch.append(place)
+        total += lengths[place]
+    if batch:
+        yield batch

@@ -1,0 +1,128 @@
+"""A forest beside the weighted sum: small regression trees over all signals, fitted to put first what was taken.
+
+A sum of levels gives each signal one weight for everybody. Trees may say "trust co-occurrence only where the history is
+long" or "what only titles suggest needs two signals to agree". They read shares, each signal's value for an item
+divided by what it gives to the whole catalogue, so they see how clear-cut a signal is for this very user.
+
+Source: Burges, "From RankNet to LambdaRank to LambdaMART: an overview", MSR-TR-2010-82 (the objective); Ke et al.,
+"LightGBM", NeurIPS 2017 (the library that fits and holds the trees).
+
+The easy mistake is to believe trees on the cases that they were fitted on, where they always win. How much they count
+beside the sum is therefore decided on cases that they have not seen, and may come out as nothing; and so is how much
+anything else counts beside them (`genrec.ranking.fitting`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genrec.errors import ArtefactError
+from genrec.signals.arrays import FloatArray
+
+ENOUGH_CASES = 400
+"""Cases below which no forest is fitted: fewer teach it their accidents."""
+
+TREES = 200
+
+_PARAMETERS: dict[str, Any] = {
+    "objective": "lambdarank",
+    "lambdarank_truncation_level": 20,
+    "learning_rate": 0.05,
+    "num_leaves": 7,
+    "min_data_in_leaf": 50,
+    "lambda_l2": 10.0,
+    "verbosity": -1,
+    # The same trees on every machine with any number of cores.
+    "num_threads": 1,
+    "deterministic": True,
+    "force_row_wise": True,
+}
+
+
+def shares_of(values: FloatArray) -> FloatArray:
+    """Return each signal's values as shares of what it gives to all items.
+
+    Args:
+        values: float32 [..., items, signals], over the whole catalogue; what is below 0 counts as 0.
+
+    Returns:
+        float32, of the same shape; zeros where a signal says nothing.
+    """
+    positive = np.maximum(values, 0.0)
+    total = positive.sum(axis=-2, keepdims=True)
+    shares: FloatArray = np.divide(positive, total, out=np.zeros_like(positive), where=total > 0)
+    return shares
+
+
+def forest_features(shares: FloatArray, length: int) -> FloatArray:
+    """Return what trees read of a user's candidates: shares, and the history's length, shape (items, signals + 1)."""
+    lengths = np.full((len(shares), 1), length, np.float32)
+    return np.concatenate((shares, lengths), axis=1)
+
+
+def model_features(shares: FloatArray, length: int, likelihoods: NDArray[np.float32]) -> FloatArray:
+    """Return what trees read where the language model was asked, shape (items, signals + 3).
+
+    Beside `forest_features`: its log-likelihoods, and how far each is below the best candidate's.
+    """
+    own = np.stack((likelihoods, likelihoods - likelihoods.max(initial=-np.inf)), axis=1)
+    return np.concatenate((forest_features(shares, length), own), axis=1).astype(np.float32)
+
+
+def fit_forest(features: Sequence[FloatArray], targets: Sequence[int], seed: int) -> str:
+    """Fit trees that put each case's taken item high among its candidates.
+
+    Args:
+        features: for each case, shape (candidates, features).
+        targets: for each case, which candidate was taken.
+        seed: of the fit.
+
+    Returns:
+        The forest as LightGBM's text.
+    """
+    import lightgbm
+
+    sizes = [len(rows) for rows in features]
+    taken = np.zeros(sum(sizes), np.float32)
+    taken[np.cumsum([0, *sizes[:-1]]) + np.array(targets)] = 1.0
+    data = lightgbm.Dataset(np.concatenate(features), taken, group=sizes)
+    booster = lightgbm.train({**_PARAMETERS, "seed": seed}, data, TREES)
+    return str(booster.model_to_string())
+
+
+def forest_scores(text: str, features: FloatArray) -> FloatArray:
+    """Return what a forest says, shape (items,).
+
+    Args:
+        text: what `fit_forest` returned.
+        features: shape (items, features).
+
+    Raises:
+        ArtefactError: the text is no forest, or one over other signals.
+    """
+    booster = _booster(text)
+    if booster.num_feature() != features.shape[1]:
+        raise ArtefactError(
+            f"the forest reads {booster.num_feature()} features, and there are {features.shape[1]}; "
+            "fit the weights again with genrec.runs.tuning.tune_fusion"
+        )
+    if not len(features):
+        return np.zeros(0, np.float32)
+    # One row after another adds up the same trees in the same order, so threads cannot change a score.
+    scores: FloatArray = np.asarray(booster.predict(features, raw_score=True)).astype(np.float32)
+    return scores
+
+
+@lru_cache(maxsize=4)
+def _booster(text: str) -> Any:
+    import lightgbm
+
+    try:
+        return lightgbm.Booster(model_str=text)
+    except (lightgbm.basic.LightGBMError, ValueError) as error:
+        raise ArtefactError(f"the forest in fusion.json cannot be read ({error}); make the run again") from error

@@ -1,0 +1,174 @@
+"""Evaluating a run: genrec, its parts, and the baselines, on the same cases, in one table.
+
+The language model is asked once; the fused list, the model's own and the list without it are readings of one answer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from genrec.baselines.registry import Material
+from genrec.baselines.search import baseline_lists, sample_cases
+from genrec.batch.worker import to_line
+from genrec.data.checks import check_data
+from genrec.data.prepared import PreparedData
+from genrec.data.splits import Case
+from genrec.evaluation.compare import evaluate_lists
+from genrec.evaluation.results import Report
+from genrec.recommendation import Recommendation
+from genrec.recommender import Ranked, Recommender, Settings
+from genrec.report.page import write_report
+from genrec.report.parts import loss_points, user_pages
+from genrec.runs.explanation_measures import compare_explanations
+from genrec.runs.folder import ENCODER, read_losses
+from genrec.storage.folders import write_json
+from retrieval.encoders import load_encoder
+
+KS = (5, 10, 20)
+
+QUICK_BASELINES = ("random", "popularity", "recent-popularity", "content", "co-occurrence", "item-knn")
+"""Baselines that take seconds."""
+
+BLOCK_CASES = 128
+
+EXPLAINED = 3
+"""Recommendations of each user whose explanations are measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """An evaluation, the fused recommendations that it judged, and what these are made of.
+
+    Attributes:
+        report: the figures.
+        recommendations: one list for each case.
+        parts: what lists are made of and why, in sentences.
+    """
+
+    report: Report
+    recommendations: tuple[tuple[Recommendation, ...], ...]
+    parts: tuple[str, ...] = ()
+
+
+def evaluate_run(
+    recommender: Recommender | None,
+    data: PreparedData,
+    split: Literal["valid", "test"],
+    cases: Sequence[Case],
+    settings: Settings,
+    *,
+    baselines: Sequence[str] = QUICK_BASELINES,
+    others: Mapping[str, Sequence[Sequence[str]]] | None = None,
+    explanations: int = 0,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluated:
+    """Judge a run on one part of its data.
+
+    Args:
+        recommender: the run; where None, only baselines and other systems are judged.
+        data: the data it was trained on.
+        split: which part of the data the cases are from.
+        cases: that part's cases, or a sample of them (see `sampled`).
+        settings: how to recommend; `k` is the longest list.
+        baselines: which baselines stand in the table.
+        others: more systems, one list for each case.
+        explanations: on how many users, drawn by the seed, explanations are measured, `EXPLAINED` for each.
+        seed: of the bootstrap and the baselines.
+        progress: told how many cases of how many are done.
+    """
+    parts = data.split()
+    if recommender is not None:
+        excluded = recommender.excludes_seen(settings)
+    else:
+        excluded = not data.keep_seen if settings.exclude_seen is None else settings.exclude_seen
+    # A run may know items that were added after its data was prepared; baselines choose from them, too.
+    catalog = data.catalog if recommender is None else recommender.catalog
+    fused: list[tuple[Recommendation, ...]] = []
+    systems: dict[str, list[list[str]]] = {}
+    if recommender is not None:
+        answers = _ask(recommender, cases, settings, progress)
+        fused = [tuple(answer.recommendations) for answer in answers]
+        systems = {
+            "genrec": [[entry.item.id for entry in user] for user in fused],
+            "genrec-without-lm": [answer.without_model for answer in answers],
+            "genrec-lm-only": [answer.model_alone for answer in answers],
+        }
+        vectors = recommender.content.embeddings
+    else:
+        vectors = load_encoder(ENCODER).encode([item.title for item in data.catalog])
+    material = Material(catalog, parts.train, vectors)
+    systems |= baseline_lists(baselines, material, cases, max(KS), seed, exclude_seen=excluded)
+    report = evaluate_lists(
+        cases,
+        {**systems, **(others or {})},
+        catalog=catalog,
+        train=parts.train,
+        ks=KS,
+        seed=seed,
+        reference=next(iter(systems | dict(others or {})), None),
+        split=split,
+        embeddings=vectors,
+        hows={"genrec": [entry.how for user in fused for entry in user if entry.generated]} if fused else None,
+        settings={
+            "data": data.split_name,
+            "seen_items": "excluded" if excluded else "kept",
+            "beams": settings.beams,
+            "mode": settings.mode,
+            **({} if recommender is None else recommender.computing.to_json()),
+            "cases": "all" if len(cases) == len(parts.cases(split)) else f"a sample of {len(cases)}",
+        },
+    )
+    if recommender is not None and explanations:
+        drawn = [case.history for case in sample_cases(cases, explanations, seed)]
+        figures = compare_explanations(recommender, drawn, replace(settings, k=EXPLAINED), seed)
+        told = {"explained_users": len(drawn), "explained_items": EXPLAINED}
+        report = replace(report, explanations=figures, settings={**report.settings, **told})
+    fusion = recommender.fusion if recommender else None
+    return Evaluated(report, tuple(fused), tuple(fusion.to_words()) if fusion else ())
+
+
+def _ask(
+    recommender: Recommender,
+    cases: Sequence[Case],
+    settings: Settings,
+    progress: Callable[[int, int], None] | None,
+) -> list[Ranked]:
+    """Return the answers to all cases, asked for block by block."""
+    answers: list[Ranked] = []
+    for start in range(0, len(cases), BLOCK_CASES):
+        block = [case.history for case in cases[start : start + BLOCK_CASES]]
+        answers += recommender.recommend_with_parts(block, settings)
+        if progress is not None:
+            progress(len(answers), len(cases))
+    return answers
+
+
+def sampled(cases: Sequence[Case], sample: int | None, seed: int) -> tuple[Case, ...]:
+    """Return all cases, or a seeded sample of them in their own order."""
+    return tuple(cases) if sample is None else sample_cases(cases, sample, seed)
+
+
+def write_evaluation(
+    evaluated: Evaluated, data: PreparedData, cases: Sequence[Case], run: Path | None, out: Path
+) -> None:
+    """Write `metrics.json` and `report.html` into a folder."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "metrics.json", evaluated.report.to_json())
+    write_report(
+        evaluated.report,
+        out / "report.html",
+        losses=loss_points(read_losses(run)) if run else (),
+        findings=check_data(data),
+        users=user_pages(cases, _rows(cases, evaluated), data.catalog) if run else (),
+        parts=evaluated.parts,
+    )
+
+
+def _rows(cases: Sequence[Case], evaluated: Evaluated) -> Iterator[dict[str, Any]]:
+    for case, recommendations in zip(cases, evaluated.recommendations, strict=True):
+        yield json.loads(to_line(case.history.user, recommendations[:10]))

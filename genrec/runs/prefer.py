@@ -1,0 +1,302 @@
+"""The preference stage of a finished run: pairs from the model's own beams, a new run, and both measured.
+
+For a sample of training histories the last item is what was taken; the items that the model names before it, other than
+those already seen (where the run leaves them out), are hard negatives. Nothing of validation or test is learnt from.
+The model alone, under the catalogue's constraint, is measured on validation cases before and after, on the same ones.
+
+The easy mistake is to keep the old fusion: its weights were fitted on the old model's likelihoods, so they are fitted
+anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genrec.baselines.search import sample_cases
+from genrec.data.prepared import PreparedData
+from genrec.data.splits import Case, History
+from genrec.errors import ArtefactError, ConfigError, DataError, keeping
+from genrec.evaluation.metrics import NO_ITEM, RANK_METRICS, FloatArray, IntArray, ranks_in_lists
+from genrec.language.decoder import batches_by_length
+from genrec.language.identity import find_model
+from genrec.recommender import Recommender, Settings
+from genrec.runs.folder import (
+    BEGUN,
+    KEPT_FREE,
+    RESERVED,
+    assemble,
+    details_of_copy,
+    fit_fusion,
+    keep_training,
+    read_trained,
+)
+from genrec.storage.disk_space import check_space, folder_size, reserve
+from genrec.storage.folders import MANIFEST, check_target, fingerprint, new_folder, read_json, read_manifest, write_json
+from genrec.storage.locks import locked
+from training import backbone
+from training.computing import Computing, choose_computing
+from training.finetune import Progress
+from training.preference import Preference, PreferenceRecipe, prefer
+from training.recipe import Recipe, load_recipe
+
+logger = logging.getLogger(__name__)
+
+K = 10
+"""The list length that is measured."""
+
+JUDGED = 500
+"""Validation cases on which the model is judged before and after, where the run's recipe does not say how many."""
+
+BEAMS = 20
+"""Beams that negatives are drawn from and that lists are made with."""
+
+
+def prefer_run(
+    run: Path,
+    data: PreparedData,
+    recipe: PreferenceRecipe,
+    out: Path,
+    *,
+    resume: bool = False,
+    base_now: str | None = None,
+    device: str | None = None,
+    progress: Progress | None = None,
+    tuning_progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Make a run whose model has learnt preferences, out of a finished run.
+
+    Args:
+        run: the finished run; it is left as it is.
+        data: what it was trained on.
+        recipe: how.
+        out: the new run's folder.
+        resume: go on after a training that was finished, where what came after it failed.
+        base_now: where the run's base is now, if not where the run says.
+        device: where to train.
+        progress: told how training goes.
+        tuning_progress: told on how many validation cases of how many the new model has been asked.
+
+    Returns:
+        The new run's manifest; its `preference` says what was done and the NDCG@10 before and after.
+
+    Raises:
+        ArtefactError: the run is unfinished, or the new folder cannot be made or is being written.
+        ConfigError: the run's model is not decoder-only.
+        DataError: no training history has two items, or the model names nothing else than what was taken.
+        ModelError: the run's base is not here, or is another one now.
+    """
+    details = read_manifest(run, "run")
+    check_target(out, "run")
+    if out.resolve() == run.resolve():
+        raise ArtefactError(f"--out {out} is the run itself, which is left as it is; choose another --out")
+    if details["family"] != "causal":
+        raise ConfigError([f"the run in {run} has a seq2seq base; preferences are learnt by decoder-only bases only"])
+    kept = _unfinished(out)
+    record = read_json(kept / BEGUN) if resume and (kept / BEGUN).exists() else None
+    computing = choose_computing(device, recipe.precision, record, f"the training kept in {kept}")
+    begun = {
+        "recipe": recipe.model_dump(exclude={"tuning_cases"}),
+        "run": fingerprint(run / MANIFEST),
+        **computing.to_json(),
+    }
+    with locked(out):
+        _check_kept(out, kept, begun, resume)
+        base = find_model("base", details, run, base_now)
+        details = details_of_copy(details, run, out, base)
+        trained = load_recipe(str(run / "recipe.yaml"))
+        if recipe.tuning_cases is not None:
+            trained = trained.model_copy(update={"tuning_cases": recipe.tuning_cases})
+        split = data.split()
+        valid = [case for case in split.valid if case.history.items]
+        judged = sample_cases(valid, trained.tuning_cases or JUDGED, recipe.seed)
+        done, before = read_trained(kept), None
+        if done is None:
+            check_space(out, 2 * folder_size(run), "the new run and what is kept of its training")
+            recommender = assemble(run, details, computing, base)
+            preferences = own_mistakes(recommender, split.train, recipe)
+            before = model_ndcg(recommender, judged)
+            tokens = recommender.decoder.trie.vocabulary.tolist() if details["loss"] == "catalogue" else None
+            del recommender  # its model makes room for the one that is trained
+            done = _train(run, base, kept, begun, recipe, trained, preferences, tokens, computing, progress)
+        with keeping(
+            f"the training is finished and kept in {kept}: mend it and start again with --resume, which goes on after "
+            "the training; tuning_cases may be another then"
+        ):
+            if before is None:
+                before = model_ndcg(assemble(run, details, computing, base), judged)
+            with new_folder(out, "run", details) as work:
+                aside = shutil.ignore_patterns(MANIFEST, "adapter", "fusion.json", "evaluation")
+                shutil.copytree(run, work, ignore=aside, dirs_exist_ok=True)
+                shutil.copytree(kept / "adapter", work / "adapter")
+                recommender = assemble(work, details, computing, base)
+                details.pop("no_weights", None)
+                details |= fit_fusion(lambda: recommender, split.valid, trained, work, tuning_progress)
+                after = model_ndcg(recommender, judged)
+                details["preference"] = {
+                    "recipe": recipe.model_dump(),
+                    **done,
+                    "validation": {"cases": len(judged), **_compared(before, after)},
+                }
+        shutil.rmtree(kept, ignore_errors=True)
+    return read_manifest(out, "run", verify=False)
+
+
+def _train(
+    run: Path,
+    base: str,
+    kept: Path,
+    begun: dict[str, Any],
+    recipe: PreferenceRecipe,
+    trained: Recipe,
+    preferences: Sequence[Preference],
+    tokens: Sequence[int] | None,
+    computing: Computing,
+    progress: Progress | None,
+) -> dict[str, Any]:
+    """Train the adapter, keep it in a folder of its own, and return what was done."""
+    kept.mkdir(parents=True, exist_ok=True)
+    try:
+        return _train_into(run, base, kept, begun, recipe, trained, preferences, tokens, computing, progress)
+    except BaseException:
+        shutil.rmtree(kept, ignore_errors=True)  # half a training is of no use, as it has no checkpoints
+        raise
+
+
+def _train_into(
+    run: Path,
+    base: str,
+    kept: Path,
+    begun: dict[str, Any],
+    recipe: PreferenceRecipe,
+    trained: Recipe,
+    preferences: Sequence[Preference],
+    tokens: Sequence[int] | None,
+    computing: Computing,
+    progress: Progress | None,
+) -> dict[str, Any]:
+    write_json(kept / BEGUN, begun)
+    reserve(kept / RESERVED, folder_size(run / "adapter") + KEPT_FREE)
+    model, _ = backbone.load_base(base, computing.device, computing.dtype, trained.quantisation, trained.layers)
+    adapted, outcome = prefer(
+        model,
+        run / "adapter",
+        backbone.load_tokenizer(base),
+        preferences,
+        recipe,
+        catalogue_tokens=tokens,
+        gradient_checkpointing=trained.gradient_checkpointing,
+        progress=progress,
+    )
+    done = {
+        **computing.to_json(),
+        "pairs": len(preferences),
+        "steps": outcome.steps,
+        "seconds": round(outcome.seconds, 1),
+        "first_loss": outcome.losses[0][1],
+        "final_loss": outcome.losses[-1][1],
+    }
+    keep_training(adapted, kept, trained.base, done)
+    return done
+
+
+def _unfinished(out: Path) -> Path:
+    """Return the folder that holds a finished training until the run around it is whole."""
+    return out.with_name(f"{out.name}.unfinished")
+
+
+def _check_kept(out: Path, kept: Path, begun: dict[str, Any], resume: bool) -> None:
+    """Check that a training that was kept is the one to go on from; what a kill left of one is cleared away."""
+    if read_trained(kept) is None:
+        if (kept / BEGUN).exists() or (kept.is_dir() and not any(kept.iterdir())):
+            shutil.rmtree(kept)
+        elif kept.exists():
+            raise ArtefactError(f"{kept} is in the way; move it, or choose another --out")
+    elif not resume:
+        raise ArtefactError(
+            f"an earlier start for {out} finished its training, kept in {kept}; add --resume to go on after it, or "
+            "delete it"
+        )
+    elif read_json(kept / BEGUN) != begun:
+        raise ArtefactError(
+            f"the training kept in {kept} had other settings or another run; resume it with the same, or delete it"
+        )
+
+
+def own_mistakes(recommender: Recommender, histories: Sequence[History], recipe: PreferenceRecipe) -> list[Preference]:
+    """Return pairs of what was taken last and what the model would sooner have named.
+
+    Args:
+        recommender: the model that is to learn.
+        histories: training histories.
+        recipe: how many.
+
+    Raises:
+        DataError: no history has two items, or the model names nothing else than what was taken.
+    """
+    cases = [
+        Case(history.until(len(history.items) - 1), history.items[-1])
+        for history in histories
+        if len(history.items) > 1
+    ]
+    if not cases:
+        raise DataError("no training history has two items, so there is nothing to prefer; give a longer log")
+    chosen = sample_cases(cases, recipe.cases, recipe.seed)
+    encoder, labels = recommender.encoder, recommender.catalog.labels
+    prompts, lists = _lists(recommender, chosen, max(BEAMS, recipe.negatives + 1))
+    preferences = []
+    for case, prompt, rows in zip(chosen, prompts, lists, strict=True):
+        target = recommender.catalog.row(case.target)
+        better = encoder.answer(labels[target])
+        worse = [row for row in rows.tolist() if row != target][: recipe.negatives]
+        preferences += [Preference(prompt, better, encoder.answer(labels[row])) for row in worse]
+    if not preferences:
+        raise DataError(
+            f"in none of {len(chosen)} training histories does the model name another item than the one taken, of "
+            f"{len(recommender.catalog)} items; there is nothing to prefer, so keep the run as it is"
+        )
+    return preferences
+
+
+def model_ndcg(recommender: Recommender, cases: Sequence[Case], k: int = K) -> FloatArray:
+    """Return the NDCG@k of the language model alone for each case, float64 [cases]; seen items as the run has it."""
+    _, lists = _lists(recommender, cases, BEAMS)
+    table = np.full((len(cases), k), NO_ITEM, np.int64)
+    for place, rows in enumerate(lists):
+        table[place, : min(k, len(rows))] = rows[:k]
+    ranks = ranks_in_lists(table, np.array([recommender.catalog.row(case.target) for case in cases]))
+    return RANK_METRICS["ndcg"](ranks, k)
+
+
+def _lists(recommender: Recommender, cases: Sequence[Case], beams: int) -> tuple[list[tuple[int, ...]], list[IntArray]]:
+    """Return each case's prompt, and the rows that the model names, best first; seen ones as the run has it."""
+    catalog = recommender.catalog
+    prompts = [recommender.prompt(case.history).input_ids for case in cases]
+    left_out = recommender.excludes_seen(Settings())
+    seen = [np.unique(np.array(catalog.rows(case.history.items if left_out else ()), np.int64)) for case in cases]
+    lists = [np.zeros(0, np.int64)] * len(cases)
+    for places in batches_by_length([len(prompt) for prompt in prompts], 32):
+        read = recommender.decoder.read([prompts[place] for place in places])
+        found = recommender.decoder.search(read, beams, beams, [seen[place] for place in places])
+        for place, answer in zip(places, found, strict=True):
+            lists[place] = answer.rows
+    return prompts, lists
+
+
+def _compared(before: FloatArray, after: FloatArray) -> dict[str, float]:
+    """Return both means and their difference, with the standard error over the same cases; nothing without cases."""
+    if not len(before):
+        return {}
+    gain = after - before
+    error = float(gain.std(ddof=1) / len(gain) ** 0.5) if len(gain) > 1 else 0.0
+    return {
+        f"ndcg@{K} before": float(before.mean()),
+        f"ndcg@{K} after": float(after.mean()),
+        "gain": float(gain.mean()),
+        "standard error": error,
+    }

@@ -1,0 +1,126 @@
+"""Fitting a fusion on validation cases, once, for every list length.
+
+First the signals without the language model, on many cases, since they cost little. Then the model is asked, a block of
+cases at a time, until what it earns is known well enough, or the time or the cases are used up. What is chosen, and by
+which rules, stands in `genrec.ranking.fitting`.
+
+The easy mistake is to tune on the cases that are reported; only validation cases may come here.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from genrec.baselines.search import sample_cases
+from genrec.data.catalog import Catalog
+from genrec.data.splits import Case
+from genrec.errors import DataError
+from genrec.ranking.fitting import (
+    FOLDS,
+    TRIED_EACH,
+    TRIED_TOGETHER,
+    FitCase,
+    Table,
+    fit_model,
+    fit_signals_fusion,
+    settled,
+)
+from genrec.ranking.fusion import Fusion
+from genrec.recommender import Candidates, Recommender, Settings
+
+logger = logging.getLogger(__name__)
+
+CASES_ALONE = 4000
+"""Most validation cases for the weights without the language model."""
+
+CANDIDATES_ALONE = 200
+"""Candidates of each such case: more than are ranked later, so that weights see what they must keep out."""
+
+BLOCK = 256
+"""Cases whose candidates are made at once."""
+
+MINUTES = 5.0
+"""How long the language model may be asked where nothing is said of it."""
+
+
+def tune_fusion(
+    recommender: Recommender,
+    cases: Sequence[Case],
+    with_model: int | None = None,
+    seed: int = 0,
+    settings: Settings | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    minutes: float = MINUTES,
+) -> Fusion:
+    """Fit the weights of a recommender's signals, and choose which of them are used; the recommender stays as it is.
+
+    Set its `fusion` to what comes back to use it. A case whose item is not among its candidates says nothing about how
+    to order them, and counts as a miss in every figure by which something is chosen.
+
+    Args:
+        recommender: the run; its training must not have seen the cases' items.
+        cases: validation cases.
+        with_model: on how many of them, drawn by the seed, the language model is asked at most; all where left out.
+        seed: of the draw.
+        settings: how the candidates are made, `k` and `exclude_seen` above all; the defaults of `Settings` where left
+            out.
+        progress: told how many of these are done.
+        minutes: how long the model may be asked; the first block is asked whatever it takes.
+
+    Raises:
+        DataError: no case's item is among its candidates.
+    """
+    chosen = settings or Settings()
+    # Weights fitted before would choose other candidates, and know nothing of signals that came since.
+    plain = replace(recommender, fusion=None)
+    usable = [case for case in cases if case.history.items]
+    drawn = sample_cases(usable, len(usable), seed)
+    order = np.random.default_rng(seed).permutation(len(drawn))
+    fold = dict(zip(order.tolist(), (np.arange(len(drawn)) % FOLDS).tolist(), strict=True))
+    told: list[FitCase] = []
+    many = order[:CASES_ALONE].tolist()
+    for start in range(0, len(many), BLOCK):
+        block = [drawn[place] for place in many[start : start + BLOCK]]
+        found = plain.candidates([case.history for case in block], chosen, CANDIDATES_ALONE, False, TRIED_EACH)
+        folds = [fold[place] for place in many[start : start + BLOCK]]
+        told += _fit_cases(found, block, folds, recommender.catalog)
+    if not told:
+        raise DataError("there is no validation case with a history, so no weights can be fitted")
+    fit = fit_signals_fusion(tuple(recommender.signals), Table(told), chosen.k, seed)
+    few = order[:with_model].tolist() if with_model is not None else order.tolist()
+    # The candidates are those that the weights put up, as they will be in use, by weights that do not know the case.
+    asking = [replace(recommender, fusion=own) for own in fit.folds]
+    asked: list[FitCase] = []
+    started = time.monotonic()
+    for start in range(0, len(few), BLOCK):
+        block_places = few[start : start + BLOCK]
+        for number, one in enumerate(asking):
+            block = [drawn[place] for place in block_places if fold[place] == number]
+            if block:
+                found = one.candidates([case.history for case in block], chosen, TRIED_TOGETHER, True, TRIED_EACH)
+                asked += _fit_cases(found, block, [number] * len(block), recommender.catalog)
+        if progress is not None:
+            progress(len(asked), len(few))
+        if time.monotonic() - started > 60 * minutes or settled(fit, asked, chosen.k):
+            break
+    fusion = fit_model(fit, asked, seed, chosen.k, recommender.excludes_seen(chosen))
+    logger.info("fusion fitted on %d and %d validation cases: %s", fusion.cases, len(asked), fusion.describe())
+    return fusion
+
+
+def _fit_cases(
+    found: Sequence[Candidates], cases: Sequence[Case], folds: Sequence[int], catalog: Catalog
+) -> list[FitCase]:
+    """Return what the fit looks at of each case."""
+    told = []
+    for own, case, fold in zip(found, cases, folds, strict=True):
+        (place,) = np.nonzero(own.rows == catalog.row(case.target))
+        target = int(place[0]) if len(place) else None
+        by_model = np.isin(own.rows, own.found.rows)
+        told.append(FitCase(own.values, own.shares, own.length, target, fold, own.likelihoods, by_model))
+    return told

@@ -1,0 +1,117 @@
+"""The signals that a run holds: fitted on training histories, saved as arrays beside the adapter, loaded by name.
+
+A signal of one's own joins them with `recommender.signals[name] = signal` and a new `tune_fusion`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genrec.data.catalog import Catalog
+from genrec.data.splits import History
+from genrec.errors import ArtefactError
+from genrec.recommendation import SIGNALS
+from genrec.signals.again import Again
+from genrec.signals.arrays import FloatArray
+from genrec.signals.latent import Latent
+from genrec.signals.simple import Content, CoOccurrence, ItemKNN, Popularity, Signal
+
+SEQUENCE_DECAY = 0.5
+"""Decay of `sequence`, which looks at the last few items where `collaborative` looks at a dozen."""
+
+SIMILARITY_DECAY = 0.3
+"""Decay of `similarity`: what reads like the items from years ago says little."""
+
+_SAVED: dict[str, Any] = {
+    "newest": CoOccurrence,
+    "collaborative": CoOccurrence,
+    "neighbours": ItemKNN,
+    "latent": Latent,
+    "popularity": Popularity,
+    "again": Again,
+}
+"""Those that are counted; the others follow from them and from the item index."""
+
+_OPTIONAL = frozenset({"again"})
+"""Those that only some runs have."""
+
+
+def fit_signals(
+    catalog: Catalog, histories: Sequence[History], vectors: FloatArray, keep_seen: bool = False
+) -> dict[str, Signal]:
+    """Fit every signal of a run.
+
+    Args:
+        catalog: the items.
+        histories: training histories.
+        vectors: item vectors of length 1, of shape (items, dimensions).
+        keep_seen: whether what a user took before may be recommended again.
+    """
+    return complete(
+        {
+            "newest": CoOccurrence.fit(catalog, histories, window=3, backward=0.3, power=0.3, decay=0.4),
+            "collaborative": CoOccurrence.fit(catalog, histories, window=20),
+            "neighbours": ItemKNN.fit(catalog, histories, neighbours=500, shrink=3.0, decay=0.8),
+            "latent": Latent.fit(catalog, histories),
+            "popularity": Popularity.fit(catalog, histories),
+            **({"again": Again.fit(catalog, histories)} if keep_seen else {}),
+        },
+        catalog,
+        vectors,
+    )
+
+
+def complete(counted: dict[str, Any], catalog: Catalog, vectors: FloatArray) -> dict[str, Signal]:
+    """Return all signals in their order, given those that are counted."""
+    signals = {
+        "similarity": Content(catalog, vectors, SIMILARITY_DECAY),
+        "sequence": replace(counted["collaborative"], decay=SEQUENCE_DECAY),
+        **counted,
+    }
+    return {name: signals[name] for name in SIGNALS if name in signals}
+
+
+def save_signals(path: Path, signals: dict[str, Signal]) -> None:
+    """Write the counted signals' arrays into one safetensors file."""
+    from safetensors.numpy import save
+
+    arrays = {
+        f"{name}/{key}": np.ascontiguousarray(array)
+        for name in _SAVED
+        if name in signals
+        for key, array in signals[name].to_arrays().items()  # type: ignore[attr-defined]
+    }
+    # `save_file` makes a file that only its owner can read, whatever the umask says.
+    path.write_bytes(save(arrays))
+
+
+def load_signals(path: Path, catalog: Catalog, vectors: FloatArray) -> dict[str, Signal]:
+    """Read what `save_signals` wrote, for the same catalogue or one with items appended.
+
+    Raises:
+        ArtefactError: the file is missing or damaged, or knows more items than the catalogue.
+    """
+    from safetensors.numpy import load_file
+
+    try:
+        arrays: dict[str, NDArray[Any]] = dict(load_file(path))
+        counted = {
+            name: kind.from_arrays(catalog, part)
+            for name, kind in _SAVED.items()
+            if (part := _part(arrays, name)) or name not in _OPTIONAL
+        }
+    except ArtefactError:
+        raise
+    except Exception as error:  # safetensors raises several kinds, some of them its own
+        raise ArtefactError(f"{path} cannot be read ({error}); make the run again") from error
+    return complete(counted, catalog, vectors)
+
+
+def _part(arrays: dict[str, NDArray[Any]], name: str) -> dict[str, NDArray[Any]]:
+    return {key.removeprefix(f"{name}/"): array for key, array in arrays.items() if key.startswith(f"{name}/")}
