@@ -22,8 +22,7 @@ from pathlib import Path
 
 import torch
 
-from genrec.batch import outputs
-from genrec.batch.job import recommend_all
+from genrec.batch.job import outputs, recommend_all
 from genrec.data.splits import History
 from genrec.recommender import Recommender, Settings
 from tests.toyworld import make_histories

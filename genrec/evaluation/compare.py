@@ -20,7 +20,7 @@ from scipy import sparse
 from genrec.data.catalog import Catalog
 from genrec.data.splits import Case, History
 from genrec.errors import DataError
-from genrec.evaluation import beyond_accuracy as beyond
+from genrec.evaluation.compare import beyond_accuracy as beyond
 from genrec.evaluation.metrics import (
     NO_ITEM,
     RANK_METRICS,

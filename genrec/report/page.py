@@ -21,9 +21,9 @@ from markupsafe import Markup
 
 from genrec.data.findings import Finding
 from genrec.evaluation.results import Report, Slice
-from genrec.report import tables
 from genrec.report.charts import Series, interval_bar, line_chart, share_bar
 from genrec.report.explanation_figures import FIGURES
+from genrec.report.page import tables
 from genrec.report.parts import LossPoint, UserPage
 from genrec.storage.folders import write_text
 
@@ -135,7 +135,7 @@ def _environment() -> Environment:
 
 
 def _part(name: str) -> str:
-    return (resources.files("genrec.report") / "templates" / name).read_text(encoding="utf-8")
+    return (resources.files("genrec.report.page") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _hash(script: str) -> str:

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from genrec.baselines import search as baselines
 from genrec.baselines.als import ALS
 from genrec.baselines.search import BASELINES, Material, baseline_lists, fit_baseline, ranked_lists, tune
+from genrec.baselines.search import search as baselines
 from genrec.baselines.sequence import GRU4Rec, SASRec, SequenceSettings, _windows, catalogue_loss
 from genrec.data.catalog import Catalog, Item
 from genrec.data.prepared import prepare

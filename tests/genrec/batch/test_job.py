@@ -19,8 +19,7 @@ import polars as pl
 import pytest
 import torch
 
-from genrec.batch import outputs
-from genrec.batch.job import recommend_all, run_job
+from genrec.batch.job import outputs, recommend_all, run_job
 from genrec.batch.users import open_users, shard_span
 from genrec.batch.worker import Block, Worker
 from genrec.data.splits import History

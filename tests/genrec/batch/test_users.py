@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from genrec.batch import users as users_module
+from genrec.batch.job import users as users_module
 from genrec.batch.users import open_users, shard_span
 from genrec.data.prepared import load_prepared
 from genrec.data.splits import History

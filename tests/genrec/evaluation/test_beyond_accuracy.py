@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from genrec.data.catalog import Catalog, Item
-from genrec.evaluation import beyond_accuracy as beyond
+from genrec.evaluation.compare import beyond_accuracy as beyond
 from genrec.evaluation.metrics import NO_ITEM
 
 NONE = NO_ITEM

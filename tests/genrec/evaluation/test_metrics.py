@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genrec.evaluation import metrics
+from genrec.evaluation.compare import metrics
 from genrec.evaluation.metrics import MISS, NO_ITEM, RANK_METRICS
 
 PLAIN = {

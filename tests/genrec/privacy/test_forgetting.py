@@ -12,8 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from genrec.batch import outputs
-from genrec.batch.job import recommend_all
+from genrec.batch.job import outputs, recommend_all
 from genrec.batch.users import open_users
 from genrec.cli.common import data_folder_of, run_fingerprint
 from genrec.cli.main import run as run_command

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from genrec.data.catalog import Catalog, Item
 from genrec.errors import ConfigError
-from genrec.evaluation import beyond_accuracy as beyond
+from genrec.evaluation.compare import beyond_accuracy as beyond
 from genrec.ranking.reranking import ItemFacts, Reranking, category_mix, divergence, rerank, scaled
 
 

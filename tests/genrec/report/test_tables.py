@@ -9,8 +9,8 @@ from genrec.data.catalog import Catalog, Item
 from genrec.data.splits import Case, History
 from genrec.evaluation.compare import evaluate_lists
 from genrec.evaluation.uncertainty import Difference, Estimate
-from genrec.report import charts, tables
 from genrec.report.charts import Series
+from genrec.report.page import charts, tables
 
 CATALOG = Catalog.from_items(Item(str(number), f"Film {number}", categories=("c",)) for number in range(20))
 CASES = [Case(History(str(user), ("0",)), "1") for user in range(40)]

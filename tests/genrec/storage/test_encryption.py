@@ -13,8 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genrec.batch import outputs
-from genrec.batch.job import recommend_all
+from genrec.batch.job import outputs, recommend_all
 from genrec.cli.main import run as run_command
 from genrec.errors import ArtefactError, MissingExtra
 from genrec.privacy.keys import KEY_BYTES, Pseudonyms, read_key, read_or_make_key
