@@ -8,7 +8,9 @@ The easy mistake is `text.splitlines()`: it holds the whole file, and takes a U+
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import re
 from array import array
 from collections.abc import Callable, Iterator, Sequence
@@ -20,9 +22,14 @@ from typing import Protocol
 import polars as pl
 
 from genrec.data.prepared import HISTORIES
+from genrec.data.raw import guess_column
 from genrec.data.splits import History, clean_taste
+from genrec.data.tables import parquet_parts
+from genrec.data.text_rows import WHOLE_DECIMAL, id_text
 from genrec.errors import ConfigError, DataError
-from genrec.storage.folders import read_manifest
+from genrec.storage.folders import fingerprint, read_manifest
+
+logger = logging.getLogger(__name__)
 
 USERS_READ = 8192
 """Users held at a time."""
@@ -30,7 +37,10 @@ USERS_READ = 8192
 LINES_PER_MARK = 1024
 """Lines between two places that a text file's reader remembers, so that a stretch is found without reading all."""
 
-FORMATS = "user ids, one a line; .jsonl lines of user and items (or taste); or .parquet with the columns user and items"
+FORMATS = (
+    "user ids, one a line; .jsonl lines of user and items (or taste); or .parquet, a file or a folder of files, with "
+    "the columns user and items"
+)
 
 
 class Users(Protocol):
@@ -62,11 +72,19 @@ def open_users(name: str, data_folder: Callable[[], Path]) -> Users:
         read_manifest(folder, "data")
         return ParquetUsers.open(folder / HISTORIES)
     file = Path(name)
-    if file.suffix == ".parquet":
+    if file.suffix == ".parquet" or file.is_dir():
         return ParquetUsers.open(file)
     if file.suffix == ".jsonl":
         return JsonLinesUsers.open(file)
     return ListedUsers.open(file, data_folder)
+
+
+def users_fingerprint(file: Path) -> str:
+    """Return what names the contents of a file of users, or of a folder of Parquet files."""
+    if not file.is_dir():
+        return fingerprint(file)
+    lines = "".join(f"{part.relative_to(file).as_posix()}\0{fingerprint(part)}\n" for part in parquet_parts(file))
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def shard_span(shard: str, count: int, block_users: int = 1) -> tuple[int, int]:
@@ -91,16 +109,17 @@ def shard_span(shard: str, count: int, block_users: int = 1) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class ParquetUsers:
-    """A table with the columns user and items, such as a data folder's histories."""
+    """A table with the columns user and items, such as a data folder's histories; one file or several, by name."""
 
-    path: Path
+    parts: tuple[Path, ...]
     count: int
 
     @classmethod
     def open(cls, path: Path) -> ParquetUsers:
         """Check the table's columns and that no user or item is missing."""
         try:
-            table = pl.scan_parquet(path, glob=False)
+            parts = tuple(part.absolute() for part in (parquet_parts(path) if path.is_dir() else (path,)))
+            table = _scan(parts)
             schema = table.collect_schema()
             items = schema.get("items")
             if not _is_id(schema.get("user")) or not (isinstance(items, pl.List) and _is_id(items.inner)):
@@ -116,12 +135,15 @@ class ParquetUsers:
             raise DataError(f"cannot read {path}: {_first_line(error)}; expected {FORMATS}") from error
         if missing:
             raise DataError(f"{path} row {first + 1}: a user or an item is null (in {missing} rows); fill or drop it")
-        return cls(path.absolute(), _some(count, path))
+        return cls(parts, _some(count, path))
 
     def histories(self, start: int, stop: int) -> Iterator[History]:
         """Yield the histories at the places from `start` until before `stop`."""
-        table = pl.scan_parquet(self.path, glob=False).select(
-            pl.col("user").cast(pl.String), pl.col("items").cast(pl.List(pl.String)).fill_null([])
+        # "7.0" is the id 7 that met a missing value on its way; in text as in decimals.
+        whole = pl.element().cast(pl.String).str.replace(f"^{WHOLE_DECIMAL}$", "${1}")
+        table = _scan(self.parts).select(
+            pl.col("user").cast(pl.String).str.replace(f"^{WHOLE_DECIMAL}$", "${1}"),
+            pl.col("items").list.eval(whole).fill_null([]),
         )
         for first in range(start, stop, USERS_READ):
             for user, items in table.slice(first, min(USERS_READ, stop - first)).collect().iter_rows():
@@ -160,25 +182,49 @@ class ListedUsers:
     count: int
     marks: Sequence[int]
     table: Path
+    header: int = 0
 
     @classmethod
     def open(cls, path: Path, data_folder: Callable[[], Path]) -> ListedUsers:
         """Check that the file is text and that its ids are the data's."""
-        count, marks = _look_through(path, str.strip)
+        count, marks = _look_through(path, _listed)
         folder = data_folder()
         read_manifest(folder, "data")
         users = cls(path.absolute(), count, marks, (folder / HISTORIES).absolute())
-        if not any(history.items for history in users.histories(0, count)):
-            raise DataError(f"none of the {count} users in {path} is in {folder}; give user ids as the log has them")
+        first = next(users.histories(0, 1))
+        if guess_column([first.user], "user") is not None and not first.items and count > 1:
+            logger.warning("%s: its first line, %r, names the column and is no user", path, first.user)
+            users = cls(users.path, count - 1, marks, users.table, header=1)
+        if not any(history.items for history in users.histories(0, users.count)):
+            several = "; its lines hold several cells, keep the one with the id" if _has_cells(first.user) else ""
+            raise DataError(
+                f"none of the {users.count} users in {path} is in {folder}; give user ids as the log has them{several}"
+            )
         return users
 
     def histories(self, start: int, stop: int) -> Iterator[History]:
         """Yield the histories at the places from `start` until before `stop`."""
-        lines = _lines(self.path, self.marks, start, stop)
+        lines = _lines(self.path, self.marks, start + self.header, stop + self.header)
         table = pl.scan_parquet(self.table, glob=False).select("user", "items")
-        while wanted := [line.strip() for line in islice(lines, USERS_READ)]:
+        while wanted := [_listed(line) for line in islice(lines, USERS_READ)]:
             found = dict(table.filter(pl.col("user").is_in(wanted)).collect(engine="streaming").iter_rows())
             yield from (History(user, tuple(found.get(user, ()))) for user in wanted)
+
+
+def _scan(parts: Sequence[Path]) -> pl.LazyFrame:
+    return pl.scan_parquet(list(parts), glob=False, hive_partitioning=False)
+
+
+def _listed(line: str) -> str:
+    """Return the id on a line, without the quote marks that a table's writer put around it."""
+    text = line.strip()
+    if len(text) > 2 and text[0] == text[-1] == '"' and '"' not in text[1:-1]:
+        text = text[1:-1]
+    return id_text(text)
+
+
+def _has_cells(line: str) -> bool:
+    return any(separator in line for separator in ",;\t|")
 
 
 def _look_through(path: Path, parse: Callable[[str], object]) -> tuple[int, array[int]]:
@@ -221,17 +267,21 @@ def _history_of_line(line: str) -> History:
     if not isinstance(items, list):
         raise TypeError("items must be a list")
     for value in (user, taste, *items):
-        if isinstance(value, bool) or not isinstance(value, str | int):
+        whole = isinstance(value, str | int) or (isinstance(value, float) and value.is_integer())
+        if isinstance(value, bool) or not whole:
             raise TypeError("user and items must be texts or whole numbers")
         str(value).encode()  # half of a surrogate pair is a text that cannot be written
     try:
-        return History(str(user), tuple(map(str, items)), taste=clean_taste(taste) if taste else "")
+        return History(id_text(user), tuple(map(id_text, items)), taste=clean_taste(taste) if taste else "")
     except DataError as error:
         raise ValueError(str(error)) from error
 
 
 def _is_id(kind: object) -> bool:
-    return isinstance(kind, pl.DataType) and (kind == pl.String or kind.is_integer())
+    if not isinstance(kind, pl.DataType):
+        return False
+    # Decimals were whole numbers before they met a missing value; what else they are, the catalogue says.
+    return kind.is_integer() or kind.is_decimal() or kind in (pl.String, pl.Categorical, pl.Enum)
 
 
 def _some(count: int, path: Path) -> int:

@@ -185,14 +185,15 @@ def job_of(run: Path, data: Path | None, users: str, settings: Settings, shard: 
     """Return what a job's output depends on besides what computes it."""
     from dataclasses import asdict
 
+    from genrec.batch.users import users_fingerprint
     from genrec.cli.common import data_folder_of, run_fingerprint
     from genrec.storage.folders import MANIFEST, fingerprint
 
-    source = data_folder_of(run, data) / MANIFEST if users == "all" else Path(users)
+    own = users == "all"
     return {
         "settings": asdict(settings),
         **run_fingerprint(run),
-        "histories": fingerprint(source),
+        "histories": fingerprint(data_folder_of(run, data) / MANIFEST) if own else users_fingerprint(Path(users)),
         "shard": shard,
     }
 

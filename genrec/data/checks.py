@@ -23,8 +23,9 @@ from genrec.data.leaks import (
 )
 from genrec.data.overlaps import similar_pairs
 from genrec.data.prepared import PreparedData
-from genrec.data.report import shorten
+from genrec.data.report import DataReport, shorten
 from genrec.data.splits import History, Split
+from genrec.data.times import likely_span
 from genrec.errors import DataError
 
 TIES_TO_WARN = 0.05
@@ -44,7 +45,8 @@ def check_data(data: PreparedData) -> list[Finding]:
     """Run every check.
 
     Returns:
-        One finding per check, in a fixed order; those with nothing found are "fine".
+        One finding per check, in a fixed order; those with nothing found are "fine". What was to be looked at when the
+        files were read, and times that are unlikely, come last and only where there are any.
     """
     order = check_time_order(data.histories)
     findings = [order, check_ties(data.histories), check_tie_order(data.histories, data.catalog)]
@@ -68,6 +70,7 @@ def check_data(data: PreparedData) -> list[Finding]:
         check_markup(data.catalog),
         check_duplicate_users(data.histories),
         check_similar_users(data.histories),
+        *(finding for finding in (check_likely_times(data.histories), check_reading(data.report)) if finding.count),
     ]
 
 
@@ -86,6 +89,37 @@ def check_time_order(histories: Sequence[History]) -> Finding:
         "histories are not in time order",
         (f"user {history.user}" for history in wrong),
         "the model would learn from the future; prepare the data again with the time column",
+    )
+
+
+def check_likely_times(histories: Sequence[History]) -> Finding:
+    """Find events before 1990 or in the future: times cut short, or in another unit."""
+    total = sum(len(history.times) for history in histories)
+    first, last = likely_span()
+    unlikely = [(history, time) for history in histories for time in history.times if not first <= time <= last]
+    if len(unlikely) == total:
+        unlikely = []  # an order that is no time, which `prepare` told
+    return found_or_fine(
+        "likely-times",
+        "warning",
+        len(unlikely),
+        total,
+        "events lie before 1990 or in the future",
+        (f"user {history.user}: {time} s" for history, time in unlikely),
+        "they stand first or last in their histories; look whether they are cut short or of another unit",
+    )
+
+
+def check_reading(report: DataReport) -> Finding:
+    """Repeat what was to be looked at when the files were read."""
+    return found_or_fine(
+        "reading",
+        "warning",
+        len(report.warnings),
+        len(report.warnings),
+        "things to look at were found in the files when they were read",
+        report.warnings,
+        "look at them, mend the files where they are wrong, and prepare again",
     )
 
 

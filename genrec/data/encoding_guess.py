@@ -74,7 +74,10 @@ def guess_encoding(text: bytes) -> str | None:
             continue
         scores[name] = (_likeness(decoded, name) + 0.05 * (name in likely), -place)
     best = max(scores, key=lambda name: scores[name], default=None)
-    return best if best is not None and scores[best][0] > 0.3 else None
+    if best is None or scores[best][0] <= 0.3:
+        return None
+    # Of those that read the same text, the commonest is named.
+    return next(name for name in scores if text.decode(name) == text.decode(best))
 
 
 def _likeness(text: str, encoding: str) -> float:

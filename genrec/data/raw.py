@@ -1,7 +1,6 @@
 """A log and a catalogue as they were found: columns given names, titles cleaned, nothing filtered or ordered yet.
 
-`read_files` makes one from two files; a named source (`genrec.data.sources`) makes one from whatever it knows. Either
-way
+`read_files` makes one from two files; a named source (`genrec.data.sources`) makes one from what it knows. Either way
 `genrec.data.cleaning` does the rest. Rows that cannot be used are errors unless the caller asks to skip them; `refuse`
 is the one place where that is decided and worded.
 """

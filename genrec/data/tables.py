@@ -6,9 +6,8 @@ ones, with their line numbers, and whether that is an error is the caller's to d
 
 The trap is a CSV reader that repairs what it reads: a short row becomes a row with empty cells, an unclosed quote
 swallows the rest of the file, and line numbers are off by every blank line. So lines without quotes are split here, and
-files with quotes are read by the `csv` module in its strict mode (`genrec.data.text_rows`). The same goes for JSON:
-the fast
-reader turns an object into a text, and 2.0 and 2 into two ids, so it is believed only where there is none of that.
+files with quotes are read by the `csv` module in its strict mode (`genrec.data.text_rows`). The same goes for JSON: the
+fast reader turns an object into a text, and 2.0 and 2 into two ids, so it is believed only where there is none of that.
 """
 
 from __future__ import annotations

@@ -113,9 +113,9 @@ def now() -> float:
     return time.time()
 
 
-def is_likely(seconds: float) -> bool:
-    """Say whether something can have been logged then: from 1990 until tomorrow."""
-    return EARLIEST_LIKELY <= seconds <= now() + DAY
+def likely_span() -> tuple[float, float]:
+    """Return the first and the last second at which something can have been logged: from 1990 until tomorrow."""
+    return EARLIEST_LIKELY, now() + DAY
 
 
 def _of_numbers(column: pl.Series, numbers: pl.Series, lines: pl.Series, warnings: list[str]) -> tuple[pl.Series, str]:

@@ -20,6 +20,8 @@ import polars as pl
 
 from genrec.batch.outputs import KIND, SHARDS_MANIFEST
 from genrec.data.splits import Case
+from genrec.data.tables import open_table, parquet_parts, read_columns
+from genrec.data.text_rows import WHOLE_DECIMAL, id_text
 from genrec.errors import DataError
 from genrec.storage.folders import read_manifest
 
@@ -101,23 +103,37 @@ def _json_rows(path: Path) -> Iterator[tuple[str, str, float]]:
 
 def _read_line(row: Mapping[str, Any]) -> tuple[str, list[tuple[str, float]]]:
     listed = enumerate(row["recommendations"], 1)
-    ranked = [(str(entry["item"]), float(entry.get("rank", place))) for place, entry in listed]
+    ranked = [(id_text(entry["item"]), float(entry.get("rank", place))) for place, entry in listed]
     if any(math.isnan(rank) for _, rank in ranked):
         raise ValueError("a rank is not a number")
-    return str(row["user"]), ranked
+    return id_text(row["user"]), ranked
 
 
 def _read_table(path: Path) -> pl.DataFrame:
     try:
-        if path.is_dir():
-            return pl.read_parquet(path / "*.parquet")
-        if path.suffix == ".parquet":
-            return pl.read_parquet(path)
+        if path.is_dir() or path.suffix == ".parquet":
+            parts = parquet_parts(path) if path.is_dir() else (path,)
+            return pl.read_parquet(list(parts), glob=False, hive_partitioning=False)
         if path.suffix in {".csv", ".tsv"}:
-            return pl.read_csv(path, separator="\t" if path.suffix == ".tsv" else ",", infer_schema=False)
+            return _read_text_table(path)
     except pl.exceptions.PolarsError as error:
         raise DataError(f"cannot read {path} as a table of user, item, rank: {str(error).splitlines()[0]}") from None
     raise DataError(f"the format of {path} is not known; give recommendations as {FORMATS}")
+
+
+def _read_text_table(path: Path) -> pl.DataFrame:
+    try:
+        table = open_table(path)
+    except DataError as error:
+        raise DataError(f"cannot read recommendations: {error}") from error
+    if missing := [name for name in COLUMNS if name not in table.columns]:
+        found = ", ".join(table.columns)
+        raise DataError(f"{path} has no column {', '.join(missing)}; expected user, item, rank, found {found}")
+    frame, dropped = read_columns(table, {name: name for name in COLUMNS})
+    if dropped:
+        raise DataError(f"{path} line {dropped[0].lines[0]}: {dropped[0].reason}; mend the file")
+    ids = pl.col("user", "item").str.replace(f"^{WHOLE_DECIMAL}$", "${1}").replace("", None)
+    return frame.with_columns(ids).drop("line")
 
 
 def _table_rows(path: Path, table: pl.DataFrame) -> Iterator[tuple[str, str, float]]:

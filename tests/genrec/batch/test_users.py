@@ -145,3 +145,32 @@ def test_shards_cover_every_user_once_in_order(count: int, shards: int) -> None:
 def test_shards_that_are_none(shard: str) -> None:
     with pytest.raises(ConfigError, match="expected i/n with i from 1 to n"):
         shard_span(shard, 10)
+
+
+def test_folders_categories_and_decimals_are_users_too(toy_data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "parts.parquet"
+    folder.mkdir()
+    for part, kind in enumerate((pl.String, pl.Categorical)):
+        frame = pl.DataFrame({"user": [f"p{part}"], "items": [["red1"]]}).with_columns(pl.col("user").cast(kind))
+        frame.write_parquet(folder / f"part-{part}.parquet")
+        alone = tmp_path / f"alone[{part}].parquet"
+        frame.write_parquet(alone)
+        assert [one.user for one in open_users(str(alone), lambda: toy_data).histories(0, 1)] == [f"p{part}"]
+    frame.with_columns(pl.col("user").cast(pl.String)).write_parquet(folder / "part-1.parquet")
+    users = open_users(str(folder), lambda: toy_data)
+    assert [(one.user, one.items) for one in users.histories(0, users.count)] == [("p0", ("red1",)), ("p1", ("red1",))]
+    lines = tmp_path / "users.jsonl"
+    lines.write_text('{"user": 7.0, "items": [1.0, "2.0"]}\n')
+    assert list(open_users(str(lines), lambda: toy_data).histories(0, 1)) == [History("7", ("1", "2"))]
+
+
+@pytest.mark.parametrize("header", ["user", "user_id", "customerId", '"user"'])
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_a_header_is_no_user_and_that_is_told(
+    header: str, quote: str, toy_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "users.csv"
+    path.write_text(f"\ufeff{header}\r\n{quote}u0001{quote}\r\nu0002\r\n", encoding="utf-8")
+    users = open_users(str(path), lambda: toy_data)
+    assert [one.user for one in users.histories(0, users.count)] == ["u0001", "u0002"]
+    assert "names the column and is no user" in caplog.text
