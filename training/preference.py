@@ -133,6 +133,8 @@ def prefer(
             lr_scheduler_type="linear",
             warmup_steps=0.1,
             beta=recipe.beta,
+            # TRL wants some token of the vocabulary; what it pads is masked, so any will do.
+            pad_token=tokenizer.pad_token or tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0),
             max_length=None,  # prompts fit already, and an answer is never cut
             bf16=parameter.dtype == torch.bfloat16,
             use_cpu=parameter.device.type == "cpu",
