@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from genrec.batch.job import recommend_all
-from genrec.cli.evaluate import evaluate_into
 from genrec.cli.pretrain import pretrain_into
 from genrec.data.catalog import Item
 from genrec.data.prepared import load_prepared, save_prepared
 from genrec.language import bases as basemodels
 from genrec.recommender import Recommender
+from genrec.runs.evaluate import evaluate_with
 from genrec.runs.grow import add_to_run
 from genrec.runs.prefer import prefer_run
 from genrec.settings import Settings
@@ -63,7 +63,7 @@ def test_all_that_is_saved_follows_the_umask(
     users = toyworld.make_histories(4)
     for name in ("out.jsonl", "out.parquet"):
         recommend_all(recommender, lambda done: iter(users[done:]), world / name, small, fingerprint={})
-    evaluate_into(recommender, load_prepared(data), run, world / "judged", "test", Settings(k=20), (), [])
+    evaluate_with(recommender, load_prepared(data), run, world / "judged", "test", Settings(k=20), (), [])
     recipe = PretrainRecipe(vocabulary=300, width=16, layers=1, epochs=1)
     pretrain_into(data, recipe, world / "base", "hashing")
     assert wrong(world, umask) == {}

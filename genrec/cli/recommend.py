@@ -217,7 +217,7 @@ def recommend_into(
     from genrec.batch.users import open_users, shard_span
     from genrec.batch.worker import BLOCK_USERS
     from genrec.cli.common import data_folder_of
-    from genrec.cli.progress import progress_bar
+    from genrec.progress import progress_bar
     from genrec.storage.folders import read_manifest
     from training.computing import Computing
 
