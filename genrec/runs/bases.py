@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,7 +143,7 @@ def _pretrain(
     vectors = None
     if encoder != "none" and start is None:
         titles = [item.title for item in catalog]
-        vectors = load_encoder(source_of("encoder", encoder).folder).encode(titles, progress)
+        vectors = load_encoder(source_of("encoder", encoder).folder).encode(titles, progress and sys.stderr.isatty())
     check_space(out, 2 * _weights_bytes(recipe, start, len(catalog)), "the base, in two copies while one is replaced,")
     shape = {"width", "heads"} if start else set()  # a trained model has its own
     values = recipe.model_dump(exclude=shape, exclude_none=True)
