@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from genrec.cli.common import DeviceOption
-
 if TYPE_CHECKING:
     from genrec.runs.bases import Pretrained
     from training.pretrain import PretrainRecipe
@@ -33,7 +31,9 @@ def pretrain(
     encoder: Annotated[
         str, typer.Option(help="Whose title vectors tokens start from: as for genrec train, or none.")
     ] = "starter",
-    device: DeviceOption = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1 or mps.", show_default="$GENREC_DEVICE, else cpu")
+    ] = None,
 ) -> None:
     """Make a base model: a tokenizer of the catalogue, and weights that know the histories.
 

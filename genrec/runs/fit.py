@@ -25,8 +25,7 @@ from genrec.runs.bases import pretrain_with
 from genrec.runs.evaluate import evaluate
 from genrec.runs.train import ENCODER, train
 from genrec.storage.folders import MANIFEST
-from training.computing import choose_device
-from training.pretrain import PretrainRecipe
+from training.pretrain import PretrainRecipe, choose_where
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +123,7 @@ def fit(
         tell(prepare(interactions, items, out=folder, dataset=dataset, **preparing).report.to_text())
     data = load_prepared(folder)
     if not (run / MANIFEST).is_file():
-        chosen = plan(data, choose_device(device), minutes)
+        chosen = plan(data, choose_where(device).device, minutes)
         for reason in chosen.reasons:
             tell(reason)
         if not (base / MADE).is_file():
