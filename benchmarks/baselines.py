@@ -33,8 +33,9 @@ from genrec.evaluation.compare import evaluate_lists
 from genrec.evaluation.list_files import lists_for_cases, read_recommendations
 from genrec.evaluation.results import Report
 from genrec.ranking.fusion import Fusion
-from genrec.recommender import Recommender, Settings
+from genrec.recommender import Recommender
 from genrec.report.tables import to_markdown
+from genrec.settings import Settings
 from genrec.signals.registry import fit_signals
 from genrec.signals.simple import Signal
 from genrec.storage.folders import read_json, write_json, write_text

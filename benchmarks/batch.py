@@ -113,7 +113,8 @@ def measure(run: str, users: int, kind: str, workers: int) -> dict[str, Any]:
     from genrec.batch.job import recommend_all, run_job
     from genrec.batch.ray import ray_blocks
     from genrec.batch.users import open_users
-    from genrec.recommender import Recommender, Settings
+    from genrec.recommender import Recommender
+    from genrec.settings import Settings
     from genrec.storage.folders import fingerprint
 
     torch.set_num_threads(1)

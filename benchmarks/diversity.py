@@ -2,7 +2,8 @@
 
     python benchmarks/diversity.py [--dataset ml-100k] [--run RUN] [--out benchmarks/results/diversity.json]
 
-The 50 best of each test case's fused list are re-ranked to ten places (`genrec.ranking.reranking`), once for each weight from
+The 50 best of each test case's fused list are re-ranked to ten places (`genrec.ranking.reranking`), once for each
+weight from
 0 to 0.9; with --run, the fused list of that run, its language model included, and else the fused signals without one.
 Beside the JSON stands the curve as an SVG drawing.
 
@@ -25,11 +26,12 @@ from pooled import ROOT, fit_pool, title_vectors
 
 from genrec.data.catalog import Catalog
 from genrec.data.prepared import PreparedData, prepare
+from genrec.data.rows import tie_order, top_rows
 from genrec.data.splits import Case
 from genrec.evaluation.compare import evaluate_lists
-from genrec.evaluation.metrics import tie_order, top_rows
 from genrec.ranking.reranking import ItemFacts, Reranking, rerank
-from genrec.recommender import Recommender, Settings
+from genrec.recommender import Recommender
+from genrec.settings import Settings
 from genrec.signals.registry import fit_signals
 from genrec.storage.folders import write_json
 

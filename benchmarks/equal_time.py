@@ -49,7 +49,7 @@ def train(
     data: Any, template: str, options: argparse.Namespace, out: Path, minutes: float, epochs: float
 ) -> dict[str, Any]:
     """Train for at most some minutes; return what the run's manifest says of it."""
-    from genrec.runs.folder import train_run
+    from genrec.runs.train import train_run
     from training.recipe import load_recipe
 
     fixed = {"base": options.base, "template": template, "max_minutes": minutes, "epochs": epochs, "tuning_cases": 0}

@@ -6,7 +6,7 @@
 Asked are the test cases whose next item is such a new item (`new`), and a sample of the others (`known`), which shows
 what it costs them that new items are recommended too. Systems:
 
-    genrec-without-lm          the fused signals; a new item borrows from the nearest known titles (genrec.cold_start)
+    genrec-without-lm          the fused signals; a new item borrows from the nearest known titles (genrec.stock)
     genrec-without-lm-silent   the same weights; new items say nothing, as counted
     content, co-occurrence, popularity, random
 
@@ -31,12 +31,13 @@ from pooled import ROOT, fit_pool, title_vectors
 
 from genrec.baselines.registry import Random
 from genrec.baselines.search import ranked_lists, sample_cases
-from genrec.cold_start import borrowing, signals_with_items
 from genrec.data.catalog import Catalog
 from genrec.data.prepared import PreparedData, prepare, save_prepared
 from genrec.data.splits import Case, History
 from genrec.evaluation.compare import evaluate_lists
-from genrec.recommender import Recommender, Settings
+from genrec.recommender import Recommender
+from genrec.settings import Settings
+from genrec.signals.borrowing import borrowing, signals_with_items
 from genrec.signals.registry import complete, fit_signals
 from genrec.storage.folders import write_json
 

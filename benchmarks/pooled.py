@@ -17,8 +17,8 @@ sys.path.insert(0, str(ROOT))
 from genrec.baselines.search import sample_cases  # noqa: E402
 from genrec.data.catalog import Catalog  # noqa: E402
 from genrec.data.prepared import PreparedData  # noqa: E402
+from genrec.data.rows import tie_order, top_rows  # noqa: E402
 from genrec.data.splits import Case, History  # noqa: E402
-from genrec.evaluation.metrics import tie_order, top_rows  # noqa: E402
 from genrec.ranking.fitting import FOLDS, FitCase, Table, fit_signals_fusion  # noqa: E402
 from genrec.ranking.forest import shares_of  # noqa: E402
 from genrec.ranking.fusion import Fusion, log_levels  # noqa: E402

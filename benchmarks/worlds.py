@@ -41,9 +41,10 @@ from genrec.data.prepared import PreparedData, load_prepared, prepare, save_prep
 from genrec.data.raw import Columns
 from genrec.data.splits import Case, History
 from genrec.evaluation.uncertainty import paired_tests
-from genrec.recommender import Recommender, Settings
+from genrec.recommender import Recommender
 from genrec.runs import folder as runs
 from genrec.runs.tuning import tune_fusion
+from genrec.settings import Settings
 from genrec.signals.registry import fit_signals
 from genrec.storage.folders import MANIFEST, fingerprint, read_json, write_json, write_text
 from prompts.template import load_template

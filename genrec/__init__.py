@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from genrec.data.splits import History
     from genrec.errors import ArtefactError, ConfigError, DataError, GenrecError, MissingExtra, ModelError
     from genrec.recommendation import Recommendation
-    from genrec.recommender import Recommender, Settings
+    from genrec.recommender import Recommender
+    from genrec.settings import Settings
 
 __all__ = [
     "ArtefactError",

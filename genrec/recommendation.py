@@ -13,19 +13,6 @@ How = Literal["exact", "normalised", "nearest", "again", "collaborative", "taste
 it; or the user took it before; or it came from other people's histories, from what the user says of their taste, or
 from popularity alone."""
 
-SIGNALS = ("lm", "similarity", "newest", "sequence", "collaborative", "neighbours", "latent", "popularity", "again")
-"""The signals beside each recommendation, by name: the language model's log-likelihood, the cosine of titles and
-history, co-occurrence with the newest items close by, with the last few, and with the last dozen, item-kNN, latent
-factors, log(1 + takers), and, in runs where seen items may come back, the chance of being taken again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """One text that the language model wrote, with its summed log-probability."""
-
-    text: str
-    score: float
-
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:

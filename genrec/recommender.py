@@ -13,17 +13,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from genrec.cold_start import Stock, TasteReader, counted_part, stock_with_items
 from genrec.data.catalog import Catalog, Item, normalise_label
+from genrec.data.rows import NO_ITEM, IntArray, tie_order, top_rows
 from genrec.data.splits import History, clean_taste
 from genrec.errors import ConfigError, DataError, translated
-from genrec.evaluation.metrics import NO_ITEM, IntArray, tie_order, top_rows
-from genrec.explain.evidence import Explain, Language, Wording
+from genrec.explain.evidence import Language
 from genrec.explain.explainer import Explainer
 from genrec.explain.influence import Influence, Method, influences
 from genrec.explain.writer import Explanation, load_templates
@@ -32,10 +31,14 @@ from genrec.language.generator import FreeGenerator
 from genrec.ranking.filters import Filters
 from genrec.ranking.forest import shares_of
 from genrec.ranking.fusion import CANDIDATES, Fusion, fuse_reciprocal_ranks, log_levels
-from genrec.ranking.reranking import ItemFacts, Reranking, rerank
+from genrec.ranking.reranking import ItemFacts, rerank
+from genrec.ranking.taste import TasteReader
 from genrec.recommendation import How, Recommendation
+from genrec.settings import Settings
 from genrec.signals.arrays import FloatArray
+from genrec.signals.borrowing import counted_part
 from genrec.signals.simple import Content, CoOccurrence, Popularity, Signal
+from genrec.stock import Stock, stock_with_items
 from prompts.encoding import Prompt, PromptEncoder
 from prompts.template import TextTemplate
 from retrieval.encoders import Encoder
@@ -45,39 +48,10 @@ from training.backbone import with_own_head
 from training.computing import Computing
 from training.recipe import Precision
 
-Mode = Literal["constrained", "free"]
 Taken = str | Item
 
 CONSIDERED = 200
 """How many items the weighted sum puts before the forest, which chooses the candidates among them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How to recommend.
-
-    Attributes:
-        k: how many items for each user.
-        beams: how many beams the language model holds; at least k are used.
-        mode: `constrained` searches the catalogue's trie; `free` writes any text and grounds it.
-        exclude_seen: whether items of the history are left out; None: as the run was trained for.
-        explain: whether each recommendation is explained, and how; see `genrec.explain.evidence.Explain`.
-        wording: how explanations are worded.
-        batch_size: how many users at most are decoded side by side, eight times as many on a GPU; it changes the
-            speed, not the result.
-        filters: conditions that every recommended item meets; where fewer than k items do, fewer come back.
-        reranking: what is asked of a list beyond its scores; scores then need not fall from place to place.
-    """
-
-    k: int = 10
-    beams: int = 20
-    mode: Mode = "constrained"
-    exclude_seen: bool | None = None
-    explain: Explain = "none"
-    wording: Wording = field(default_factory=Wording)
-    batch_size: int = 32
-    filters: Filters = field(default_factory=Filters)
-    reranking: Reranking = field(default_factory=Reranking)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +172,7 @@ class Recommender:
             history: items, item ids or titles, oldest first; may be empty.
             k: how many.
             taste: what the user says of their taste, such as "quiet science fiction from the seventies"; it is
-                compared with titles and categories and stands in the prompt. See `genrec.cold_start`.
+                compared with titles and categories and stands in the prompt. See `genrec.stock`.
             settings: any field of `Settings`; explained by a sentence unless told otherwise.
 
         Example:
@@ -223,7 +197,7 @@ class Recommender:
         """Return a recommender that also knows new items; nothing is trained, and this one stays as it is.
 
         The new items can be recommended at once: the model can write their labels, the index finds them, and the
-        other signals lend them what the nearest known titles have (see `genrec.cold_start`). The model's weights are
+        other signals lend them what the nearest known titles have (see `genrec.stock`). The model's weights are
         shared. On disk, `genrec add-items` does the same.
 
         Args:

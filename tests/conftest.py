@@ -75,7 +75,7 @@ def genrec(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 
 def train_toy(base: Path, data: Path, out: Path, **changes: Any) -> Path:
     from genrec.data.prepared import load_prepared
-    from genrec.runs.folder import train_run
+    from genrec.runs.train import train_run
     from genrec.storage.folders import MANIFEST, fingerprint
     from training.recipe import make_recipe
 

@@ -25,7 +25,8 @@ import torch
 from genrec.batch import outputs
 from genrec.batch.job import recommend_all
 from genrec.data.splits import History
-from genrec.recommender import Recommender, Settings
+from genrec.recommender import Recommender
+from genrec.settings import Settings
 from tests.toyworld import make_histories
 
 KILLS = 20

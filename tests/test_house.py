@@ -19,6 +19,26 @@ ALLOWED = {
 }
 
 
+LEVELS = (
+    ("errors", "libraries"),
+    ("storage",),
+    ("data", "language"),
+    ("signals",),
+    ("ranking", "explain"),
+    ("recommendation", "settings", "stock", "recommender"),
+    ("batch",),
+    ("evaluation",),
+    ("baselines", "report"),
+    ("runs",),
+    ("privacy",),
+    ("cli",),
+)
+"""The rooms of `genrec`, from the ground up: a module imports from its own room and from those on lower floors."""
+
+LAZY_UPWARDS = {("genrec.recommender", "genrec.runs.folder")}
+"""The one way up: `Recommender.from_pretrained` loads a run folder, when it is called."""
+
+
 def first_party_imports(package: str) -> set[str]:
     found = set()
     for path in (ROOT / package).rglob("*.py"):
@@ -34,6 +54,83 @@ def first_party_imports(package: str) -> set[str]:
 def test_imports_go_one_way(package: str) -> None:
     assert list((ROOT / package).rglob("*.py")), "nothing was walked"
     assert first_party_imports(package) <= ALLOWED[package]
+
+
+def modules() -> dict[str, Path]:
+    """Return every module of `genrec` by its dotted name."""
+    found = {}
+    for path in (ROOT / "genrec").rglob("*.py"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def arrows() -> dict[str, set[tuple[str, bool]]]:
+    """Return which module imports which, and whether only inside a function."""
+    known = modules()
+    found: dict[str, set[tuple[str, bool]]] = {}
+    for name, path in known.items():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        inside = {
+            id(node)
+            for function in ast.walk(tree)
+            if isinstance(function, ast.FunctionDef)
+            for node in ast.walk(function)
+        }
+        typing = {
+            id(node)
+            for branch in ast.walk(tree)
+            if isinstance(branch, ast.If) and "TYPE_CHECKING" in ast.dump(branch.test)
+            for node in ast.walk(branch)
+        }
+        found[name] = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "genrec":
+                for alias in node.names:
+                    whole = f"{node.module}.{alias.name}"
+                    target = whole if whole in known else node.module
+                    found[name].add((target, id(node) in inside or id(node) in typing))
+    return found
+
+
+def floor_of(module: str) -> int:
+    room = module.split(".")[1]
+    (floor,) = [place for place, rooms in enumerate(LEVELS) if room in rooms]
+    return floor
+
+
+def test_rooms_import_downwards_only() -> None:
+    assert len(arrows()) > 100, "nothing was walked"
+    for module, targets in arrows().items():
+        for target, _ in targets:
+            if module == "genrec" or target == "genrec" or (module, target) in LAZY_UPWARDS:
+                continue
+            same_room = module.split(".")[1] == target.split(".")[1]
+            assert same_room or floor_of(target) <= floor_of(module), f"{module} imports {target}, which is above it"
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    direct = {module: {target for target, lazy in targets if not lazy} for module, targets in arrows().items()}
+    done: set[str] = set()
+
+    def walk(module: str, way: tuple[str, ...]) -> None:
+        assert module not in way, " -> ".join((*way, module))
+        if module not in done:
+            for target in direct.get(module, ()):
+                walk(target, (*way, module))
+            done.add(module)
+
+    for module in direct:
+        walk(module, ())
+
+
+def test_every_room_says_what_it_is_for() -> None:
+    for room in sorted((ROOT / "genrec").iterdir()):
+        if room.is_dir() and (room / "__init__.py").exists():
+            said = ast.get_docstring(ast.parse((room / "__init__.py").read_text(encoding="utf-8")))
+            assert said, room
+            if room.name != "cli":
+                assert all(word in said for word in ("For: ", "In: ", "Out: ", "Not here: ")), room
 
 
 @pytest.mark.parametrize("package", ALLOWED)

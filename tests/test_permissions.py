@@ -18,9 +18,10 @@ from genrec.cli.pretrain import pretrain_into
 from genrec.data.catalog import Item
 from genrec.data.prepared import load_prepared, save_prepared
 from genrec.language import bases as basemodels
-from genrec.recommender import Recommender, Settings
-from genrec.runs.folder import add_to_run
+from genrec.recommender import Recommender
+from genrec.runs.grow import add_to_run
 from genrec.runs.prefer import prefer_run
+from genrec.settings import Settings
 from tests import toyworld
 from tests.conftest import train_toy
 from training.backbone import load_base

@@ -23,7 +23,8 @@ from genrec.batch.ray import choose_for_workers, ray_blocks
 from genrec.batch.users import Users, open_users
 from genrec.batch.worker import Block
 from genrec.errors import ModelError
-from genrec.recommender import Recommender, Settings
+from genrec.recommender import Recommender
+from genrec.settings import Settings
 from training.computing import Computing, ComputingError
 
 SETTINGS = Settings(k=3, beams=3)

@@ -101,7 +101,7 @@ def prefer(
     Args:
         model: the base model, decoder-only.
         adapter: the adapter's folder; it is read, not written.
-        tokenizer: the base's; it only names the padding.
+        tokenizer: the base's; it only names the padding, and is given some where it has none.
         preferences: at least one.
         recipe: how.
         catalogue_tokens: the tokens that the adapter's loss was over, sorted; None: the whole vocabulary.
@@ -118,6 +118,9 @@ def prefer(
 
     if not preferences:
         raise BackboneError("there are no preferences; every training history has fewer than two items")
+    if tokenizer.pad_token is None:
+        # TRL wants some token of the vocabulary; what it pads is masked, so any will do.
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
     tokens = None if catalogue_tokens is None else torch.tensor(sorted(catalogue_tokens))
     if tokens is not None:
         restrict_head(model, tokens)

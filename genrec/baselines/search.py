@@ -25,9 +25,10 @@ from genrec.baselines.registry import (
     sequence_epochs,
 )
 from genrec.data.catalog import Catalog
+from genrec.data.rows import NO_ITEM, IntArray, tie_order
 from genrec.data.splits import Case, Split
 from genrec.errors import ConfigError, DataError
-from genrec.evaluation.metrics import NO_ITEM, RANK_METRICS, IntArray, ranks_of_targets, tie_order
+from genrec.evaluation.metrics import RANK_METRICS, ranks_of_targets
 from genrec.signals.simple import Signal, top_items
 
 __all__ = [

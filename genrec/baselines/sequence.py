@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from genrec.data.catalog import Catalog
+from genrec.data.rows import IntArray
 from genrec.data.splits import History
 from genrec.errors import DataError
-from genrec.evaluation.metrics import IntArray
 from genrec.signals.arrays import Arrays, FloatArray, padded
 from training.losses import catalogue_loss
 

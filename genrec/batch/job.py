@@ -21,12 +21,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from genrec.batch.outputs import flush, open_output, part_of, sync_folder
+from genrec.batch.outputs import open_output, part_of
 from genrec.batch.worker import BLOCK_USERS, Block, Worker
 from genrec.data.splits import History
 from genrec.errors import ArtefactError, keeping
-from genrec.recommender import Recommender, Settings
-from genrec.storage.folders import read_json, write_json
+from genrec.recommender import Recommender
+from genrec.settings import Settings
+from genrec.storage.folders import flush, read_json, sync_folder, write_json
 from genrec.storage.locks import locked
 
 

@@ -15,17 +15,16 @@ The easy mistake is to count a torn block: only whole blocks count, and the last
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 import polars as pl
 
-from genrec.recommendation import SIGNALS
+from genrec.signals.registry import SIGNALS
 from genrec.storage.encryption import EncryptedFile, decrypt_blocks, encrypt_bytes
-from genrec.storage.folders import write_manifest
+from genrec.storage.folders import flush, sync_folder, write_manifest
 
 SHARD_USERS = 16_384
 """Users in a Parquet shard; a multiple of the users in a block."""
@@ -336,22 +335,7 @@ class EncryptedJournal:
         self._file.close()
 
 
-def flush(file: BinaryIO) -> None:
-    """Bring a file's bytes to the disk."""
-    file.flush()
-    os.fsync(file.fileno())
-
-
 def put_in_place(part: Path, out: Path) -> None:
     """Rename a finished file or folder, durably: a rename is on the disk when the folder around it is."""
     part.rename(out)
     sync_folder(out.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring a folder's names to the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -22,7 +22,7 @@ from genrec.batch.users import Users
 from genrec.batch.worker import BLOCK_USERS, Block, Note
 from genrec.errors import MissingExtra, ModelError
 from genrec.libraries import debugging, listen
-from genrec.recommender import Settings
+from genrec.settings import Settings
 from training.computing import SWITCH, Computing, choose_computing, choose_device
 from training.recipe import Precision
 

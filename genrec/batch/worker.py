@@ -27,7 +27,8 @@ import torch
 from genrec.data.splits import History
 from genrec.errors import ModelError
 from genrec.recommendation import Recommendation
-from genrec.recommender import Ranked, Recommender, Settings
+from genrec.recommender import Ranked, Recommender
+from genrec.settings import Settings
 from prompts.errors import PromptError
 
 BLOCK_USERS = 128

@@ -35,7 +35,7 @@ def add_items(
     from genrec.data.dialects import dialects_of
     from genrec.data.listed_cells import checked_style
     from genrec.data.raw import Columns, read_catalogue
-    from genrec.runs.folder import add_to_run
+    from genrec.runs.grow import add_to_run
 
     lists = None if category_lists is None else checked_style(category_lists)
     columns = Columns(id=id_column, title=title_column, category=category_column, category_lists=lists)

@@ -34,8 +34,9 @@ def demo(
     from genrec.cli.recommend import job_of, recommend_into
     from genrec.cli.train import train_into
     from genrec.data.prepared import load_prepared, prepare, save_prepared
-    from genrec.recommender import Recommender, Settings
+    from genrec.recommender import Recommender
     from genrec.runs.evaluate import QUICK_BASELINES
+    from genrec.settings import Settings
     from genrec.storage.folders import MANIFEST
     from training.computing import choose_computing
     from training.pretrain import PretrainRecipe

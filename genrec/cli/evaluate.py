@@ -13,7 +13,8 @@ from genrec.cli.common import BaseOption, DataOption, DeviceOption, KeepSeenOpti
 if TYPE_CHECKING:
     from genrec.data.prepared import PreparedData
     from genrec.evaluation.results import Report
-    from genrec.recommender import Recommender, Settings
+    from genrec.recommender import Recommender
+    from genrec.settings import Settings
 
 
 def evaluate(
@@ -59,7 +60,8 @@ def evaluate(
     from genrec.cli.common import load_data_of
     from genrec.data.prepared import load_prepared
     from genrec.errors import ConfigError, DataError
-    from genrec.recommender import Recommender, Settings
+    from genrec.recommender import Recommender
+    from genrec.settings import Settings
     from genrec.storage.folders import check_writable
 
     if run is not None:

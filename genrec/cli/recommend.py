@@ -15,7 +15,8 @@ FILTERS, BEYOND = "Which items", "Beyond the scores"
 
 if TYPE_CHECKING:
     from genrec.batch.job import Summary
-    from genrec.recommender import Recommender, Settings
+    from genrec.recommender import Recommender
+    from genrec.settings import Settings
     from training.computing import Computing
 
 
@@ -121,7 +122,8 @@ def recommend(
     from genrec.explain.evidence import Wording
     from genrec.ranking.filters import Filters, parse_condition, parse_price_range
     from genrec.ranking.reranking import Reranking
-    from genrec.recommender import Recommender, Settings
+    from genrec.recommender import Recommender
+    from genrec.settings import Settings
     from training.computing import choose_computing
 
     if (encrypt is not None) != (out.suffix == ".enc"):

@@ -39,7 +39,8 @@ def show(
     from genrec.data.prepared import iter_histories
     from genrec.data.splits import History, clean_taste
     from genrec.errors import ConfigError, DataError
-    from genrec.recommender import Recommender, Settings
+    from genrec.recommender import Recommender
+    from genrec.settings import Settings
     from prompts.encoding import IGNORED
 
     if not (user or taste):

@@ -46,7 +46,7 @@ def train_into(
     from genrec.cli.progress import progress_bar
     from genrec.data.prepared import load_prepared
     from genrec.ranking.fusion import Fusion
-    from genrec.runs.folder import train_run
+    from genrec.runs.train import train_run
     from genrec.storage.folders import MANIFEST, fingerprint, read_json
     from training import processes
     from training.recipe import Recipe

@@ -33,9 +33,10 @@ def tune(
     """
     from genrec.cli.common import load_data_of
     from genrec.cli.progress import progress_bar
-    from genrec.recommender import Recommender, Settings
+    from genrec.recommender import Recommender
     from genrec.runs.folder import apply_fusion
     from genrec.runs.tuning import MINUTES, tune_fusion
+    from genrec.settings import Settings
     from genrec.storage.locks import locked
 
     valid = load_data_of(run, data).split().valid

@@ -18,11 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from genrec.data.catalog import Catalog
-from genrec.evaluation.metrics import NO_ITEM, FloatArray, IntArray
-
-CALIBRATION_SMOOTHING = 0.01
-"""Steck's alpha: how much of the history's distribution is mixed into the list's, so that the divergence is finite."""
+from genrec.data.categories import CALIBRATION_SMOOTHING
+from genrec.data.rows import NO_ITEM, FloatArray, IntArray
 
 GROUNDING_WAYS = ("exact", "normalised", "nearest", "rejected")
 """How a text becomes an item: it is a label, it is one up to case and spacing, it is near one, or it is none."""
@@ -165,16 +162,6 @@ def calibration(
     ratio = np.divide(histories, mixed, out=np.ones_like(mixed), where=histories > 0)
     divergence = (histories * np.log(ratio)).sum(axis=1)
     return np.asarray(np.where(histories.sum(axis=1) > 0, divergence, np.nan))
-
-
-def category_matrix(catalog: Catalog) -> NDArray[np.bool_]:
-    """Return which item has which category, of shape (items, categories), categories in order of their names."""
-    names = tuple(sorted({category for item in catalog for category in item.categories}))
-    columns = {name: column for column, name in enumerate(names)}
-    matrix = np.zeros((len(catalog), len(names)), dtype=np.bool_)
-    for row, item in enumerate(catalog):
-        matrix[row, [columns[category] for category in item.categories]] = True
-    return matrix
 
 
 def category_weights(categories: NDArray[np.bool_]) -> sparse.csr_array:

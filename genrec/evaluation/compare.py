@@ -18,18 +18,12 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from genrec.data.catalog import Catalog
+from genrec.data.categories import category_matrix
+from genrec.data.rows import NO_ITEM, FloatArray, IntArray, tie_order
 from genrec.data.splits import Case, History
 from genrec.errors import DataError
 from genrec.evaluation import beyond_accuracy as beyond
-from genrec.evaluation.metrics import (
-    NO_ITEM,
-    RANK_METRICS,
-    FloatArray,
-    IntArray,
-    ranks_in_lists,
-    tie_order,
-    without_repeats,
-)
+from genrec.evaluation.metrics import RANK_METRICS, ranks_in_lists, without_repeats
 from genrec.evaluation.results import Answers, Exposure, Report, Slice
 from genrec.evaluation.slices import POPULARITY_GROUPS, popularity_groups, slice_cases, takers_of
 from genrec.evaluation.uncertainty import Difference, Estimate, bootstrap_means, holm, paired_tests
@@ -207,7 +201,7 @@ def _ground(
     if embeddings is not None and len(embeddings) != len(catalog):
         raise DataError(f"given {len(embeddings)} embeddings for {len(catalog)} items; give one for each, in order")
     histories = [[catalog.row(item) for item in case.history.items if item in catalog] for case in cases]
-    categories = beyond.category_matrix(catalog)
+    categories = category_matrix(catalog)
     weights = beyond.category_weights(categories)
     return _Ground(
         items=len(catalog),

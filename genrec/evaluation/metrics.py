@@ -23,17 +23,14 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from genrec.data.rows import NO_ITEM, FloatArray, IntArray
+
 Targets = str | Collection[str]
 """One right item, or several."""
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 MISS = math.inf
 """The rank of a target that is not in the list: 1/rank is then 0, and rank <= K is false for every K."""
-
-NO_ITEM = -1
-"""A place in a list of catalogue rows that holds no item of the catalogue, or repeats one."""
 
 
 def hit_rate(ranked: Sequence[str], targets: Targets, k: int) -> float:
@@ -140,15 +137,6 @@ def without_repeats(lists: IntArray) -> IntArray:
     return cleaned
 
 
-def tie_order(items: int, seed: int) -> IntArray:
-    """Return the shuffle of the catalogue by which equal scores are ordered, of shape (items,).
-
-    An item's number says how early it comes among equals. One shuffle serves all users and all systems of an
-    evaluation: it knows no target, so it favours none, and two systems with the same scores get the same lists.
-    """
-    return np.random.default_rng(seed).permutation(items)
-
-
 def rank_of_target(scores: NDArray[np.floating], target: int, order: IntArray) -> float:
     """Return the rank of one item in a full ranking of the catalogue: 1 + items above it + ties ordered before it.
 
@@ -178,29 +166,6 @@ def ranks_of_targets(scores: NDArray[np.floating], targets: IntArray, order: Int
     tied_before = ((scores == own) & (order[None, :] < order[targets][:, None])).sum(axis=1)
     excluded = np.isnan(own[:, 0]) | np.isneginf(own[:, 0])
     return np.where(excluded, MISS, 1.0 + above + tied_before)
-
-
-def top_rows(scores: NDArray[np.floating], k: int, order: IntArray) -> IntArray:
-    """Return the rows of each case's K best items, best first, ties by the same rule as `rank_of_target`.
-
-    Args:
-        scores: shape (cases, items); -inf or NaN where an item is excluded.
-        k: how many to return.
-        order: what `tie_order` returned, of shape (items,).
-
-    Returns:
-        int64 array of shape (cases, k); `NO_ITEM` where fewer than K items are left.
-    """
-    by_tie = np.argsort(order)
-    top = np.full((len(scores), k), NO_ITEM, dtype=np.int64)
-    for case, row in enumerate(scores):
-        # Put in tie order first: a stable sort then leaves equals as they stand.
-        values = np.nan_to_num(row[by_tie], nan=-np.inf, posinf=np.inf, neginf=-np.inf)
-        floor = np.partition(values, -k)[-k] if k < len(values) else -np.inf
-        kept = np.flatnonzero((values >= floor) & (values > -np.inf))
-        best = kept[np.argsort(-values[kept], kind="stable")[:k]]
-        top[case, : len(best)] = by_tie[best]
-    return top
 
 
 def _hits(ranked: Sequence[str], targets: Targets, k: int) -> list[bool]:

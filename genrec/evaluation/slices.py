@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genrec.data.catalog import Catalog
+from genrec.data.categories import COMMON_CATEGORY
+from genrec.data.rows import IntArray
 from genrec.data.splits import Case, History
-from genrec.evaluation.metrics import IntArray
 
 HISTORY_EDGES = (5, 10, 20, 50, 100)
 TAKER_EDGES = (5, 20, 100, 500)
@@ -26,8 +27,6 @@ COLD = 5
 MAX_CATEGORIES = 12
 """The most frequent categories among the targets get a slice each."""
 
-COMMON_CATEGORY = 0.9
-"""A category that more than this share of the items have (the root of a tree) tells no cases apart."""
 
 POPULARITY_GROUPS = ((0.01, "top 1 %"), (0.05, "1-5 %"), (0.2, "5-20 %"), (0.5, "20-50 %"), (1.0, "last 50 %"))
 """Bounds, as shares of the catalogue's items sorted from the most popular, and names of the groups they close."""

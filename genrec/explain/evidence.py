@@ -2,7 +2,8 @@
 
 Evidence is items of the user's own history: those that stand closest to the recommended one (taken near it by other
 people, or alike in what their titles mean), or those that were measured to move the language model towards it
-(`genrec.explain.influence`). The sentence names those and nothing else. Items are named by their labels, which are short and
+(`genrec.explain.influence`). The sentence names those and nothing else. Items are named by their labels, which are
+short and
 unique; whatever is named stands between “ and ”, and nothing else does.
 
 The easy mistake is to let a title be more than a name: one with quotation marks of its own would end its quotation

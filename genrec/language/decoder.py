@@ -1,7 +1,7 @@
 """The decoder: beam search over the catalogue's trie, and exact log-likelihoods of given items.
 
-Prompts are read once, many users at a time; beams share their user's prompt (`genrec.language.attention`). What beams may
-say next is the trie's; what a user must not get is taken out of the search itself, so no beam is wasted and k
+Prompts are read once, many users at a time; beams share their user's prompt (`genrec.language.attention`). What beams
+may say next is the trie's; what a user must not get is taken out of the search itself, so no beam is wasted and k
 distinct items come back whenever the catalogue has them.
 
 The search is the standard one (of `transformers` too): at each step the best 2 x beams continuations are kept, those
@@ -113,8 +113,8 @@ class Decoder:
         normalisation: see `Normalisation`.
         forced_tokens: see `ForcedTokens`.
         fixed_shapes: whether batches have shapes that do not depend on what the model says (see
-            `genrec.language.fixed_shapes`): the same results, faster on a GPU, slower on a processor. None: on a GPU. The
-            seq2seq family has no such way.
+            `genrec.language.fixed_shapes`): the same results, faster on a GPU, slower on a processor. None: on a GPU.
+            The seq2seq family has no such way.
 
     Raises:
         ModelError: the model's attention cannot be replaced.

@@ -1,6 +1,7 @@
 """Beam search and scoring in fixed shapes, for devices that Python cannot keep busy one small call at a time.
 
-The search of `genrec.language.decoder` runs only the beams that still matter, so every step has shapes of its own and asks the
+The search of `genrec.language.decoder` runs only the beams that still matter, so every step has shapes of its own and
+asks the
 device which they are. A GPU waits through that. Here each user has the same number of beams in every step; those that
 are finished or lost are masked, and the device is asked only now and then whether any is left. A beam's tokens are
 written once behind its prompt's, in the order they were made, and a mask says which of them the beam continues: nothing

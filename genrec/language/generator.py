@@ -14,8 +14,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from genrec.recommendation import Generation
-
 Method = Literal["beams", "sampling", "diverse"]
 """Beam search; independent samples at temperature 1; or beams drawn without replacement in proportion to their
 probability, which are all different and spread wider than the best ones (`transformers`' beam-search sampling)."""
@@ -148,3 +146,11 @@ class FreeGenerator:
         end = tokens.index(self.stop) if self.stop in tokens else len(tokens)
         text = str(self.tokenizer.decode(tokens[:end], skip_special_tokens=True))
         return (text.partition(self.ending)[0] if self.ending else text).strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One text that the language model wrote, with its summed log-probability."""
+
+    text: str
+    score: float

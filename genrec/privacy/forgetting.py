@@ -8,8 +8,8 @@ What is stored of a user, and what becomes of it:
                    pages of some users in `evaluation/*/report.html` → those reports are deleted
                    the adapter's weights                            → cannot be: only training again forgets them
 
-All files change together or not at all (`genrec.privacy.rewriting`). The data keeps a list of its earlier fingerprints, so
-that the runs trained on it still know it for theirs.
+All files change together or not at all (`genrec.privacy.rewriting`). The data keeps a list of its earlier
+fingerprints, so that the runs trained on it still know it for theirs.
 """
 
 from __future__ import annotations
@@ -29,17 +29,10 @@ from genrec.data.prepared import HISTORIES, REPORT, PreparedData, load_prepared,
 from genrec.data.report import QUANTILES
 from genrec.data.splits import History
 from genrec.errors import ArtefactError, DataError
-from genrec.privacy.rewriting import (
-    Replacements,
-    change_lines,
-    change_notes,
-    change_shard,
-    check_key,
-    open_shard,
-    shards_of,
-)
+from genrec.privacy.rewriting import change_lines, change_notes, change_shard, check_key, open_shard, shards_of
 from genrec.storage.folders import MANIFEST, fingerprint, read_json, read_manifest, write_json
 from genrec.storage.locks import locked
+from genrec.storage.replacements import Replacements
 
 RARE = 5
 """Other takers below which what a model learnt of an item may be one user's doing."""

@@ -4,7 +4,8 @@ Every signal is read on a scale of its own, its mean where it says anything: lev
 as much evidence is worth the same wherever there is much of it, and little evidence hardly differs from none. The fused
 score of an item is the weighted sum of its levels, plus a weight times the language model's log-likelihood, which is a
 logarithm as it is. One set of weights serves every list length. A forest of small trees over the same signals may be
-added to the sum (see `genrec.ranking.forest`). Where the model was asked, it may be one that reads the log-likelihoods too, and
+added to the sum (see `genrec.ranking.forest`). Where the model was asked, it may be one that reads the
+log-likelihoods too, and
 then these have no other part. What of all this counts is decided in `genrec.ranking.fitting`; here it is applied.
 
 Sources: McFadden, "Conditional logit analysis of qualitative choice behavior", 1974 (the fit); Genest and Zidek,

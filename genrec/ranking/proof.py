@@ -1,6 +1,7 @@
 """How sure a choice between ways to rank is: paired differences on validation cases, and what came of them, in words.
 
-Three rules decide everything (see `genrec.ranking.fitting`). What makes a list more complex must earn more than the standard
+Three rules decide everything (see `genrec.ranking.fitting`). What makes a list more complex must earn more than the
+standard
 error of its gain, on cases that it was not fitted on. What is simpler takes over where the list is worse than it by
 more than that. And a case whose item was no candidate is a miss like any other: it counts in every figure.
 

@@ -24,10 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genrec.data.catalog import Catalog
+from genrec.data.categories import CALIBRATION_SMOOTHING, COMMON_CATEGORY, category_matrix
+from genrec.data.rows import FloatArray, IntArray
 from genrec.errors import ConfigError
-from genrec.evaluation.beyond_accuracy import CALIBRATION_SMOOTHING, category_matrix
-from genrec.evaluation.metrics import FloatArray, IntArray
-from genrec.evaluation.slices import COMMON_CATEGORY
 
 CANDIDATES_PER_PLACE = 5
 LEAST_CANDIDATES = 50

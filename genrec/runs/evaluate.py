@@ -20,11 +20,13 @@ from genrec.data.splits import Case
 from genrec.evaluation.compare import evaluate_lists
 from genrec.evaluation.results import Report
 from genrec.recommendation import Recommendation
-from genrec.recommender import Ranked, Recommender, Settings
+from genrec.recommender import Ranked, Recommender
 from genrec.report.page import write_report
 from genrec.report.parts import loss_points, user_pages
 from genrec.runs.explanation_measures import compare_explanations
-from genrec.runs.folder import ENCODER, read_losses
+from genrec.runs.folder import read_losses
+from genrec.runs.train import ENCODER
+from genrec.settings import Settings
 from genrec.storage.folders import write_json
 from retrieval.encoders import load_encoder
 

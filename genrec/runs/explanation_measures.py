@@ -22,8 +22,9 @@ from genrec.explain.check import citations_are_valid
 from genrec.explain.evidence import WORD, Explain
 from genrec.explain.influence import NEWEST, log_likelihoods
 from genrec.explain.writer import Explanation
-from genrec.recommender import Ranked, Recommender, Settings
+from genrec.recommender import Ranked, Recommender
 from genrec.report.explanation_figures import FIGURES
+from genrec.settings import Settings
 
 DRAWS = 5
 """How many random sets of items each recommendation's cited ones are compared with."""

@@ -20,22 +20,16 @@ import numpy as np
 
 from genrec.baselines.search import sample_cases
 from genrec.data.prepared import PreparedData
+from genrec.data.rows import NO_ITEM, FloatArray, IntArray
 from genrec.data.splits import Case, History
 from genrec.errors import ArtefactError, ConfigError, DataError, keeping
-from genrec.evaluation.metrics import NO_ITEM, RANK_METRICS, FloatArray, IntArray, ranks_in_lists
+from genrec.evaluation.metrics import RANK_METRICS, ranks_in_lists
 from genrec.language.decoder import batches_by_length
 from genrec.language.identity import find_model
-from genrec.recommender import Recommender, Settings
-from genrec.runs.folder import (
-    BEGUN,
-    KEPT_FREE,
-    RESERVED,
-    assemble,
-    details_of_copy,
-    fit_fusion,
-    keep_training,
-    read_trained,
-)
+from genrec.recommender import Recommender
+from genrec.runs.folder import assemble, details_of_copy
+from genrec.runs.train import BEGUN, KEPT_FREE, RESERVED, fit_fusion, keep_training, read_trained
+from genrec.settings import Settings
 from genrec.storage.disk_space import check_space, folder_size, reserve
 from genrec.storage.folders import MANIFEST, check_target, fingerprint, new_folder, read_json, read_manifest, write_json
 from genrec.storage.locks import locked

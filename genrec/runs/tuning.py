@@ -31,7 +31,8 @@ from genrec.ranking.fitting import (
     settled,
 )
 from genrec.ranking.fusion import Fusion
-from genrec.recommender import Candidates, Recommender, Settings
+from genrec.recommender import Candidates, Recommender
+from genrec.settings import Settings
 
 logger = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genrec.data.catalog import Catalog
+from genrec.data.rows import IntArray
 from genrec.data.splits import History
-from genrec.evaluation.metrics import IntArray
 from genrec.signals.arrays import Arrays, FloatArray
 
 TIMES, AGES = 5, 11

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from genrec.data.catalog import Catalog
+from genrec.data.rows import IntArray
 from genrec.data.splits import History
 from genrec.errors import ArtefactError, DataError
-from genrec.evaluation.metrics import IntArray
 
 FloatArray = NDArray[np.float32]
 Arrays = Mapping[str, NDArray[np.generic]]

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from genrec.data.catalog import Catalog
 from genrec.data.splits import History
 from genrec.errors import ArtefactError
-from genrec.recommendation import SIGNALS
 from genrec.signals.again import Again
 from genrec.signals.arrays import FloatArray
 from genrec.signals.latent import Latent
@@ -115,3 +114,9 @@ def load_signals(path: Path, catalog: Catalog, vectors: FloatArray) -> dict[str,
 
 def _part(arrays: dict[str, NDArray[Any]], name: str) -> dict[str, NDArray[Any]]:
     return {key.removeprefix(f"{name}/"): array for key, array in arrays.items() if key.startswith(f"{name}/")}
+
+
+SIGNALS = ("lm", "similarity", "newest", "sequence", "collaborative", "neighbours", "latent", "popularity", "again")
+"""The signals beside each recommendation, by name: the language model's log-likelihood, the cosine of titles and
+history, co-occurrence with the newest items close by, with the last few, and with the last dozen, item-kNN, latent
+factors, log(1 + takers), and, in runs where seen items may come back, the chance of being taken again."""

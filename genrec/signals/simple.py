@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genrec.data.catalog import Catalog
+from genrec.data.rows import IntArray, top_rows
 from genrec.data.splits import History
 from genrec.errors import DataError
-from genrec.evaluation.metrics import IntArray, top_rows
 from genrec.signals.arrays import (
     Arrays,
     FloatArray,

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from genrec.errors import ArtefactError
 
@@ -245,3 +245,18 @@ def _is_replaceable(target: Path, kind: str) -> bool:
         return bool(read_manifest(target, kind, verify=False))
     except ArtefactError:
         return False
+
+
+def flush(file: BinaryIO) -> None:
+    """Bring a file's bytes to the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring a folder's names to the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

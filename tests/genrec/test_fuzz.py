@@ -18,7 +18,8 @@ from genrec.batch.job import recommend_all
 from genrec.batch.users import open_users
 from genrec.cli.main import is_users_mistake
 from genrec.errors import DataError, GenrecError
-from genrec.recommender import Recommender, Settings
+from genrec.recommender import Recommender
+from genrec.settings import Settings
 
 FEW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

@@ -22,8 +22,8 @@ from genrec import Recommender
 from genrec.cli.pretrain import pretrain_into
 from genrec.data.prepared import load_prepared
 from genrec.errors import ArtefactError, DataError, told
-from genrec.runs.folder import RESERVED, TRAINED, train_run
 from genrec.runs.prefer import prefer_run
+from genrec.runs.train import RESERVED, TRAINED, train_run
 from genrec.storage.disk_space import check_file_size, check_space, reserve
 from genrec.storage.folders import MANIFEST, fingerprint, read_manifest
 from genrec.storage.locks import locked

@@ -17,8 +17,9 @@ from genrec.batch.users import open_users
 from genrec.cli.recommend import job_of
 from genrec.data.prepared import load_prepared
 from genrec.errors import ConfigError
-from genrec.recommender import Recommender, Settings
-from genrec.runs.folder import BEGUN, train_run
+from genrec.recommender import Recommender
+from genrec.runs.train import BEGUN, train_run
+from genrec.settings import Settings
 from genrec.storage.folders import MANIFEST, read_json, write_json
 from tests.genrec.test_cli import fails
 from tests.toyworld import make_histories

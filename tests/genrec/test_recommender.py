@@ -12,7 +12,8 @@ import pytest
 from genrec import ArtefactError, DataError, ModelError, Recommender, Settings
 from genrec.data.prepared import load_prepared
 from genrec.data.splits import History
-from genrec.recommendation import SIGNALS, Recommendation
+from genrec.recommendation import Recommendation
+from genrec.signals.registry import SIGNALS
 from tests.toyworld import PARTS, make_catalog, make_histories
 
 

@@ -25,7 +25,8 @@ from genrec.batch.users import open_users, shard_span
 from genrec.batch.worker import Block, Worker
 from genrec.data.splits import History
 from genrec.errors import ArtefactError, ModelError
-from genrec.recommender import Recommender, Settings
+from genrec.recommender import Recommender
+from genrec.settings import Settings
 from genrec.storage.folders import read_manifest
 from tests.toyworld import make_catalog, make_histories
 

@@ -13,7 +13,7 @@ from genrec.batch.job import read_record, side_of
 from genrec.batch.ray import choose_for_workers, ray_blocks
 from genrec.batch.users import open_users
 from genrec.errors import MissingExtra
-from genrec.recommender import Settings
+from genrec.settings import Settings
 from training.computing import Computing
 
 ROOT = Path(__file__).parents[3]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from genrec.data.catalog import Catalog, Item
+from genrec.data.rows import NO_ITEM
 from genrec.evaluation import beyond_accuracy as beyond
-from genrec.evaluation.metrics import NO_ITEM
 
 NONE = NO_ITEM
 FILMS = Catalog.from_items(

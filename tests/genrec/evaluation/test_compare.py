@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from genrec.data.catalog import Catalog, Item
+from genrec.data.rows import tie_order, top_rows
 from genrec.data.splits import Case, History
 from genrec.errors import DataError
 from genrec.evaluation.compare import evaluate_lists
-from genrec.evaluation.metrics import tie_order, top_rows
 from genrec.evaluation.results import Answers, Report, across_seeds
 from genrec.evaluation.slices import popularity_groups, slice_cases, takers_of
 

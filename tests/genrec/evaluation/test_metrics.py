@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from genrec.data.rows import NO_ITEM
 from genrec.evaluation import metrics
-from genrec.evaluation.metrics import MISS, NO_ITEM, RANK_METRICS
+from genrec.evaluation.metrics import MISS, RANK_METRICS
 
 PLAIN = {
     "hr": metrics.hit_rate,

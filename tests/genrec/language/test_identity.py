@@ -20,8 +20,8 @@ from genrec.data.splits import History
 from genrec.errors import ArtefactError, ModelError
 from genrec.language.bases import hub_folder, path_or_hub_id, resolve_base
 from genrec.language.identity import Identity, find_model, identity_of, source_of
-from genrec.recommender import Settings
-from genrec.runs.folder import BEGUN, train_run
+from genrec.runs.train import BEGUN, train_run
+from genrec.settings import Settings
 from genrec.storage.fingerprints import file_entries
 from genrec.storage.folders import MANIFEST, fingerprint, read_manifest, write_json
 from genrec.storage.places import follow, is_hub_id, way_to
@@ -249,7 +249,7 @@ def stop(*_: Any) -> None:
 
 def test_a_run_made_from_another_leads_to_the_same_base(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from genrec.data.catalog import Item
-    from genrec.runs.folder import add_to_run
+    from genrec.runs.grow import add_to_run
 
     monkeypatch.chdir("/")
     add_to_run(project / "runs" / "books", [Item("new", "Red Harbour 7")], project / "more" / "deeply" / "books")
@@ -307,7 +307,10 @@ def test_an_identity_survives_json(made: Path) -> None:
 
 
 def test_no_home_is_no_hindrance() -> None:
-    code = "import os, pwd, tempfile; from genrec.storage.places import cache_folder; os.setuid(54321); print(cache_folder())"
+    code = (
+        "import os, pwd, tempfile; from genrec.storage.places import cache_folder; "
+        "os.setuid(54321); print(cache_folder())"
+    )
     environment = {
         key: value for key, value in os.environ.items() if key not in ("HOME", "GENREC_CACHE", "XDG_CACHE_HOME")
     }
@@ -315,6 +318,6 @@ def test_no_home_is_no_hindrance() -> None:
         pytest.skip("only root can become an account without a home")
     shown = subprocess.run(
         [sys.executable, "-c", code],
-        env=environment, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2],
+        env=environment, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3],
     )  # fmt: skip
     assert "genrec-54321" in shown.stdout

@@ -24,7 +24,8 @@ from genrec.evaluation.list_files import read_recommendations
 from genrec.privacy.forgetting import forget
 from genrec.privacy.keys import Pseudonyms, read_or_make_key
 from genrec.privacy.keys import pseudonymise as with_pseudonyms
-from genrec.recommender import Recommender, Settings
+from genrec.recommender import Recommender
+from genrec.settings import Settings
 from genrec.storage.encryption import decrypt_blocks
 from genrec.storage.folders import MANIFEST, fingerprint, read_json, read_manifest
 from tests.toyworld import write_files

@@ -17,7 +17,7 @@ from genrec.runs.prefer import model_ndcg, own_mistakes, prefer_run
 from genrec.storage.folders import read_manifest
 from tests.conftest import train_toy
 from tests.toyworld import make_base
-from training.backbone import load_adapted, load_base
+from training.backbone import load_adapted, load_base, load_tokenizer
 from training.preference import Preference, PreferenceRecipe, prefer
 
 
@@ -143,3 +143,19 @@ def test_the_command_line(weak_run: Path, toy_data: Path, tmp_path: Path, capsys
         run()
     assert not caught.value.code
     assert "NDCG@10" in capsys.readouterr().out
+
+
+def test_a_tokenizer_without_special_tokens_pads_with_any(weak_run: Path, weak_base: Path) -> None:
+    def losses(*missing: str) -> list[float]:
+        tokenizer = load_tokenizer(str(weak_base))
+        for name in missing:
+            setattr(tokenizer, name, None)
+        model, _ = load_base(str(weak_base), "cpu", torch.float32)
+        pairs = [Preference((5, 6, 7), (8,), (9, 10)), Preference((5,), (8, 9, 11), (9,))] * 2
+        recipe = PreferenceRecipe(learning_rate=1e-2, batch_pairs=2, device_pairs=2, precision="fp32")
+        _, outcome = prefer(model, weak_run / "adapter", tokenizer, pairs, recipe, catalogue_tokens=None)
+        return [loss for _, loss in outcome.losses]
+
+    known = losses()
+    for missing in (("pad_token",), ("pad_token", "eos_token"), ("pad_token", "eos_token", "bos_token")):
+        assert losses(*missing) == pytest.approx(known, abs=1e-5)

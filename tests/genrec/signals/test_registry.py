@@ -9,8 +9,7 @@ from safetensors.numpy import load_file, save_file
 from genrec.data.catalog import Item
 from genrec.data.splits import History
 from genrec.errors import ArtefactError
-from genrec.recommendation import SIGNALS
-from genrec.signals.registry import SEQUENCE_DECAY, fit_signals, load_signals, save_signals
+from genrec.signals.registry import SEQUENCE_DECAY, SIGNALS, fit_signals, load_signals, save_signals
 from retrieval.encoders import load_encoder
 from tests.toyworld import make_catalog, make_histories
 

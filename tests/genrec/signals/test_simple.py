@@ -10,10 +10,11 @@ from safetensors.numpy import load_file, save_file
 
 from genrec.data.catalog import Catalog, Item
 from genrec.data.prepared import prepare
+from genrec.data.rows import NO_ITEM, tie_order
 from genrec.data.sources import read_source
 from genrec.data.splits import History, leave_one_out
 from genrec.errors import ArtefactError, DataError
-from genrec.evaluation.metrics import NO_ITEM, RANK_METRICS, ranks_of_targets, tie_order
+from genrec.evaluation.metrics import RANK_METRICS, ranks_of_targets
 from genrec.signals.simple import Content, CoOccurrence, ItemKNN, Popularity, RecentPopularity, top_items
 
 DAY = 86_400

@@ -19,7 +19,8 @@ from genrec.cli.main import run as run_command
 from genrec.errors import ArtefactError, MissingExtra
 from genrec.privacy.keys import KEY_BYTES, Pseudonyms, read_key, read_or_make_key
 from genrec.privacy.rewriting import decrypt_output
-from genrec.recommender import Recommender, Settings
+from genrec.recommender import Recommender
+from genrec.settings import Settings
 from genrec.storage.encryption import HEADER_BYTES, LENGTH_BYTES, EncryptedFile, decrypt_blocks, encrypt_bytes
 from genrec.storage.folders import read_manifest
 from tests.toyworld import make_histories, write_files

@@ -13,11 +13,12 @@ import pytest
 from genrec import ArtefactError, DataError, History, Item, Recommender, Settings
 from genrec.batch.users import open_users
 from genrec.cli.main import run as run_cli
-from genrec.cold_start import TasteReader, borrowing, counted_part, signals_with_items
 from genrec.data.raw import Columns, read_catalogue
 from genrec.data.splits import LONGEST_TASTE
 from genrec.ranking.filters import Filters
-from genrec.runs.folder import add_to_run
+from genrec.ranking.taste import TasteReader
+from genrec.runs.grow import add_to_run
+from genrec.signals.borrowing import borrowing, counted_part, signals_with_items
 from genrec.signals.registry import fit_signals
 from tests.genrec.signals.test_simple import LETTERS, LOG, VECTORS, history
 from tests.toyworld import SERIES, make_catalog

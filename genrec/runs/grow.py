@@ -1,0 +1,80 @@
+"""Growing a run folder: new items, without training."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from genrec.data.catalog import Item
+from genrec.errors import ArtefactError
+from genrec.language.identity import (
+    find_model,
+)
+from genrec.runs.folder import details_of_copy, read_items, write_items
+from genrec.signals.registry import load_signals, save_signals
+from genrec.stock import Stock, stock_with_items
+from genrec.storage.disk_space import check_space, folder_size
+from genrec.storage.folders import (
+    MANIFEST,
+    new_folder,
+    read_manifest,
+)
+from genrec.storage.locks import locked
+from prompts.encoding import PromptEncoder
+from prompts.template import Template
+from retrieval.encoders import load_encoder
+from retrieval.index import ItemIndex
+from retrieval.trie import TokenTrie
+from training import backbone
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """How many items were added to a run, and how many it has now."""
+
+    added: int
+    items: int
+
+
+def add_to_run(run: Path, items: Sequence[Item], out: Path, base_now: str | None = None) -> Added:
+    """Write a run folder that also knows new items; nothing is trained and no model is loaded.
+
+    Args:
+        run: a finished run folder; it stays as it is.
+        items: items with an id and a title.
+        out: the folder to make.
+        base_now: where the run's base is now, if not where the run says.
+
+    Raises:
+        ArtefactError: the run is missing or damaged, or `out` exists or is being written.
+        DataError: an id is given twice or known already, or a title is empty.
+        ModelError: the run's base or its encoder is not here, or another one now.
+    """
+    with locked(out):
+        return _add_to_run(run, items, out, base_now)
+
+
+def _add_to_run(run: Path, items: Sequence[Item], out: Path, base_now: str | None) -> Added:
+    details = read_manifest(run, "run")
+    if out.exists():
+        raise ArtefactError(f"{out} exists already; choose another --out or delete it")
+    catalog, index = read_items(run / "items.jsonl"), ItemIndex.load(run / "index")
+    template = Template.from_toml((run / "template.toml").read_text(encoding="utf-8"))
+    check_space(out, folder_size(run), "the new run")
+    base = find_model("base", details, run, base_now)
+    tokenizer, embeddings = backbone.load_tokenizer(base), backbone.embeddings_written(base)
+    encoder = PromptEncoder(template, tokenizer, details["family"], details["max_tokens"], embeddings)
+    signals = load_signals(run / "signals.safetensors", catalog, index.vectors(catalog.ids))
+    stock = Stock(catalog, TokenTrie.load(run / "trie.safetensors"), index, signals)
+    stock = stock_with_items(stock, items, encoder.answers, load_encoder(find_model("encoder", details, run)).encode)
+    details["added_items"] = details.get("added_items", 0) + len(items)
+    kept = details_of_copy(details, run, out, base)
+    with new_folder(out, "run", kept) as work:
+        shutil.copytree(run, work, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST, "evaluation"))
+        write_items(work / "items.jsonl", stock.catalog)
+        stock.trie.save(work / "trie.safetensors")
+        stock.index.save(work / "index")
+        save_signals(work / "signals.safetensors", stock.signals)
+    return Added(len(items), len(stock.catalog))

@@ -1,0 +1,400 @@
+"""Training into a run folder: from prepared data and a recipe to a model, its signals and their weights."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from genrec.data.catalog import Catalog
+from genrec.data.prepared import PreparedData
+from genrec.data.splits import Case, History
+from genrec.errors import ArtefactError, ConfigError, DataError, keeping
+from genrec.explain.writer import TEMPLATES, load_templates
+from genrec.language.bases import template_of
+from genrec.language.identity import (
+    MODELS,
+    Source,
+    check_contents,
+    models_of,
+    source_of,
+    where_known,
+)
+from genrec.recommender import Recommender
+from genrec.runs.examples import chosen_histories, make_examples, reading_matter
+from genrec.runs.explanation_examples import explanation_examples, read_reasons
+from genrec.runs.folder import FUSION, assemble, data_place, logger, write_items
+from genrec.runs.tuning import tune_fusion
+from genrec.signals.registry import fit_signals, save_signals
+from genrec.storage.disk_space import check_file_size, check_space, reserve
+from genrec.storage.folders import (
+    MANIFEST,
+    check_writable,
+    read_json,
+    read_manifest,
+    write_json,
+    write_manifest,
+    write_text,
+)
+from genrec.storage.locks import locked
+from prompts.checks import check_answers
+from prompts.encoding import PromptEncoder
+from prompts.template import Template, load_template
+from retrieval.encoders import load_encoder
+from retrieval.index import ItemIndex
+from retrieval.trie import TokenTrie
+from training import backbone, processes
+from training.computing import Computing, choose_computing
+from training.finetune import Progress, finetune
+from training.recipe import Recipe
+
+BEGUN = "begun.json"
+"""What an unfinished run notes of itself, for `resume` to compare."""
+
+
+ENCODER = "starter"
+"""The encoder of the item index."""
+
+
+def train_run(
+    data: PreparedData,
+    recipe: Recipe,
+    out: Path,
+    *,
+    data_fingerprint: str = "",
+    data_folder: str = "",
+    resume: bool = False,
+    device: str | None = None,
+    encoder: str = ENCODER,
+    progress: Progress | None = None,
+    tuning_progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Fine-tune a model on prepared data and write a run folder.
+
+    Args:
+        data: what `genrec prepare` made; only its training part is learnt from.
+        recipe: how to train.
+        out: the run folder.
+        data_fingerprint: names the data, so that a resumed run and an evaluation can tell it from other data.
+        data_folder: where the data stands, as the user gave it; later verbs look there first.
+        resume: continue an unfinished run in the folder.
+        device: where to train.
+        encoder: the encoder of the item index.
+        progress: told how training goes.
+        tuning_progress: told on how many validation cases of how many the model has been asked.
+
+    Returns:
+        The run's manifest. Where several processes train together (`accelerate launch`), the first one writes the
+        run, and the others return an empty manifest as soon as the model is trained.
+
+    Raises:
+        ArtefactError: the folder holds something that must not be overwritten, or another run's beginning.
+        ConfigError: recipe and model do not fit together.
+    """
+    computing = choose_computing(device, recipe.precision, _begun_in(out, resume), f"the unfinished run in {out}")
+    begun = {"recipe": recipe.model_dump(), "data": data_fingerprint, **computing.to_json()}
+    if not processes.is_first():
+        return _train(data, recipe, out, begun, data_folder, resume, computing, encoder, progress, tuning_progress)
+    with locked(out):
+        _check_folder(out, begun, resume)
+        return _train(data, recipe, out, begun, data_folder, resume, computing, encoder, progress, tuning_progress)
+
+
+def fit_fusion(
+    load: Callable[[], Recommender],
+    valid: Sequence[Case],
+    recipe: Recipe,
+    out: Path,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, str]:
+    """Fit the weights of all signals on validation cases, where there are enough and the recipe wants it; write them.
+
+    A run whose weights cannot be fitted is whole all the same: its signals are fused by reciprocal ranks.
+
+    Returns:
+        What the manifest says of it: under `no_weights` why there are none; nothing where they were fitted.
+    """
+    (out / FUSION).unlink(missing_ok=True)  # of an earlier fit, with other settings
+    if recipe.tuning_cases == 0:
+        return {"no_weights": "the recipe has tuning_cases=0"}
+    usable = [case for case in valid if case.history.items]
+    if len(usable) < FEWEST_CASES:
+        return {"no_weights": few_cases(len(usable))}
+    try:
+        fusion = tune_fusion(
+            load(), valid, recipe.tuning_cases, recipe.seed, progress=progress, minutes=recipe.tuning_minutes
+        )
+    except DataError as error:  # training has been paid for by now
+        return {"no_weights": str(error)}
+    if fusion.cases < FEWEST_CASES:
+        return {"no_weights": few_cases(fusion.cases)}
+    write_json(out / FUSION, fusion.to_json())
+    return {}
+
+
+def _check_folder(out: Path, begun: dict[str, Any], resume: bool) -> None:
+    """Check that a run may be written to the folder, and that an unfinished one in it is the one to resume."""
+    if (out / MANIFEST).exists():
+        raise ArtefactError(f"{out} holds a finished folder already; choose another --out or delete it")
+    mark = out / BEGUN
+    if not mark.exists():
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise ArtefactError(f"{out} is not empty and holds no run; choose another --out")
+        check_writable(out)
+    elif not resume:
+        raise ArtefactError(f"{out} holds an unfinished run; add --resume to continue it, or delete it")
+    elif changed := _changed(read_json(mark), begun):
+        raise ArtefactError(
+            f"the unfinished run in {out} was begun with another {', '.join(changed)}; "
+            "resume it with the same, or choose another --out"
+        )
+
+
+def _begin(out: Path, begun: dict[str, Any], recipe: Recipe) -> None:
+    """Make the folder and note in it what was begun, or for a resumed run what is asked for now."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / "recipe.yaml", recipe.to_yaml())
+    write_json(out / BEGUN, begun)
+
+
+def _check_context(config: Any, encoder: PromptEncoder, catalog: Catalog, recipe: Recipe) -> None:
+    """Check that a prompt and the longest answer fit in the model's context."""
+    context = getattr(config, "max_position_embeddings", None)
+    longest = max(len(answer) for answer in encoder.answers(catalog.labels))
+    if context is not None and recipe.max_tokens + longest > context:
+        raise ConfigError(
+            [
+                f"max_tokens={recipe.max_tokens} and the longest answer of {longest} tokens are more than the "
+                f"model's context of {context}; lower max_tokens to at most {context - longest}"
+            ]
+        )
+
+
+TRAINED = "trained.json"
+"""What a run notes of itself once its adapter is trained; what comes after it can be done again."""
+
+
+RESERVED = ".reserved"
+"""Takes the room of the adapter while it is trained, so that a disk that fills up meanwhile does not cost it."""
+
+
+KEPT_FREE = 1 << 20
+"""Bytes for the small files of a run."""
+
+
+BYTES_PER_ITEM = 2000
+"""What an item takes in a run's index and catalogue, at least: 384 numbers of four bytes, and its titles."""
+
+
+LATER_SETTINGS = frozenset({"tuning_cases", "tuning_minutes", "save_minutes"})
+"""What a resumed run may have otherwise than it was begun with: nothing that is trained depends on it."""
+
+
+FEWEST_CASES = 20
+"""Validation cases below which no weights are fitted: there are about half as many signals."""
+
+
+def _train(
+    data: PreparedData,
+    recipe: Recipe,
+    out: Path,
+    begun: dict[str, Any],
+    data_folder: str,
+    resume: bool,
+    computing: Computing,
+    encoder: str,
+    progress: Progress | None,
+    tuning_progress: Callable[[int, int], None] | None,
+) -> dict[str, Any]:
+    """Do what `train_run` says, in a folder that has been looked at and is this process' own."""
+    template = load_template(recipe.template)
+    base = _base_to_train(recipe.base, out)
+    encoder_source = source_of("encoder", encoder)  # one that is missing is told before the training
+    if (meant := template_of(base.folder)) not in (None, recipe.template):
+        logger.warning("%s was made for template=%s; with %s it has to learn anew", recipe.base, meant, recipe.template)
+    if processes.is_first():
+        begun["models"] = models_of({"base": (recipe.base, base)}, out)
+        _check_begun_models(out, begun)
+    split = data.split()
+    cases = sum(bool(case.history.items) for case in split.valid)
+    if recipe.tuning_cases != 0 and cases < FEWEST_CASES and processes.is_first():
+        logger.warning("no weights of the signals will be fitted: %s", few_cases(cases))
+    trained = read_trained(out) if resume else None
+    if trained is None:
+        trained = _fine_tune(data, split.train, recipe, template, base.folder, out, begun, computing, resume, progress)
+        if trained is None:
+            return {}
+    elif processes.is_first():
+        logger.warning("the training in %s is finished already; going on after it", out)
+        _begin(out, begun, recipe)
+    else:
+        return {}
+    with keeping(
+        f"the training is finished and kept in {out}: mend it and start again with --resume, which goes on "
+        f"after the training; {', '.join(sorted(LATER_SETTINGS))} and --encoder may be others then"
+    ):
+        prompt_encoder = PromptEncoder(
+            template, backbone.load_tokenizer(base.folder), trained["family"], recipe.max_tokens
+        )
+        write_text(out / "template.toml", template.to_toml())
+        if recipe.explain != "none":
+            write_text(out / f"{TEMPLATES[recipe.explain]}.toml", load_templates()[recipe.explain].to_toml())
+        write_items(out / "items.jsonl", data.catalog)
+        TokenTrie.build(prompt_encoder.answers(data.catalog.labels)).save(out / "trie.safetensors")
+        vectors = load_encoder(encoder_source.folder).encode([item.title for item in data.catalog])
+        ItemIndex.build(data.catalog.ids, vectors).save(out / "index")
+        save_signals(out / "signals.safetensors", fit_signals(data.catalog, split.train, vectors, data.keep_seen))
+        details = {
+            "base": recipe.base,
+            "family": trained["family"],
+            "layers": recipe.layers,
+            "loss": recipe.loss,
+            "keep_seen": data.keep_seen,
+            "max_tokens": recipe.max_tokens,
+            "encoder": encoder,
+            MODELS: begun["models"] | models_of({"encoder": (encoder, encoder_source)}, out),
+            "split": data.split_name,
+            "data": begun["data"],
+            **data_place(data_folder, out),
+            "training": trained["training"],
+            "versions": {name: version(name) for name in ("torch", "transformers", "peft", "faiss-cpu")}
+            | {"python": platform.python_version()},
+        }
+        details |= fit_fusion(lambda: assemble(out, details, computing), split.valid, recipe, out, tuning_progress)
+        write_manifest(out, "run", details)
+    return read_manifest(out, "run", verify=False)
+
+
+def _fine_tune(
+    data: PreparedData,
+    histories: Sequence[History],
+    recipe: Recipe,
+    template: Template,
+    base: str,
+    out: Path,
+    begun: dict[str, Any],
+    computing: Computing,
+    resume: bool,
+    progress: Progress | None,
+) -> dict[str, Any] | None:
+    """Train the adapter and keep it; return what was done, or None where another process writes the run."""
+    model, family = backbone.load_base(base, computing.device, computing.dtype, recipe.quantisation, recipe.layers)
+    tokenizer, embeddings = backbone.load_tokenizer(base), backbone.embeddings_of(model)
+    prompt_encoder = PromptEncoder(template, tokenizer, family, recipe.max_tokens, embeddings)
+    check_answers(prompt_encoder, data.catalog.labels)
+    trie = TokenTrie.build(prompt_encoder.answers(data.catalog.labels))
+    _check_context(model.config, prompt_encoder, data.catalog, recipe)
+    # Nothing is written before all that can be wrong with the request has been looked at.
+    examples = make_examples(prompt_encoder, data.catalog, histories, recipe)
+    if recipe.explain != "none":
+        reasons = read_reasons(Path(recipe.reasons)) if recipe.reasons else None
+        taught = chosen_histories(histories, recipe)
+        examples += explanation_examples(prompt_encoder, data.catalog, taught, recipe.explain, reasons, recipe.seed)
+    if processes.is_first():
+        adapter = backbone.adapter_bytes(model, recipe)
+        _check_space(out, adapter, data.catalog)
+        _begin(out, begun, recipe)
+        reserve(out / RESERVED, adapter + KEPT_FREE)
+    logger.info(
+        "%d training examples from %d histories, in %s on %s",
+        len(examples),
+        len(histories),
+        computing.precision,
+        computing.device,
+    )
+    with keeping(f"start again with --resume, which goes on from the last checkpoint in {out}, if there is one"):
+        adapted, outcome = finetune(
+            model,
+            family,
+            examples,
+            recipe,
+            out,
+            catalogue_tokens=trie.vocabulary.tolist(),
+            catalogue_texts=reading_matter(prompt_encoder, data.catalog, recipe),
+            resume=resume,
+            progress=progress,
+        )
+    processes.part()
+    if not processes.is_first():
+        return None
+    trained = {
+        "family": family,
+        "training": {
+            "steps": outcome.steps,
+            "supervised_tokens": outcome.supervised,
+            "seconds": round(outcome.seconds, 1),
+            "final_loss": outcome.losses[-1][1] if outcome.losses else None,
+            **computing.to_json(),
+        },
+    }
+    keep_training(adapted, out, recipe.base, trained)
+    return trained
+
+
+def keep_training(adapted: Any, folder: Path, base_name: str, trained: dict[str, Any]) -> None:
+    """Write a trained adapter and, last, the mark that it is whole; the room that was reserved for it is given back."""
+    (folder / RESERVED).unlink(missing_ok=True)
+    backbone.save_adapter(adapted, folder / "adapter", base_name)
+    write_json(folder / TRAINED, trained)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+
+def read_trained(folder: Path) -> dict[str, Any] | None:
+    """Return what was noted of a finished training whose later steps are still to be done; None where there is none."""
+    mark = folder / TRAINED
+    if not mark.exists():
+        return None
+    trained: dict[str, Any] = read_json(mark)
+    return trained
+
+
+def _base_to_train(name: str, out: Path) -> Source:
+    """Return where the base is: where the name says, or where the run that is resumed was begun with it."""
+    begun = read_json(out / BEGUN) if (out / BEGUN).exists() else {}
+    if MODELS not in begun or begun["recipe"].get("base") != name:
+        return source_of("base", name)
+    return where_known("base", begun, out)
+
+
+def _check_begun_models(out: Path, begun: dict[str, Any]) -> None:
+    """Check that an unfinished run goes on with the base that it was begun with."""
+    before = read_json(out / BEGUN) if (out / BEGUN).exists() else {}
+    if MODELS in before:
+        check_contents("base", before, begun, out)
+
+
+def _check_space(out: Path, adapter: int, catalog: Catalog) -> None:
+    """Check that a run can fit: its adapter, two checkpoints with the optimiser's two moments, and its index."""
+    check_space(out, 7 * adapter + len(catalog) * BYTES_PER_ITEM + KEPT_FREE, "the run and its checkpoints")
+    check_file_size(2 * adapter, "a checkpoint")
+
+
+def few_cases(count: int) -> str:
+    """Return why no weights are fitted on so few cases."""
+    return (
+        f"there are {count} validation cases to fit them on, and fewer than {FEWEST_CASES} would teach their accidents"
+    )
+
+
+def _begun_in(out: Path, resume: bool) -> dict[str, Any] | None:
+    """Return what an unfinished run that is to be continued noted of itself; None where there is none."""
+    found = read_json(out / BEGUN) if resume and (out / BEGUN).exists() else None
+    return found if isinstance(found, dict) else None
+
+
+def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Return what a resumed run has otherwise than it was begun with, of what its training depends on.
+
+    The base's name may be another, as it may have moved; its contents are compared.
+    """
+    free = LATER_SETTINGS | ({"base"} if MODELS in before else set())
+    old, new = before["recipe"], now["recipe"]
+    changed = [
+        f"{key}={old.get(key)} (now {new.get(key)})"
+        for key in sorted(old.keys() | new.keys())
+        if key not in free and old.get(key) != new.get(key)
+    ]
+    return changed + (["data"] if before["data"] != now["data"] else [])

@@ -1,0 +1,94 @@
+"""What new items borrow: each takes part in the counted signals as the mean of the known items nearest to it.
+
+Nobody took a new item, so every signal counted from histories would be silent about it, which the fusion reads as
+evidence against it. It borrows until the next training gives it evidence of its own.
+
+The trap is to give a new item zeros: everything that is counted then speaks against it. What borrowing is worth is
+measured by `benchmarks/new_items.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from scipy import sparse
+
+from genrec.data.catalog import Catalog
+from genrec.errors import DataError
+from genrec.signals.again import Again
+from genrec.signals.arrays import FloatArray, similarities, single_precision
+from genrec.signals.latent import Latent
+from genrec.signals.registry import complete
+from genrec.signals.simple import CoOccurrence, ItemKNN, Popularity, Signal
+
+NEIGHBOURS = 2
+"""How many known items lend a new one their evidence; of one to three, chosen on validation under an earlier fusion."""
+
+
+def borrowing(new: FloatArray, known: FloatArray, neighbours: int = NEIGHBOURS) -> sparse.csr_array:
+    """Return how much of each known item's evidence each new item borrows: in proportion to the cosine.
+
+    Args:
+        new: the new items' vectors, of length 1, shape (new items, dimensions).
+        known: the known items' vectors, shape (known items, dimensions).
+        neighbours: how many known items lend to a new one; only such with a cosine above 0 do.
+
+    Returns:
+        Shape (new items, known items); rows sum to 1, or to 0 where no known item is alike.
+    """
+    cosines = similarities(new, known)
+    columns = np.argsort(-cosines, axis=1, kind="stable")[:, :neighbours]
+    weights = np.maximum(np.take_along_axis(cosines, columns, axis=1), 0.0).astype(np.float64)
+    weights /= np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)
+    rows = np.repeat(np.arange(len(new)), columns.shape[1])
+    matrix = sparse.csr_array((weights.ravel(), (rows, columns.ravel())), shape=cosines.shape)
+    matrix.eliminate_zeros()
+    return matrix
+
+
+def signals_with_items(
+    signals: dict[str, Signal], catalog: Catalog, vectors: FloatArray, borrowed: sparse.csr_array
+) -> dict[str, Signal]:
+    """Return a run's signals over the larger catalogue; known items keep their scores among themselves.
+
+    Args:
+        signals: those of `genrec.signals.registry`.
+        catalog: the known items and the new ones, in this order.
+        vectors: the vectors of all, shape (items, dimensions).
+        borrowed: what `borrowing` returned.
+
+    Raises:
+        DataError: there is a signal of the user's own, of which nobody here knows how it grows.
+    """
+    mix = sparse.csr_array(sparse.vstack([sparse.eye_array(borrowed.shape[1]), borrowed]))
+    counted: dict[str, Signal] = {}
+    for name, signal in signals.items():
+        if isinstance(signal, CoOccurrence):
+            pairs = single_precision(sparse.csr_array(mix @ signal.pairs @ mix.T))
+            counted[name] = replace(signal, catalog=catalog, pairs=pairs)
+        elif isinstance(signal, ItemKNN):
+            similarity = single_precision(sparse.csr_array(mix @ signal.similarity @ mix.T))
+            counted[name] = replace(signal, catalog=catalog, similarity=similarity)
+        elif isinstance(signal, Latent):
+            factors, scales = (mix @ signal.factors).astype(np.float32), (mix @ signal.scales).astype(np.float32)
+            counted[name] = replace(signal, catalog=catalog, factors=factors, scales=scales)
+        elif isinstance(signal, Again):
+            counted[name] = replace(signal, catalog=catalog)
+        elif isinstance(signal, Popularity):
+            counted[name] = Popularity((mix @ signal.scores).astype(np.float32))
+    grown = complete(counted, catalog, vectors)
+    if foreign := [name for name in signals if name not in grown]:
+        raise DataError(
+            f"the signal {foreign[0]!r} is your own and cannot grow by itself; take it out of `signals`, "
+            "add the items, and put in one that knows them"
+        )
+    return {name: grown[name] for name in signals}
+
+
+def counted_part(signal: CoOccurrence, known: int) -> CoOccurrence:
+    """Return a co-occurrence without what was borrowed: of the first `known` items only."""
+    if known == len(signal.catalog):
+        return signal
+    keep = sparse.diags_array((np.arange(len(signal.catalog)) < known).astype(np.float32))
+    return replace(signal, pairs=single_precision(sparse.csr_array(keep @ signal.pairs @ keep)))

@@ -1,0 +1,88 @@
+"""New items and new users, recommendable at once and without training.
+
+**A new item** has a title and nothing else. Its label joins the trie, so the language model can write it; its vector
+joins the index; and since nobody took it, every signal counted from histories would be silent about it, which the
+fusion reads as evidence against it. So it borrows: it takes part in each counted signal as the weighted mean of the
+`NEIGHBOURS` known items whose titles are nearest, until the next training gives it evidence of its own.
+
+**A new user** has one item (a history like any other), or a sentence about their taste. The sentence is compared with
+titles and categories by the index's own text encoder, and it stands in the language model's prompt where the oldest
+item would. Both orders are fused by reciprocal ranks, since no validation case has such a sentence.
+
+The easy mistake is to give a new item zeros: everything that is counted then speaks against it. What borrowing is worth
+is measured by `benchmarks/new_items.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from genrec.data.catalog import Catalog, Item
+from genrec.errors import DataError
+from genrec.ranking.taste import Encode
+from genrec.signals.borrowing import borrowing, signals_with_items
+from genrec.signals.simple import Signal
+from retrieval.index import ItemIndex
+from retrieval.trie import TokenTrie
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stock:
+    """Everything of a run that knows its items: what grows when items are added.
+
+    Attributes:
+        catalog: the items.
+        trie: their token sequences.
+        index: their vectors.
+        signals: every signal but the language model, by name.
+    """
+
+    catalog: Catalog
+    trie: TokenTrie
+    index: ItemIndex
+    signals: dict[str, Signal]
+
+
+def stock_with_items(
+    stock: Stock, new: Sequence[Item], answers: Callable[[Sequence[str]], list[tuple[int, ...]]], encode: Encode
+) -> Stock:
+    """Append items; what is given stays as it is.
+
+    Args:
+        stock: what there is.
+        new: items with ids and titles; their labels are made here.
+        answers: labels to token sequences, terminators included; see `PromptEncoder.answers`.
+        encode: titles to vectors.
+
+    Raises:
+        DataError: there is no item, an id is given twice or known already, a title is empty, or a signal of the
+            user's own cannot grow, or the model could not tell a new item from another.
+    """
+    if not new:
+        raise DataError("no items are given to add; give at least one with an id and a title")
+    if known := [item.id for item in new if item.id in stock.catalog]:
+        raise DataError(f"item {known[0]!r} is in the catalogue already ({len(known)} such items); leave it out")
+    catalog = stock.catalog.with_items(new)
+    added = catalog.items[len(stock.catalog) :]
+    vectors = encode([item.title for item in added])
+    index = stock.index.copy()
+    index.add([item.id for item in added], vectors)
+    known_vectors = stock.index.vectors(stock.catalog.ids)
+    borrowed = borrowing(index.vectors([item.id for item in added]), known_vectors)
+    trie = stock.trie.with_sequences(answers([item.label for item in added]))
+    leaves = trie.leaf[len(stock.catalog) :]
+    if (alike := trie.items_below[leaves] > 1).any():
+        item = added[int(np.argmax(alike))]
+        raise DataError(
+            f"the tokenizer makes the same tokens of {int(alike.sum())} new items as of others, such as {item.id!r} "
+            f"({item.label[:60]!r}); the model could not tell them apart: give them other titles"
+        )
+    return Stock(
+        catalog,
+        trie,
+        index,
+        signals_with_items(stock.signals, catalog, index.vectors(catalog.ids), borrowed),
+    )
