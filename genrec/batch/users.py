@@ -24,7 +24,7 @@ import polars as pl
 from genrec.data.prepared import HISTORIES
 from genrec.data.raw import guess_column
 from genrec.data.splits import History, clean_taste
-from genrec.data.tables import parquet_parts
+from genrec.data.tables import check_parquet, parquet_parts
 from genrec.data.text_rows import WHOLE_DECIMAL, id_text
 from genrec.errors import ConfigError, DataError
 from genrec.storage.folders import fingerprint, read_manifest
@@ -119,6 +119,7 @@ class ParquetUsers:
         """Check the table's columns and that no user or item is missing."""
         try:
             parts = tuple(part.absolute() for part in (parquet_parts(path) if path.is_dir() else (path,)))
+            _check_parts(parts)
             table = _scan(parts)
             schema = table.collect_schema()
             items = schema.get("items")
@@ -209,6 +210,14 @@ class ListedUsers:
         while wanted := [_listed(line) for line in islice(lines, USERS_READ)]:
             found = dict(table.filter(pl.col("user").is_in(wanted)).collect(engine="streaming").iter_rows())
             yield from (History(user, tuple(found.get(user, ()))) for user in wanted)
+
+
+def _check_parts(parts: Sequence[Path]) -> None:
+    for part in parts:
+        try:
+            check_parquet(part)
+        except DataError as error:
+            raise DataError(f"{error}; expected {FORMATS}") from error
 
 
 def _scan(parts: Sequence[Path]) -> pl.LazyFrame:

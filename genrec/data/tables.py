@@ -148,6 +148,31 @@ def parquet_parts(folder: Path) -> tuple[Path, ...]:
     return tuple(found)
 
 
+def check_parquet(path: Path, columns: Sequence[str] | None = None) -> None:
+    """Decode a Parquet file once with Arrow, which tells damage that Polars takes for memory to ask for and dies of.
+
+    Args:
+        path: the file.
+        columns: those that will be read; all if left out.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            for _ in file.iter_batches(columns=None if columns is None else list(columns)):
+                pass
+    except pa.ArrowNotImplementedError:
+        pass  # of a kind that only Polars knows
+    except FileNotFoundError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or 'No such file'}; give an existing file") from error
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+        raise DataError(f"cannot read {path} as Parquet ({_first_line(error)}); it is damaged") from error
+
+
 def read_columns(
     table: TableFile, columns: Mapping[str, str], measured: Collection[str] = ("time", "rating")
 ) -> tuple[pl.DataFrame, tuple[Dropped, ...]]:
@@ -201,6 +226,7 @@ def read_records(table: TableFile) -> tuple[list[tuple[int, dict[str, Any]]], tu
     if table.kind == "parquet":
         rows: list[tuple[int, dict[str, Any]]] = []
         for part in table.parts:
+            check_parquet(part)
             try:
                 frame = pl.read_parquet(part, glob=False, hive_partitioning=False)
                 rows += enumerate(frame.iter_rows(named=True), start=len(rows) + 1)
@@ -361,6 +387,7 @@ def _read_parquet(table: TableFile, columns: Mapping[str, str], measured: Collec
 
 
 def _read_part(table: TableFile, part: Path, columns: Mapping[str, str], measured: Collection[str]) -> pl.DataFrame:
+    check_parquet(part, list(columns.values()))
     frame = (
         # The row number is named so that no column of the file has the name already.
         pl.scan_parquet(

@@ -20,7 +20,7 @@ import polars as pl
 
 from genrec.batch.outputs import KIND, SHARDS_MANIFEST
 from genrec.data.splits import Case
-from genrec.data.tables import open_table, parquet_parts, read_columns
+from genrec.data.tables import check_parquet, open_table, parquet_parts, read_columns
 from genrec.data.text_rows import WHOLE_DECIMAL, id_text
 from genrec.errors import DataError
 from genrec.storage.folders import read_manifest
@@ -113,6 +113,8 @@ def _read_table(path: Path) -> pl.DataFrame:
     try:
         if path.is_dir() or path.suffix == ".parquet":
             parts = parquet_parts(path) if path.is_dir() else (path,)
+            for part in parts:
+                check_parquet(part)
             return pl.read_parquet(list(parts), glob=False, hive_partitioning=False)
         if path.suffix in {".csv", ".tsv"}:
             return _read_text_table(path)

@@ -1,7 +1,9 @@
 """Table files: all formats read alike, and every broken row keeps its line number."""
 
+import base64
 import json
 import warnings
+import zlib
 from pathlib import Path
 
 import polars as pl
@@ -160,6 +162,27 @@ def test_a_cut_parquet_file_is_an_error_and_not_a_crash(tmp_path: Path) -> None:
     for size in (8, 100, len(whole) // 2, len(whole) - 5):
         with pytest.raises(DataError), warnings.catch_warnings():
             read_columns(open_table(write(tmp_path, "cut.parquet", whole[:size])), WANTED)
+
+
+GREEDY = (
+    "c-o~?&ubGw6n^`o+fY+Up)>5l9u^@>ily1zCe3cq!}f=@nrad%MLcb~*>oYlNYYdfLX;kg^w>iwUc7k}K~PU32qGdL{1f~Ga`YlN"
+    "Gf6bL1$>8@_r3Scmv826a&EyyB0A$xBa37N0Esur-`cIm9DL>p3Jud*PNi2ewj-E^Kr5y>16oWKcDkx9U4YYwrsiJEa|n=ztVQ$y"
+    "#gK#~bp;Z9=*WC%3`Jv40H~(SiBmCaw{!j;07aEFNHK-*d=$kpe#YZpoPNgXkue40@wtGWa-$}{ed3@uOHkIUHniGdwODFu|NLGy"
+    "4f7JD%h6RaBAmca_y||P=^EXW<FE0dTNzy+x}6=BapW;L*&U|ZVY^ad*Z3gfx4hmH^zZxx+R7YHU%;S?gFwN+0gHE|JZ1cx&4{3="
+    "m`txiGMe@Tbk5Nn@yfNEVzXXvBat|a^Yn$|kX31q!oJx-1<Q)6Eb6C%I_W_0@ifBtR6;uFFD3Q=-vD1sBN@MzPyz543Cnr}zY^!^"
+    "rR1nvDBRs!ZS5bFs-FCVOVUX1yCgR0Vs{9Bm>*zPy6w6xcb)Bd_iB#xkB(@4+jYwW-ZtG?ag8oJyM$!l|0~+(t=(`3(eE?pZ&i%q"
+    ");*GKw5XLVEv_>bJMR|qOmwqMr0AaS|JcSrD#`rhX^Wlm_VO;scXIWL*KBEt#-sK@y|$orO3hYSuW8njxnyXG;$c|vwM^g`R?%M$"
+    "0^iC6fo=I_%F5WD;dqvl4gxF4cqQMl7L-LYSUTGo^1bHB-~11GHQ(m"
+)
+"""A Parquet file with some bytes changed, found by fuzzing: Polars 2.1 asks for two exabytes and dies of it."""
+
+
+def test_damage_that_asks_for_all_memory_is_an_error_and_not_the_end(tmp_path: Path) -> None:
+    path = write(tmp_path, "items.parquet", zlib.decompress(base64.b85decode(GREEDY)))
+    with pytest.raises(DataError, match=r"cannot read .*items\.parquet as Parquet .*; it is damaged"):
+        read_records(open_table(path))
+    with pytest.raises(DataError, match="it is damaged"):
+        read_columns(open_table(path), {"title": "title"})
 
 
 def test_a_parquet_column_without_text_is_told(tmp_path: Path) -> None:
