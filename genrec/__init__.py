@@ -15,11 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from genrec.data.catalog import Catalog, Item
-    from genrec.data.prepared import PreparedData
+    from genrec.data.prepared import PreparedData, prepare
     from genrec.data.splits import History
     from genrec.errors import ArtefactError, ConfigError, DataError, GenrecError, MissingExtra, ModelError
     from genrec.recommendation import Recommendation
     from genrec.recommender import Recommender
+    from genrec.runs.bases import pretrain
+    from genrec.runs.evaluate import evaluate
+    from genrec.runs.fit import fit
+    from genrec.runs.train import train
     from genrec.settings import Settings
 
 __all__ = [
@@ -36,6 +40,11 @@ __all__ = [
     "Recommendation",
     "Recommender",
     "Settings",
+    "evaluate",
+    "fit",
+    "prepare",
+    "pretrain",
+    "train",
 ]
 
 _HOMES = {
@@ -45,7 +54,12 @@ _HOMES = {
     "PreparedData": "data.prepared",
     "Recommendation": "recommendation",
     "Recommender": "recommender",
-    "Settings": "recommender",
+    "Settings": "settings",
+    "evaluate": "runs.evaluate",
+    "fit": "runs.fit",
+    "prepare": "data.prepared",
+    "pretrain": "runs.bases",
+    "train": "runs.train",
 }
 
 

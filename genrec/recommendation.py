@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from html import escape
 from typing import Any, Literal
 
 from genrec.data.catalog import Item
@@ -63,3 +64,15 @@ class Recommendation:
             generated=str(entry["generated"]),
             explanation=str(entry.get("explanation", "")),
         )
+
+
+class Recommendations(list[Recommendation]):
+    """One user's list, best first; a list like any other, which notebooks show as a table."""
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{entry.rank}</td><td>{escape(entry.item.title)}</td><td>{entry.score:.3f}</td>"
+            f"<td>{escape(entry.explanation)}</td></tr>"
+            for entry in self
+        )
+        return f"<table><tr><th></th><th>title</th><th>score</th><th>why</th></tr>{rows}</table>"

@@ -33,7 +33,7 @@ from genrec.ranking.forest import shares_of
 from genrec.ranking.fusion import CANDIDATES, Fusion, fuse_reciprocal_ranks, log_levels
 from genrec.ranking.reranking import ItemFacts, rerank
 from genrec.ranking.taste import TasteReader
-from genrec.recommendation import How, Recommendation
+from genrec.recommendation import How, Recommendation, Recommendations
 from genrec.settings import Settings
 from genrec.signals.arrays import FloatArray
 from genrec.signals.borrowing import counted_part
@@ -165,7 +165,7 @@ class Recommender:
     @translated()
     def recommend(
         self, history: Sequence[Taken] = (), k: int = 10, taste: str = "", **settings: Any
-    ) -> list[Recommendation]:
+    ) -> Recommendations:
         """Recommend for one history, or for someone new.
 
         Args:
@@ -190,7 +190,7 @@ class Recommender:
         """
         chosen = Settings(**{"k": k, "explain": "sentence", **settings})
         asked = History("", tuple(map(self.find, history)), taste=clean_taste(taste) if taste else "")
-        return self.recommend_many([asked], chosen)[0]
+        return Recommendations(self.recommend_many([asked], chosen)[0])
 
     @translated()
     def with_items(self, items: Sequence[Item]) -> Recommender:

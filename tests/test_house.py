@@ -150,7 +150,8 @@ def test_the_public_door() -> None:
 
     assert sorted(genrec.__all__) == [
         "ArtefactError", "Catalog", "ConfigError", "DataError", "GenrecError", "History", "Item", "MissingExtra",
-        "ModelError", "PreparedData", "Recommendation", "Recommender", "Settings",
+        "ModelError", "PreparedData", "Recommendation", "Recommender", "Settings", "evaluate", "fit", "prepare",
+        "pretrain", "train",
     ]  # fmt: skip
     for name in genrec.__all__:
         assert getattr(genrec, name).__name__ == name

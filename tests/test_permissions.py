@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from genrec.batch.job import recommend_all
-from genrec.cli.evaluate import evaluate_into
 from genrec.cli.pretrain import pretrain_into
 from genrec.data.catalog import Item
 from genrec.data.prepared import load_prepared, save_prepared
 from genrec.language import bases as basemodels
 from genrec.recommender import Recommender
+from genrec.runs.evaluate import evaluate_with
 from genrec.runs.grow import add_to_run
 from genrec.runs.prefer import prefer_run
 from genrec.settings import Settings
@@ -53,7 +53,7 @@ def test_all_that_is_saved_follows_the_umask(
     save_prepared(toyworld.make_data(world, users=12), data)
     # `save_minutes` is as good as nothing, so checkpoints are written; they stay, to be looked at.
     with monkeypatch.context() as patch:
-        patch.setattr("genrec.runs.folder.shutil.rmtree", lambda *_, **__: None)
+        patch.setattr("genrec.runs.train.shutil.rmtree", lambda *_, **__: None)
         train_toy(toy_base, data, run, epochs=0.2, catalogue_epochs=0.1, tuning_cases=5, save_minutes=1e-9)
     assert list((run / "checkpoints").rglob("*.safetensors")), "no checkpoint was written"
     add_to_run(run, [Item("new", "Red Harbour 7")], world / "more")
@@ -63,7 +63,7 @@ def test_all_that_is_saved_follows_the_umask(
     users = toyworld.make_histories(4)
     for name in ("out.jsonl", "out.parquet"):
         recommend_all(recommender, lambda done: iter(users[done:]), world / name, small, fingerprint={})
-    evaluate_into(recommender, load_prepared(data), run, world / "judged", "test", Settings(k=20), (), [])
+    evaluate_with(recommender, load_prepared(data), run, world / "judged", "test", Settings(k=20), (), [])
     recipe = PretrainRecipe(vocabulary=300, width=16, layers=1, epochs=1)
     pretrain_into(data, recipe, world / "base", "hashing")
     assert wrong(world, umask) == {}

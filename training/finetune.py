@@ -344,7 +344,8 @@ class _Clock(TrainerCallback):  # type: ignore[misc]
             self.saved = now
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.is_world_process_zero:
+        saved = Path(args.output_dir) / f"checkpoint-{state.global_step}" / "trainer_state.json"
+        if state.is_world_process_zero and saved.exists():  # not where the disk was full
             readable_as(Path(args.output_dir) / f"checkpoint-{state.global_step}", "trainer_state.json")
 
     def on_log(

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import random
 import tempfile
 import time
@@ -496,12 +497,13 @@ def choose_where(device: str | None = None) -> Computing:
     Only products are made in bf16, never weights, so a processor would gain little by it.
 
     Args:
-        device: as asked for; None asks `$GENREC_DEVICE`, then takes the best there is.
+        device: as asked for; None asks `$GENREC_DEVICE`, then takes the processor: the one try on a GPU so far ended in
+            a crash of unknown cause, so a GPU has to be asked for.
 
     Raises:
         ComputingError: the device is unknown, or is not here.
     """
-    where = choose_device(device)
+    where = choose_device(device or os.environ.get("GENREC_DEVICE") or "cpu")
     half = where.startswith("cuda") and choose_precision("auto", where) == torch.bfloat16
     return Computing(where, "bf16" if half else "fp32")
 

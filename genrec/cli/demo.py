@@ -29,13 +29,13 @@ def demo(
     import shutil
 
     from genrec.batch.job import begun_in
-    from genrec.cli.evaluate import evaluate_into, print_table
+    from genrec.cli.evaluate import print_table
     from genrec.cli.pretrain import pretrain_into
     from genrec.cli.recommend import job_of, recommend_into
     from genrec.cli.train import train_into
     from genrec.data.prepared import load_prepared, prepare, save_prepared
     from genrec.recommender import Recommender
-    from genrec.runs.evaluate import QUICK_BASELINES
+    from genrec.runs.evaluate import QUICK_BASELINES, evaluate_with
     from genrec.settings import Settings
     from genrec.storage.folders import MANIFEST
     from training.computing import choose_computing
@@ -69,7 +69,7 @@ def demo(
     summary = recommend_into(recommender, out, data, "all", target, settings, resume=True, job=job)
     typer.echo(f"{summary.users} users in {target}\n")
     _show_users(recommender, target, {history.user: history.items for history in prepared.histories})
-    report = evaluate_into(
+    report = evaluate_with(
         recommender,
         prepared,
         out,
@@ -78,6 +78,7 @@ def demo(
         Settings(k=20, beams=BEAMS),
         QUICK_BASELINES,
         [],
+        progress=True,
     )
     print_table(report)
     typer.echo(f"the report to look at: {out / 'evaluation' / 'test' / 'report.html'}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,10 +10,7 @@ import typer
 from genrec.cli.common import BaseOption, DataOption, DeviceOption, KeepSeenOption, PrecisionOption
 
 if TYPE_CHECKING:
-    from genrec.data.prepared import PreparedData
     from genrec.evaluation.results import Report
-    from genrec.recommender import Recommender
-    from genrec.settings import Settings
 
 
 def evaluate(
@@ -61,6 +57,7 @@ def evaluate(
     from genrec.data.prepared import load_prepared
     from genrec.errors import ConfigError, DataError
     from genrec.recommender import Recommender
+    from genrec.runs.evaluate import baseline_names, evaluate_with
     from genrec.settings import Settings
     from genrec.storage.folders import check_writable
 
@@ -80,7 +77,7 @@ def evaluate(
     check_writable(target / "metrics.json")  # before the work, not after it
     settings = Settings(k=20, beams=beams, mode=mode, exclude_seen=None if keep_seen is None else not keep_seen)
     recommender = None if run is None else Recommender.from_pretrained(run, device, precision, base=base)
-    report = evaluate_into(
+    report = evaluate_with(
         recommender,
         prepared,
         run,
@@ -92,84 +89,10 @@ def evaluate(
         sample,
         range(seed, seed + seeds),
         explanations,
+        progress=True,
     )
     print_table(report)
     typer.echo(f"written to {target / 'metrics.json'} and {target / 'report.html'}")
-
-
-def evaluate_into(
-    recommender: Recommender | None,
-    data: PreparedData,
-    run: Path | None,
-    out: Path,
-    split: Literal["valid", "test"],
-    settings: Settings,
-    baselines: tuple[str, ...],
-    others: list[str],
-    sample: int | None = None,
-    seeds: Sequence[int] = (0,),
-    explanations: int = 0,
-) -> Report:
-    """Evaluate with a progress bar, once for each seed, and write the results."""
-    from dataclasses import replace
-
-    from genrec.cli.progress import progress_bar
-    from genrec.evaluation.list_files import lists_for_cases, read_recommendations
-    from genrec.evaluation.results import across_seeds
-    from genrec.runs.evaluate import evaluate_run, sampled, write_evaluation
-
-    found = {name: read_recommendations(file) for name, file in map(_named_file, others)}
-    cases = sampled(data.split().cases(split), sample, seeds[0])
-    foreign = {name: lists_for_cases(cases, lists, name) for name, lists in found.items()}
-    evaluations = []
-    for seed in seeds:
-        with progress_bar("Evaluating") as bar:
-            evaluations.append(
-                evaluate_run(
-                    recommender,
-                    data,
-                    split,
-                    cases,
-                    settings,
-                    baselines=baselines,
-                    others=foreign,
-                    explanations=explanations if seed == seeds[0] else 0,
-                    seed=seed,
-                    progress=bar,
-                )
-            )
-    last = evaluations[-1]
-    if len(evaluations) > 1:
-        last = replace(last, report=across_seeds([evaluation.report for evaluation in evaluations]))
-    write_evaluation(last, data, cases, run, out)
-    return last.report
-
-
-def _named_file(entry: str) -> tuple[str, Path]:
-    """Split NAME=FILE."""
-    from genrec.errors import ConfigError
-
-    name, equals, file = entry.partition("=")
-    if not equals or not name:
-        raise ConfigError([f"--other {entry}: expected NAME=FILE"])
-    return name, Path(file)
-
-
-def baseline_names(choice: str) -> tuple[str, ...]:
-    """Return the baselines that an option's value names.
-
-    Raises:
-        ConfigError: a name is not a baseline's.
-    """
-    from genrec.baselines.search import BASELINES
-    from genrec.errors import ConfigError
-    from genrec.runs.evaluate import QUICK_BASELINES
-
-    named = {"quick": QUICK_BASELINES, "all": tuple(BASELINES), "none": ()}
-    names = named.get(choice) or tuple(name.strip() for name in choice.split(",") if choice != "none")
-    if wrong := [name for name in names if name not in BASELINES]:
-        raise ConfigError([f"there is no baseline {name!r}; expected {', '.join(BASELINES)}" for name in wrong])
-    return names
 
 
 def print_table(report: Report) -> None:

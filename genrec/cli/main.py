@@ -19,6 +19,7 @@ from genrec.cli.decrypt import decrypt
 from genrec.cli.demo import demo
 from genrec.cli.doctor import doctor
 from genrec.cli.evaluate import evaluate
+from genrec.cli.fit import fit
 from genrec.cli.forget import forget
 from genrec.cli.prefer import prefer
 from genrec.cli.prepare import prepare
@@ -52,10 +53,10 @@ def options(
 
 for verb in (
     demo,
+    fit,
     prepare,
     pretrain,
     train,
-    tune,
     tune,
     prefer,
     add_items,

@@ -31,7 +31,7 @@ def prefer(
     [bold]Example:[/bold] genrec prefer --run runs/films --out runs/films-preferred --set negatives=3
     """
     from genrec.cli.common import load_data_of
-    from genrec.cli.progress import progress_bar
+    from genrec.progress import progress_bar
     from genrec.runs.prefer import K, prefer_run
     from training.preference import PreferenceRecipe
     from training.recipe import read_changes, validated

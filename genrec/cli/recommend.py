@@ -151,7 +151,6 @@ def recommend(
     begun = begun_in(out, job, resume)
     choose = choose_for_workers if workers else choose_computing
     computing = choose(device, precision, begun, f"the job of {out}")
-    typer.echo(f"computing in {computing}{', as it was begun' if begun else ''}")
     recommender = (
         None if workers else Recommender.from_pretrained(run, computing.device, computing.precision, base=base)
     )
@@ -160,7 +159,8 @@ def recommend(
         recommender or computing, run, data, users, out, settings, resume, job=job, workers=workers, key=key, base=base
     )
     note = f", {summary.resumed} of them from the job before" if summary.resumed else ""
-    typer.echo(f"{summary.users} users{note}; written to {out}")
+    told = f"computing in {computing}{', as it was begun' if begun else ''}"
+    typer.echo(f"{summary.users} users{note}, {told}; written to {out}")
     if summary.problems:
         kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(summary.problems.items()))
         typer.echo(f"rules that users needed: {kinds}; see {out}.problems.jsonl")
@@ -217,7 +217,7 @@ def recommend_into(
     from genrec.batch.users import open_users, shard_span
     from genrec.batch.worker import BLOCK_USERS
     from genrec.cli.common import data_folder_of
-    from genrec.cli.progress import progress_bar
+    from genrec.progress import progress_bar
     from genrec.storage.folders import read_manifest
     from training.computing import Computing
 

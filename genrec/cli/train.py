@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from genrec.cli.common import DeviceOption, PrecisionOption
+
+if TYPE_CHECKING:
+    from training.recipe import Recipe
 
 
 def train(
@@ -40,34 +43,17 @@ def train(
 
 
 def train_into(
-    data: Path, recipe: object, out: Path, *, encoder: str = "starter", resume: bool = False, device: str | None = None
+    data: Path, recipe: Recipe, out: Path, *, encoder: str = "starter", resume: bool = False, device: str | None = None
 ) -> None:
     """Train with a progress bar and say what came of it."""
-    from genrec.cli.progress import progress_bar
-    from genrec.data.prepared import load_prepared
     from genrec.ranking.fusion import Fusion
-    from genrec.runs.train import train_run
-    from genrec.storage.folders import MANIFEST, fingerprint, read_json
+    from genrec.runs.train import train_with
+    from genrec.storage.folders import read_json
     from training import processes
-    from training.recipe import Recipe
 
-    assert isinstance(recipe, Recipe)  # noqa: S101 - narrowed here so that this module stays light to import
-    prepared = load_prepared(data)
     say = typer.echo if processes.is_first() else _nothing
     say(f"recipe: {', '.join(f'{key}={value}' for key, value in recipe.model_dump().items() if value is not None)}")
-    with progress_bar("Training") as bar, progress_bar("Fitting the weights of signals") as weighing:
-        manifest = train_run(
-            prepared,
-            recipe,
-            out,
-            data_fingerprint=fingerprint(data / MANIFEST),
-            data_folder=str(data),
-            resume=resume,
-            device=device,
-            encoder=encoder,
-            progress=lambda share, loss, left: bar(share, 1.0, f"loss {loss:.3f}"),
-            tuning_progress=weighing,
-        )
+    manifest = train_with(data, recipe, out, encoder=encoder, resume=resume, device=device, progress=True)
     if not manifest:  # another process writes the run
         return
     done = manifest["training"]

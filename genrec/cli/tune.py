@@ -32,7 +32,7 @@ def tune(
     [bold]Example:[/bold] genrec tune --run runs/films --k 20
     """
     from genrec.cli.common import load_data_of
-    from genrec.cli.progress import progress_bar
+    from genrec.progress import progress_bar
     from genrec.recommender import Recommender
     from genrec.runs.folder import apply_fusion
     from genrec.runs.tuning import MINUTES, tune_fusion

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import get_args
+from tempfile import TemporaryDirectory
+from typing import Any, get_args
 
 import numpy as np
 import polars as pl
@@ -26,7 +27,7 @@ from genrec.data.report import QUANTILES, DataReport
 from genrec.data.sources import read_source
 from genrec.data.splits import NOTHING_TO_LEARN, History, Split, SplitName, make_split
 from genrec.errors import ArtefactError, DataError
-from genrec.storage.folders import new_folder, read_json, read_manifest, write_json
+from genrec.storage.folders import check_target, new_folder, read_json, read_manifest, write_json
 
 ITEMS, HISTORIES, REPORT = "items.jsonl", "histories.parquet", "report.json"
 
@@ -52,6 +53,7 @@ class PreparedData:
         split_name: which rule divides the histories.
         report: what was read and what was left out.
         keep_seen: whether what a user took before may be recommended again; one setting from training to serving.
+        folder: where it was saved or read; None while it is in memory only.
     """
 
     catalog: Catalog
@@ -59,6 +61,7 @@ class PreparedData:
     split_name: SplitName
     report: DataReport
     keep_seen: bool = False
+    folder: Path | None = field(default=None, compare=False)
 
     def split(self) -> Split:
         """Divide the histories; the same every time."""
@@ -66,9 +69,10 @@ class PreparedData:
 
 
 def prepare(
+    interactions: Any = None,
+    items: Any = None,
     *,
-    interactions: Path | None = None,
-    items: Path | None = None,
+    out: str | Path | None = None,
     dataset: str | None = None,
     columns: Columns | None = None,
     cleaning: Cleaning | None = None,
@@ -79,8 +83,10 @@ def prepare(
     """Read, clean and order a log and its catalogue.
 
     Args:
-        interactions: the log's file; goes with `items`.
-        items: the catalogue's file.
+        interactions: the log: a file, or a data frame (anything with `__arrow_c_stream__` or `__dataframe__`); goes
+            with `items`.
+        items: the catalogue, likewise.
+        out: the data folder to write as well.
         dataset: instead of the two files, a named source: `NAME` or `NAME:PATH`.
         columns: the files' column names; those left out are guessed.
         cleaning: what to leave out; by default only exact duplicates.
@@ -91,12 +97,15 @@ def prepare(
 
     Raises:
         DataError: a file, a column or a row is not what it should be, or nothing is left.
+        ArtefactError: `out` is something else already, or cannot be written.
     """
+    if out is not None:
+        check_target(Path(out), "data")  # before the work, not after it
     cleaning = cleaning or Cleaning()
     if split not in get_args(SplitName):
         raise DataError(f"there is no split {split!r}; expected one of {', '.join(get_args(SplitName))}")
     if dataset is not None:
-        if interactions or items or columns not in (None, Columns()):
+        if interactions is not None or items is not None or columns not in (None, Columns()):
             raise DataError("a named source brings its own files and columns; give either it or your own, not both")
         raw = read_source(dataset)
     elif interactions is None or items is None:
@@ -104,8 +113,48 @@ def prepare(
     else:
         with_rating = cleaning.min_rating is not None
         columns = columns or Columns()
-        raw = read_files(interactions, items, columns, with_rating, cleaning.skip_bad_rows, dialects)
-    return _prepared(raw, clean(raw, cleaning), split, keep_seen)
+        with TemporaryDirectory(prefix="genrec.") as aside:
+            log, catalogue = (
+                _as_file(given, Path(aside) / f"{name}.parquet")
+                for name, given in (("interactions", interactions), ("items", items))
+            )
+            raw = read_files(log, catalogue, columns, with_rating, cleaning.skip_bad_rows, dialects)
+    data = _prepared(raw, clean(raw, cleaning), split, keep_seen)
+    if out is None:
+        return data
+    save_prepared(data, Path(out))
+    return replace(data, folder=Path(out))
+
+
+def _as_file(given: Any, place: Path) -> Path:
+    """Return the file that is given; a data frame is written to the place, so that one reader reads everything.
+
+    Raises:
+        DataError: it is neither.
+    """
+    if isinstance(given, str | Path):
+        return Path(given)
+    if hasattr(given, "__arrow_c_stream__"):
+        frame = pl.DataFrame(given)
+    elif hasattr(given, "__dataframe__"):
+        frame = pl.from_dataframe(given)
+    else:
+        raise DataError(f"{type(given).__name__} is neither a file nor a data frame; give a path or a table")
+    frame.write_parquet(place)
+    return place
+
+
+def given_data(data: PreparedData | str | Path) -> tuple[PreparedData, Path]:
+    """Return prepared data and the folder that holds it.
+
+    Raises:
+        DataError: the data is in memory only.
+        ArtefactError: the folder is missing, unfinished or damaged.
+    """
+    loaded = data if isinstance(data, PreparedData) else load_prepared(Path(data))
+    if loaded.folder is None:
+        raise DataError("the data is in memory only; give genrec.prepare an `out`, so that a run can name its data")
+    return loaded, loaded.folder
 
 
 def save_prepared(data: PreparedData, folder: Path) -> None:
@@ -135,12 +184,13 @@ def write_histories(histories: Iterable[History], path: Path) -> None:
     _histories_frame(histories).write_parquet(path, row_group_size=USERS_PER_ROW_GROUP)
 
 
-def load_prepared(folder: Path) -> PreparedData:
+def load_prepared(folder: str | Path) -> PreparedData:
     """Read what `save_prepared` wrote.
 
     Raises:
         ArtefactError: the folder is missing, unfinished, damaged or of another kind.
     """
+    folder = Path(folder)
     manifest = read_manifest(folder, "data")
     if manifest.get("split") not in get_args(SplitName):
         raise ArtefactError(f"{folder} names the split {manifest.get('split')!r}; prepare the data again")
@@ -152,7 +202,8 @@ def load_prepared(folder: Path) -> PreparedData:
         histories = tuple(_histories(frame, catalog))
     except (OSError, KeyError, TypeError, ValueError, DataError, pl.exceptions.PolarsError) as error:
         raise ArtefactError(f"{folder} cannot be read ({error}); it is damaged, prepare the data again") from error
-    return PreparedData(catalog, histories, manifest["split"], report, bool(manifest.get("keep_seen", False)))
+    keep_seen = bool(manifest.get("keep_seen", False))
+    return PreparedData(catalog, histories, manifest["split"], report, keep_seen, Path(folder))
 
 
 def iter_histories(folder: Path, batch: int = USERS_PER_ROW_GROUP) -> Iterator[History]:

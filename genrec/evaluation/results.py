@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from html import escape
 from typing import Any
 
 from genrec.errors import DataError
@@ -88,6 +89,16 @@ class Report:
     explanations: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
     seeds: Mapping[str, Mapping[str, Spread]] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def _repr_html_(self) -> str:
+        shown = [name for name in ("hr@10", "ndcg@10") if all(name in own for own in self.systems.values())]
+        head = "".join(f"<th>{name.upper()}</th>" for name in shown)
+        rows = ""
+        for system, own in self.systems.items():
+            figures = [own[name] for name in shown]
+            cells = "".join(f"<td>{one.value:.4f} ({one.low:.4f} to {one.high:.4f})</td>" for one in figures)
+            rows += f"<tr><td>{escape(system)}</td>{cells}</tr>"
+        return f"<table><tr><th>{self.split}, {self.users:,} users</th>{head}</tr>{rows}</table>"
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain JSON values, figures rounded to a millionth."""

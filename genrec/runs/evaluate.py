@@ -11,14 +11,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from genrec.baselines.registry import Material
+from genrec.baselines.registry import BASELINES, Material
 from genrec.baselines.search import baseline_lists, sample_cases
 from genrec.batch.worker import to_line
 from genrec.data.checks import check_data
-from genrec.data.prepared import PreparedData
+from genrec.data.prepared import PreparedData, load_prepared
 from genrec.data.splits import Case
+from genrec.errors import ConfigError, translated
 from genrec.evaluation.compare import evaluate_lists
-from genrec.evaluation.results import Report
+from genrec.evaluation.list_files import lists_for_cases, read_recommendations
+from genrec.evaluation.results import Report, across_seeds
+from genrec.progress import progress_bar
 from genrec.recommendation import Recommendation
 from genrec.recommender import Ranked, Recommender
 from genrec.report.page import write_report
@@ -174,3 +177,117 @@ def write_evaluation(
 def _rows(cases: Sequence[Case], evaluated: Evaluated) -> Iterator[dict[str, Any]]:
     for case, recommendations in zip(cases, evaluated.recommendations, strict=True):
         yield json.loads(to_line(case.history.user, recommendations[:10]))
+
+
+def evaluate_with(
+    recommender: Recommender | None,
+    data: PreparedData,
+    run: Path | None,
+    out: Path | None,
+    split: Literal["valid", "test"],
+    settings: Settings,
+    baselines: tuple[str, ...],
+    others: list[str],
+    sample: int | None = None,
+    seeds: Sequence[int] = (0,),
+    explanations: int = 0,
+    *,
+    progress: bool = False,
+) -> Report:
+    """Evaluate once for each seed, and write the results; `evaluate` is its short form."""
+    found = {name: read_recommendations(file) for name, file in map(_named_file, others)}
+    cases = sampled(data.split().cases(split), sample, seeds[0])
+    foreign = {name: lists_for_cases(cases, lists, name) for name, lists in found.items()}
+    evaluations = []
+    for seed in seeds:
+        with progress_bar("Evaluating", progress) as bar:
+            evaluations.append(
+                evaluate_run(
+                    recommender,
+                    data,
+                    split,
+                    cases,
+                    settings,
+                    baselines=baselines,
+                    others=foreign,
+                    explanations=explanations if seed == seeds[0] else 0,
+                    seed=seed,
+                    progress=bar,
+                )
+            )
+    last = evaluations[-1]
+    if len(evaluations) > 1:
+        last = replace(last, report=across_seeds([evaluation.report for evaluation in evaluations]))
+    if out is not None:
+        write_evaluation(last, data, cases, run, out)
+    return last.report
+
+
+def _named_file(entry: str) -> tuple[str, Path]:
+    """Split NAME=FILE."""
+    name, equals, file = entry.partition("=")
+    if not equals or not name:
+        raise ConfigError([f"--other {entry}: expected NAME=FILE"])
+    return name, Path(file)
+
+
+def baseline_names(choice: str) -> tuple[str, ...]:
+    """Return the baselines that an option's value names.
+
+    Raises:
+        ConfigError: a name is not a baseline's.
+    """
+    named: dict[str, tuple[str, ...]] = {"quick": QUICK_BASELINES, "all": tuple(BASELINES), "none": ()}
+    names = named.get(choice) or tuple(name.strip() for name in choice.split(",") if choice != "none")
+    if wrong := [name for name in names if name not in BASELINES]:
+        raise ConfigError([f"there is no baseline {name!r}; expected {', '.join(BASELINES)}" for name in wrong])
+    return names
+
+
+@translated()
+def evaluate(
+    recommender: Recommender | None,
+    data: PreparedData | str | Path,
+    split: Literal["valid", "test"] = "test",
+    *,
+    baselines: str = "quick",
+    others: Mapping[str, str | Path] | None = None,
+    sample: int | None = None,
+    settings: Settings | None = None,
+    explanations: int = 0,
+    seed: int = 0,
+    out: str | Path | None = None,
+    progress: bool = False,
+) -> Report:
+    """Judge a recommender: full ranking, 95 % intervals, baselines in the same table.
+
+    Args:
+        recommender: the run; None: baselines and other systems only.
+        data: what it was trained on, or its folder.
+        split: which cases; tune on "valid", read "test" once.
+        baselines: "quick", "all", "none", or names joined by commas.
+        others: other systems' recommendations, by name: files as `genrec recommend` writes them.
+        sample: judge a seeded sample of so many users; None: all.
+        settings: how to recommend; None: 20 items, 20 beams.
+        explanations: measure explanations on so many users; slow.
+        seed: of the sample, the intervals and the baselines.
+        out: a folder for `metrics.json` and `report.html`.
+        progress: whether a progress bar is shown on stderr.
+
+    Returns:
+        The figures; a notebook shows them as a table.
+
+    Raises:
+        ConfigError: a baseline's name is unknown.
+        DataError: there are no such cases, or another system's file is not what it should be.
+
+    Example:
+        >>> report = genrec.evaluate(rec, "data/films", baselines="quick")  # doctest: +SKIP
+    """
+    prepared = data if isinstance(data, PreparedData) else load_prepared(data)
+    return evaluate_with(
+        recommender, prepared, None, None if out is None else Path(out), split,
+        settings or Settings(k=max(KS), beams=20), baseline_names(baselines),
+        [f"{name}={file}" for name, file in (others or {}).items()], sample, (seed,), explanations,
+        progress=progress,
+    )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import shutil
 from collections.abc import Callable, Sequence
@@ -10,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from genrec.data.catalog import Catalog
-from genrec.data.prepared import PreparedData
+from genrec.data.prepared import PreparedData, given_data
 from genrec.data.splits import Case, History
-from genrec.errors import ArtefactError, ConfigError, DataError, keeping
+from genrec.errors import ArtefactError, ConfigError, DataError, keeping, translated
 from genrec.explain.writer import TEMPLATES, load_templates
-from genrec.language.bases import template_of
+from genrec.language.bases import resolve_base, template_of
 from genrec.language.identity import (
     MODELS,
     Source,
@@ -23,7 +24,9 @@ from genrec.language.identity import (
     source_of,
     where_known,
 )
+from genrec.progress import progress_bar
 from genrec.recommender import Recommender
+from genrec.runs.bases import Pretrained
 from genrec.runs.examples import chosen_histories, make_examples, reading_matter
 from genrec.runs.explanation_examples import explanation_examples, read_reasons
 from genrec.runs.folder import FUSION, assemble, data_place, logger, write_items
@@ -33,6 +36,7 @@ from genrec.storage.disk_space import check_file_size, check_space, reserve
 from genrec.storage.folders import (
     MANIFEST,
     check_writable,
+    fingerprint,
     read_json,
     read_manifest,
     write_json,
@@ -49,7 +53,7 @@ from retrieval.trie import TokenTrie
 from training import backbone, processes
 from training.computing import Computing, choose_computing
 from training.finetune import Progress, finetune
-from training.recipe import Recipe
+from training.recipe import Recipe, load_recipe
 
 BEGUN = "begun.json"
 """What an unfinished run notes of itself, for `resume` to compare."""
@@ -398,3 +402,86 @@ def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         if key not in free and old.get(key) != new.get(key)
     ]
     return changed + (["data"] if before["data"] != now["data"] else [])
+
+
+def train_with(
+    data: PreparedData | str | Path,
+    recipe: Recipe,
+    out: Path,
+    *,
+    encoder: str = ENCODER,
+    resume: bool = False,
+    device: str | None = None,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Train a run on saved data with a whole recipe; `train` is its short form.
+
+    Returns:
+        What `train_run` returns.
+    """
+    prepared, folder = given_data(data)
+    with (
+        progress_bar("Training", progress) as bar,
+        progress_bar("Fitting the weights of signals", progress) as weighing,
+    ):
+        return train_run(
+            prepared,
+            recipe,
+            out,
+            data_fingerprint=fingerprint(folder / MANIFEST),
+            data_folder=str(folder),
+            resume=resume,
+            device=device,
+            encoder=encoder,
+            progress=lambda share, loss, left: bar(share, 1.0, f"loss {loss:.3f}"),
+            tuning_progress=weighing,
+        )
+
+
+@translated()
+def train(
+    data: PreparedData | str | Path,
+    out: str | Path,
+    *,
+    recipe: str = "pretrained",
+    base: Pretrained | str | Path | None = None,
+    encoder: str = ENCODER,
+    resume: bool = False,
+    device: str | None = None,
+    progress: bool = False,
+    **changes: Any,
+) -> Recommender:
+    """Fine-tune a model on histories, fit the weights of all signals, and write a run folder.
+
+    Args:
+        data: saved data (`genrec.prepare` with `out`), or its folder.
+        out: the run folder to make.
+        recipe: "pretrained" (after `genrec.pretrain`), "cpu", "gpu-lora", "gpu-qlora", or a `.yaml` file.
+        base: what `genrec.pretrain` returned, its folder, a hub id, or "starter"; None: the recipe's.
+        encoder: of the item index: "starter", "hashing", a sentence-transformers folder or hub id.
+        resume: continue an unfinished run in the folder.
+        device: where to train; see `training.computing.choose_device`.
+        progress: whether progress bars are shown on stderr.
+        changes: fields of `training.recipe.Recipe`, such as `epochs=2`.
+
+    Returns:
+        The recommender of the finished run.
+
+    Raises:
+        DataError: the data is in memory only, or holds nothing to learn from.
+        ArtefactError: the folder holds something that must not be overwritten, or cannot be written.
+        ConfigError: recipe and model do not fit together, or a field is wrong; all problems at once.
+        ModelError: the base cannot be found or used.
+
+    Example:
+        >>> rec = genrec.train("data/films", "runs/films", base="bases/films")  # doctest: +SKIP
+    """
+    values: dict[str, Any] = {}
+    if isinstance(base, Pretrained):
+        values = {"base": str(base.folder), "template": base.template, "max_tokens": base.max_tokens}
+    elif base is not None:
+        template = template_of(resolve_base(str(base)))
+        values = {"base": str(base), **({"template": template} if template else {})}
+    chosen = load_recipe(recipe, [f"{key}={json.dumps(value)}" for key, value in {**values, **changes}.items()])
+    train_with(data, chosen, Path(out), encoder=encoder, resume=resume, device=device, progress=progress)
+    return Recommender.from_pretrained(out, device)

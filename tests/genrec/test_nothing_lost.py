@@ -21,7 +21,7 @@ import torch
 from genrec import Recommender
 from genrec.cli.pretrain import pretrain_into
 from genrec.data.prepared import load_prepared
-from genrec.errors import ArtefactError, DataError, told
+from genrec.errors import ArtefactError, told
 from genrec.runs.prefer import prefer_run
 from genrec.runs.train import RESERVED, TRAINED, train_run
 from genrec.storage.disk_space import check_file_size, check_space, reserve
@@ -51,7 +51,7 @@ def train(base: Path, data: Path, out: Path, resume: bool = False, progress: Any
 
 
 def no_weights(*_: Any, **__: Any) -> None:
-    raise DataError("no weights can be fitted: no case's item is among its candidates")
+    raise ArtefactError("no weights can be fitted: the disk is full")
 
 
 def test_what_follows_a_training_is_done_again_from_it(
@@ -59,14 +59,14 @@ def test_what_follows_a_training_is_done_again_from_it(
 ) -> None:
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr("genrec.runs.folder.tune_fusion", no_weights)
-        with pytest.raises(DataError, match="no weights can be fitted") as failed:
+        patch.setattr("genrec.runs.train.tune_fusion", no_weights)
+        with pytest.raises(ArtefactError, match="no weights can be fitted") as failed:
             train(toy_base, toy_data, out)
     line = told(failed.value)
     for part in ("the training is finished and kept in", "--resume", "tuning_cases"):
         assert part in line
     kept = fingerprint(out / "adapter" / "adapter_model.safetensors")
-    monkeypatch.setattr("genrec.runs.folder.finetune", no_weights)  # nothing is trained again
+    monkeypatch.setattr("genrec.runs.train.finetune", no_weights)  # nothing is trained again
     with pytest.raises(ArtefactError, match=r"begun with another epochs=1\.0 \(now 2\.0\)"):
         train(toy_base, toy_data, out, resume=True, epochs=2)
     with pytest.raises(ArtefactError, match="add --resume to continue it"):
@@ -87,8 +87,8 @@ def test_preferences_that_were_learnt_are_kept(
     out, data = tmp_path / "preferred", load_prepared(toy_data)
     recipe = PreferenceRecipe(cases=8, negatives=1, precision="fp32")
     with monkeypatch.context() as patch:
-        patch.setattr("genrec.runs.folder.tune_fusion", no_weights)
-        with pytest.raises(DataError) as failed:
+        patch.setattr("genrec.runs.train.tune_fusion", no_weights)
+        with pytest.raises(ArtefactError) as failed:
             prefer_run(toy_run, data, recipe, out)
     assert "the training is finished and kept in" in told(failed.value)
     assert not out.exists()
@@ -96,7 +96,7 @@ def test_preferences_that_were_learnt_are_kept(
         prefer_run(toy_run, data, recipe, out)
     with pytest.raises(ArtefactError, match="had other settings"):
         prefer_run(toy_run, data, recipe.model_copy(update={"beta": 0.5}), out, resume=True)
-    monkeypatch.setattr("genrec.preference.prefer", no_weights)  # nothing is trained again
+    monkeypatch.setattr("genrec.runs.prefer.prefer", no_weights)  # nothing is trained again
     manifest = prefer_run(toy_run, data, recipe.model_copy(update={"tuning_cases": 0}), out, resume=True)
     assert manifest["preference"]["steps"] > 0
     assert Recommender.from_pretrained(out, "cpu", "fp32").fusion is None

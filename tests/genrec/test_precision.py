@@ -179,7 +179,9 @@ def test_everything_says_what_computed_it(
     other = "fp32" if precision == "bf16" else "bf16"
     loaded = []
     load = Recommender.from_pretrained
-    monkeypatch.setattr(Recommender, "from_pretrained", lambda *given: loaded.append(load(*given)) or loaded[-1])
+    monkeypatch.setattr(
+        Recommender, "from_pretrained", lambda *given, **named: loaded.append(load(*given, **named)) or loaded[-1]
+    )
     assert genrec("show", "--run", run, "--user", "u0001", "--precision", other)[0] == 0
     assert genrec(*judged, "--out", tmp_path / "judged", "--precision", other)[0] == 0
     assert [recommender.computing for recommender in loaded] == [Computing("cpu", other)] * 2

@@ -184,6 +184,7 @@ def test_parquet_shards_hold_what_the_lines_hold(whole: bytes, shards: dict[str,
     for row in rows:
         for entry in row["recommendations"]:
             entry["explanation"] = None
+            entry["signals"]["again"] = None  # a signal that this run does not have
     assert table.to_dicts() == rows
     assert [pl.read_parquet(tmp_path / name).height for name in sorted(shards)[1:]] == [32, 32, 6]
 
@@ -282,11 +283,14 @@ def test_a_kill_between_a_full_journal_and_its_shard(
 def test_a_finished_job_of_the_command_line_is_left_alone(
     toy_run: Path, recommender: Recommender, tmp_path: Path
 ) -> None:
-    from genrec.cli.recommend import recommend_into
+    from genrec.cli.recommend import job_of, recommend_into
 
     out = tmp_path / "out.jsonl"
     first, second = (
-        recommend_into(recommender, toy_run, None, "all", out, SETTINGS, resume) for resume in (False, True)
+        recommend_into(
+            recommender, toy_run, None, "all", out, SETTINGS, resume, job=job_of(toy_run, None, "all", SETTINGS)
+        )
+        for resume in (False, True)
     )
     assert (first.users, first.resumed) == (60, 0)
     assert (second.users, second.resumed) == (60, 60)

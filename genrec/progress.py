@@ -21,12 +21,16 @@ class Bar(Protocol):
 
 
 @contextmanager
-def progress_bar(title: str) -> Iterator[Bar]:
+def progress_bar(title: str, show: bool = True) -> Iterator[Bar]:
     """Show a job's progress while the block runs.
 
     Args:
         title: what is being done.
+        show: whether anything is shown at all.
     """
+    if not show:
+        yield _silent
+        return
     if not sys.stderr.isatty():
         yield _plain(title)
         return
@@ -48,6 +52,10 @@ def progress_bar(title: str) -> Iterator[Bar]:
             progress.update(task, completed=done, total=total, note=note)
 
         yield update
+
+
+def _silent(done: float, total: float, note: str = "") -> None:
+    """Show nothing."""
 
 
 def _plain(title: str) -> Bar:
