@@ -20,7 +20,7 @@ ALLOWED = {
 
 
 LEVELS = (
-    ("errors", "libraries"),
+    ("errors", "libraries", "progress"),
     ("storage",),
     ("data", "language"),
     ("signals",),

@@ -40,6 +40,9 @@ def add_items(
     lists = None if category_lists is None else checked_style(category_lists)
     columns = Columns(id=id_column, title=title_column, category=category_column, category_lists=lists)
     dialect = dialects_of(separator, encoding, quotes).get("items")
-    found = read_catalogue(items, columns, skip_bad_rows, dialect, lambda sentence: typer.echo(f"  note: {sentence}"))
+    notes: list[str] = []  # said when the run is written: a reader who has gone away then costs nothing
+    found = read_catalogue(items, columns, skip_bad_rows, dialect, notes.append)
     total = add_to_run(run, found, out, base)
+    for note in notes:
+        typer.echo(f"  note: {note}")
     typer.echo(f"{total.added} items added, {total.items} in all; written to {out}")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from genrec.batch.job import Summary
     from genrec.recommender import Recommender
     from genrec.settings import Settings
+    from genrec.storage.folders import read_manifest
     from training.computing import Computing
 
 
@@ -147,6 +148,7 @@ def recommend(
     )
     if settings.filters.asked:
         tell_what_passes(run, settings)
+    read_manifest(run, "run", verify=False)  # a folder that holds no run is told as such
     job = job_of(run, data, users, settings, shard)
     begun = begun_in(out, job, resume)
     choose = choose_for_workers if workers else choose_computing

@@ -26,6 +26,7 @@ ROOT = Path(__file__).parent.parent.parent
 OURS = re.compile(
     r"(Pretraining|Training|Fitting the weights of signals|Recommending|Evaluating|Learning preferences): \d+ % .*"
     r"|unpacking the starter model into .*"
+    r"|no weights of the signals will be fitted: .*"
 )
 
 

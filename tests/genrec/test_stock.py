@@ -258,7 +258,7 @@ def test_from_new_items_to_filtered_lists(genrec: Any, toy_run: Path, tmp_path: 
     items, users, out = tmp_path / "new.csv", tmp_path / "users.jsonl", tmp_path / "grown"
     items.write_text("sku,name,category\nnig7,Night Train 7,Night Train\nowls,Owls of Delhi,\n", encoding="utf-8")
     code, shown, err = genrec("add-items", "--run", toy_run, "--items", items, "--id-column", "sku", "--out", out)
-    assert (code, shown) == (0, f"2 items added, 32 in all; written to {out}\n"), err
+    assert (code, shown.splitlines()[-1]) == (0, f"2 items added, 32 in all; written to {out}"), err
     users.write_text('{"user": "a", "items": ["nig1"]}\n{"user": "b", "taste": "night train"}\n', encoding="utf-8")
     lists = tmp_path / "lists.jsonl"
     words = ("recommend", "--run", out, "--users", users, "--k", "7", "--out", lists, "--only", "category=night train")

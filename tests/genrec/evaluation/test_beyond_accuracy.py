@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from genrec.data.catalog import Catalog, Item
+from genrec.data.categories import category_matrix
 from genrec.data.rows import NO_ITEM
 from genrec.evaluation import beyond_accuracy as beyond
 
@@ -55,7 +56,7 @@ def test_average_popularity_is_over_the_items_that_are_there():
 def test_category_diversity_by_hand():
     # Alien and Aliens share 1 of 3 categories, neither shares any with Annie Hall; Annie Hall is half of Manhattan.
     expected = [(2 / 3 + 1 + 1) / 3, 1 / 2, np.nan, np.nan]
-    np.testing.assert_allclose(beyond.category_diversity(LISTS, beyond.category_matrix(FILMS)), expected)
+    np.testing.assert_allclose(beyond.category_diversity(LISTS, category_matrix(FILMS)), expected)
 
 
 def test_category_diversity_with_more_categories_than_a_word_has_bits():
@@ -73,7 +74,7 @@ def test_category_diversity_with_more_categories_than_a_word_has_bits():
 
 
 def test_a_catalogue_without_categories_has_no_diversity_to_tell():
-    bare = beyond.category_matrix(Catalog.from_items([Item("0", "a"), Item("1", "b")]))
+    bare = category_matrix(Catalog.from_items([Item("0", "a"), Item("1", "b")]))
     assert np.isnan(beyond.category_diversity(np.array([[0, 1]]), bare)).all()
 
 
@@ -99,7 +100,7 @@ def test_serendipity_is_a_hit_that_popularity_would_have_missed():
 
 
 def test_calibration_by_hand():
-    weights = beyond.category_weights(beyond.category_matrix(FILMS))
+    weights = beyond.category_weights(category_matrix(FILMS))
     # Columns: action, comedy, drama, horror, space. History: Annie Hall twice and Manhattan.
     history = beyond.category_distribution(beyond.membership_of([[2, 2, 4], [3]], 5), weights)
     np.testing.assert_allclose(history, [[0, 5 / 6, 1 / 6, 0, 0], [0, 0, 0, 0, 0]])
@@ -116,7 +117,7 @@ def test_calibration_by_hand():
 
 
 def test_a_list_with_the_history_s_mix_is_perfectly_calibrated():
-    weights = beyond.category_weights(beyond.category_matrix(FILMS))
+    weights = beyond.category_weights(category_matrix(FILMS))
     history = beyond.category_distribution(beyond.membership_of([[0, 2, 3]], 5), weights)
     assert beyond.calibration(np.array([[2, 0, 3]]), history, weights)[0] == pytest.approx(0)
 

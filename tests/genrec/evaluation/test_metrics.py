@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genrec.data.rows import NO_ITEM
+from genrec.data.rows import NO_ITEM, tie_order, top_rows
 from genrec.evaluation import metrics
 from genrec.evaluation.metrics import MISS, RANK_METRICS
 
@@ -131,17 +131,17 @@ def test_a_scorer_that_ties_everything_gets_chance_level():
     items, k, cases = 200, 10, 20_000
     # All targets among the first tenth of the catalogue: catalogue order as the tie rule would score 1.0 or 0.5.
     targets = np.random.default_rng(1).integers(0, 20, size=cases)
-    hits = [metrics.RANK_METRICS["hr"](metrics.tie_order(items, seed)[targets] + 1.0, k).mean() for seed in range(400)]
+    hits = [metrics.RANK_METRICS["hr"](tie_order(items, seed)[targets] + 1.0, k).mean() for seed in range(400)]
     assert np.mean(hits) == pytest.approx(k / items, abs=0.006)
-    order = metrics.tie_order(items, seed=3)
+    order = tie_order(items, seed=3)
     ranks = metrics.ranks_of_targets(np.zeros((50, items)), targets[:50], order)
     np.testing.assert_array_equal(ranks, order[targets[:50]] + 1, err_msg="the rank of a tie is its place in the order")
 
 
 def test_the_tie_order_depends_on_the_seed_and_on_nothing_else():
-    np.testing.assert_array_equal(metrics.tie_order(30, 5), metrics.tie_order(30, 5))
-    assert (metrics.tie_order(30, 5) != metrics.tie_order(30, 6)).any()
-    assert sorted(metrics.tie_order(30, 5)) == list(range(30))
+    np.testing.assert_array_equal(tie_order(30, 5), tie_order(30, 5))
+    assert (tie_order(30, 5) != tie_order(30, 6)).any()
+    assert sorted(tie_order(30, 5)) == list(range(30))
 
 
 @settings(max_examples=50)
@@ -151,8 +151,8 @@ def test_lists_and_ranks_made_from_the_same_scores_agree(seed, k):
     scores = generator.integers(0, 4, size=(5, 10)).astype(float)  # few values, so many ties
     scores[generator.random(scores.shape) < 0.2] = -np.inf
     scores[generator.random(scores.shape) < 0.1] = np.nan
-    order = metrics.tie_order(10, seed)
-    lists = metrics.top_rows(scores, k, order)
+    order = tie_order(10, seed)
+    lists = top_rows(scores, k, order)
     for target in range(10):
         targets = np.full(5, target)
         ranks = metrics.ranks_of_targets(scores, targets, order)
@@ -161,7 +161,7 @@ def test_lists_and_ranks_made_from_the_same_scores_agree(seed, k):
 
 def test_fewer_items_than_places_leaves_places_empty():
     scores = np.array([[0.1, -np.inf, 0.3]])
-    np.testing.assert_array_equal(metrics.top_rows(scores, 4, np.arange(3)), [[2, 0, NO_ITEM, NO_ITEM]])
+    np.testing.assert_array_equal(top_rows(scores, 4, np.arange(3)), [[2, 0, NO_ITEM, NO_ITEM]])
 
 
 RANX = """

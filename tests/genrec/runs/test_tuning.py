@@ -154,7 +154,7 @@ class NextPart:
 
 def test_a_signal_of_ones_own_joins_and_is_tuned(recommender: Recommender, valid: tuple[Case, ...]) -> None:
     recommender.signals["next-part"] = NextPart(recommender.catalog)
-    with pytest.raises(ConfigError, match=r"there are .*next-part; fit them again with genrec\.tuning\.tune_fusion"):
+    with pytest.raises(ConfigError, match=r"there are .*next-part; fit them again with genrec\.runs"):
         recommender.recommend(["Red Harbour 1"])
     recommender.fusion = fusion = tune_fusion(recommender, valid, with_model=30)
     assert fusion.signals[-1] == "next-part"
