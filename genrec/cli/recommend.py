@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from genrec.batch.job import Summary
     from genrec.recommender import Recommender
     from genrec.settings import Settings
-    from genrec.storage.folders import read_manifest
     from training.computing import Computing
 
 
@@ -125,6 +124,7 @@ def recommend(
     from genrec.ranking.reranking import Reranking
     from genrec.recommender import Recommender
     from genrec.settings import Settings
+    from genrec.storage.folders import read_manifest
     from training.computing import choose_computing
 
     if (encrypt is not None) != (out.suffix == ".enc"):
