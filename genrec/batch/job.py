@@ -108,11 +108,12 @@ def run_job(
     """
     job = json.loads(json.dumps({**job, "block_users": block_users, "encrypted": key is not None}))
     try:
-        with locked(out), keeping("what was finished is kept; start again with --resume"):
+        with locked(out):
             finished = _begin(out, job, resume)
             if finished is not None:
                 return finished
-            with closing(open_output(out, block_users, key)) as output, side_of(out).open("a+b") as side:
+            kept = keeping("what was finished is kept; start again with --resume")
+            with kept, closing(open_output(out, block_users, key)) as output, side_of(out).open("a+b") as side:
                 resumed = done = output.recover()
                 problems = _cut_to_rows(side, done)
                 for block in blocks(done):

@@ -296,6 +296,13 @@ def test_a_finished_job_of_the_command_line_is_left_alone(
     assert (second.users, second.resumed) == (60, 60)
 
 
+def test_a_refusal_speaks_of_nothing_that_is_kept(recommender: Recommender, tmp_path: Path) -> None:
+    (tmp_path / "out.jsonl").write_bytes(b"mine")
+    with pytest.raises(ArtefactError, match="exists") as refused:
+        job(recommender, tmp_path / "out.jsonl", USERS)
+    assert not getattr(refused.value, "__notes__", [])
+
+
 def test_shards_in_a_row_are_the_whole(recommender: Recommender, tmp_path: Path, whole: bytes) -> None:
     parts = []
     for index in range(1, 5):
