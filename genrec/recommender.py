@@ -22,7 +22,7 @@ from genrec.data.catalog import Catalog, Item, normalise_label
 from genrec.data.rows import NO_ITEM, IntArray, tie_order, top_rows
 from genrec.data.splits import History, clean_taste
 from genrec.errors import ConfigError, DataError, translated
-from genrec.explain.evidence import Language
+from genrec.explain.evidence import Explain, Language, Wording
 from genrec.explain.explainer import Explainer
 from genrec.explain.influence import Influence, Method, influences
 from genrec.explain.writer import Explanation, load_templates
@@ -31,10 +31,10 @@ from genrec.language.generator import FreeGenerator
 from genrec.ranking.filters import Filters
 from genrec.ranking.forest import shares_of
 from genrec.ranking.fusion import CANDIDATES, Fusion, fuse_reciprocal_ranks, log_levels
-from genrec.ranking.reranking import ItemFacts, rerank
+from genrec.ranking.reranking import ItemFacts, Reranking, rerank
 from genrec.ranking.taste import TasteReader
 from genrec.recommendation import How, Recommendation, Recommendations
-from genrec.settings import Settings
+from genrec.settings import Mode, Settings, refuses_unknown_options
 from genrec.signals.arrays import FloatArray
 from genrec.signals.borrowing import counted_part
 from genrec.signals.simple import Content, CoOccurrence, Popularity, Signal
@@ -162,9 +162,22 @@ class Recommender:
 
         return load_recommender(Path(run), device, precision, base)
 
+    @refuses_unknown_options
     @translated()
     def recommend(
-        self, history: Sequence[Taken] = (), k: int = 10, taste: str = "", **settings: Any
+        self,
+        history: Sequence[Taken] = (),
+        k: int = 10,
+        taste: str = "",
+        *,
+        beams: int = 20,
+        mode: Mode = "constrained",
+        exclude_seen: bool | None = None,
+        explain: Explain = "sentence",
+        wording: Wording = Wording(),
+        batch_size: int = 32,
+        filters: Filters = Filters(),
+        reranking: Reranking = Reranking(),
     ) -> Recommendations:
         """Recommend for one history, or for someone new.
 
@@ -172,8 +185,18 @@ class Recommender:
             history: items, item ids or titles, oldest first; may be empty.
             k: how many.
             taste: what the user says of their taste, such as "quiet science fiction from the seventies"; it is
-                compared with titles and categories and stands in the prompt. See `genrec.stock`.
-            settings: any field of `Settings`; explained by a sentence unless told otherwise.
+                compared with titles and categories and stands in the prompt. See `genrec.ranking.taste`.
+            beams: see `Settings`, as for the options that follow.
+            mode: "constrained" or "free".
+            exclude_seen: whether items of the history are left out; None: as the run was trained for.
+            explain: "none", "sentence", "measured" or "words".
+            wording: how explanations are worded.
+            batch_size: how many texts of explanations are written side by side.
+            filters: conditions that every recommended item meets.
+            reranking: what is asked of the list beyond its scores.
+
+        Returns:
+            At most k recommendations, the best first: a list, which notebooks show as a table.
 
         Example:
             Comedies of at most 20, a varied list with no more than three of a kind:
@@ -186,11 +209,57 @@ class Recommender:
 
         Raises:
             DataError: something in the history is not in the catalogue, or the taste is too long.
-            ConfigError: the filters name what no item has, or no item passes them.
+            ConfigError: an option is unknown or impossible, the filters name what no item has, or no item passes them.
         """
-        chosen = Settings(**{"k": k, "explain": "sentence", **settings})
+        settings = Settings(k, beams, mode, exclude_seen, explain, wording, batch_size, filters, reranking)
         asked = History("", tuple(map(self.find, history)), taste=clean_taste(taste) if taste else "")
-        return Recommendations(self.recommend_many([asked], chosen)[0])
+        return Recommendations(self.recommend_with_parts([asked], settings)[0].recommendations)
+
+    @refuses_unknown_options
+    @translated()
+    def recommend_many(
+        self,
+        histories: Sequence[History | Sequence[Taken]],
+        settings: Settings | None = None,
+        *,
+        k: int = 10,
+        beams: int = 20,
+        mode: Mode = "constrained",
+        exclude_seen: bool | None = None,
+        explain: Explain = "sentence",
+        wording: Wording = Wording(),
+        batch_size: int = 32,
+        filters: Filters = Filters(),
+        reranking: Reranking = Reranking(),
+    ) -> list[Recommendations]:
+        """Recommend for many histories; the same for each as if it came alone.
+
+        Args:
+            histories: of each user a `History` (which may hold a taste), or items, item ids or titles, oldest first.
+            settings: all options in one object, as a job keeps them; give these or single options.
+            k: see `recommend`, as for the options that follow.
+            beams: likewise.
+            mode: likewise.
+            exclude_seen: likewise.
+            explain: likewise.
+            wording: likewise.
+            batch_size: how many users at most are decoded side by side.
+            filters: likewise.
+            reranking: likewise.
+
+        Returns:
+            One list for each history, in their order.
+
+        Raises:
+            DataError: something in a history is not in the catalogue.
+            ConfigError: an option is unknown or impossible, or both settings and single options are given.
+        """
+        options = Settings(k, beams, mode, exclude_seen, explain, wording, batch_size, filters, reranking)
+        if settings is not None and options != Settings(explain="sentence"):
+            raise ConfigError(["settings are given and options beside them; put the options into the Settings"])
+        asked = [one if isinstance(one, History) else History("", tuple(map(self.find, one))) for one in histories]
+        answers = self.recommend_with_parts(asked, settings or options)
+        return [Recommendations(answer.recommendations) for answer in answers]
 
     @translated()
     def with_items(self, items: Sequence[Item]) -> Recommender:
@@ -221,14 +290,6 @@ class Recommender:
             details={**self.details, "added_items": self.details.get("added_items", 0) + len(items)},
             **{**forgotten, "_text_encoder": self._text_encoder},
         )
-
-    def recommend_many(self, histories: Sequence[History], settings: Settings) -> list[list[Recommendation]]:
-        """Recommend for many histories; the same for each as if it came alone.
-
-        Raises:
-            DataError: a history holds an item that is not in the catalogue.
-        """
-        return [answer.recommendations for answer in self.recommend_with_parts(histories, settings)]
 
     @translated()
     def recommend_with_parts(self, histories: Sequence[History], settings: Settings) -> list[Ranked]:

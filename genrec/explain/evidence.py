@@ -18,12 +18,13 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from genrec.data.catalog import Item, clean_title
+from genrec.errors import ConfigError
 from genrec.explain.influence import Influence
 
 Explain = Literal["none", "sentence", "measured", "words"]
@@ -55,11 +56,27 @@ class Wording:
         language: English or Chinese.
         tone: matter-of-fact or warm.
         length: one sentence that cites at most two items, or up to three sentences that cite at most three.
+
+    Raises:
+        ConfigError: there is no such language, tone or length; all problems are told at once.
     """
 
     language: Language = "en"
     tone: Tone = "plain"
     length: Length = "short"
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{name} is {value!r}; expected {', '.join(get_args(choices))}; choose one of them"
+            for name, value, choices in (
+                ("language", self.language, Language),
+                ("tone", self.tone, Tone),
+                ("length", self.length, Length),
+            )
+            if value not in get_args(choices)
+        ]
+        if problems:
+            raise ConfigError(problems)
 
 
 @dataclass(frozen=True, slots=True)
