@@ -77,8 +77,17 @@ class Settings:
         if problems:
             raise ConfigError(problems)
 
+    def excludes_seen(self, keep_seen: bool) -> bool:
+        """Return whether items of the history are left out.
 
-Parameters, Result = ParamSpec("Parameters"), TypeVar("Result")
+        Args:
+            keep_seen: what holds where the settings leave it open: as the run was trained for.
+        """
+        return not keep_seen if self.exclude_seen is None else self.exclude_seen
+
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 
 def refuses_unknown_options(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:

@@ -22,10 +22,10 @@ ALLOWED = {
 LEVELS = (
     ("errors", "libraries", "progress"),
     ("storage",),
-    ("data", "language"),
+    ("data", "recommendation", "language"),
     ("signals",),
-    ("ranking", "explain"),
-    ("recommendation", "settings", "stock", "recommender"),
+    ("ranking", "explain", "settings"),
+    ("stock", "recommender"),
     ("batch",),
     ("evaluation",),
     ("baselines", "report"),

@@ -26,8 +26,9 @@ import torch
 
 from genrec.data.splits import History
 from genrec.errors import ModelError
+from genrec.ranking.ranker import Ranked
 from genrec.recommendation import Recommendation
-from genrec.recommender import Ranked, Recommender
+from genrec.recommender import Recommender
 from genrec.settings import Settings
 from prompts.errors import PromptError
 

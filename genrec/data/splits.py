@@ -27,6 +27,10 @@ LONGEST_TASTE = 300
 """Characters of a sentence about someone's taste; a longer text would push the history out of the prompt."""
 
 
+Basis = Literal["items", "taste", "nothing"]
+"""What there is to go by for a user: items that they took, or only what they say of their taste, or nothing at all."""
+
+
 @dataclass(frozen=True, slots=True)
 class History:
     """What one user took, oldest first.
@@ -46,6 +50,13 @@ class History:
     def __post_init__(self) -> None:
         if self.times and len(self.times) != len(self.items):
             raise DataError(f"a history of {len(self.items)} items has {len(self.times)} times; give one for each")
+
+    @property
+    def basis(self) -> Basis:
+        """What there is to go by."""
+        if self.items:
+            return "items"
+        return "taste" if self.taste else "nothing"
 
     def until(self, length: int) -> History:
         """Return the history's first `length` events."""

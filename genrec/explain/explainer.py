@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from genrec.data.catalog import Catalog, Item
+from genrec.data.history_batch import HistoryBatch
 from genrec.data.splits import History
 from genrec.explain.check import Checker
 from genrec.explain.evidence import (
@@ -37,7 +39,7 @@ EXPLAINED_HISTORY = 50
 """How many of the newest history items are looked at for evidence near the item."""
 
 
-@dataclass(slots=True)
+@dataclass(eq=False)
 class Explainer:
     """Explains recommendations of one recommender.
 
@@ -58,7 +60,6 @@ class Explainer:
     co_occurrence: CoOccurrence
     content: Content
     templates: dict[Language, TextTemplate]
-    _writer: Writer | None = None
 
     def explain(
         self,
@@ -83,9 +84,11 @@ class Explainer:
         if how == "none":
             return [[] for _ in histories]
         requests: list[Request] = []
-        for history, items in zip(histories, recommended, strict=True):
-            own = tuple(self.catalog[item] for item in history.items)
-            found = self._evidence(history, items, how, wording.length)
+        batch = HistoryBatch.of(self.catalog, histories)
+        for user, (history, items) in enumerate(zip(batch, recommended, strict=True)):
+            rows = batch.rows_of(user).tolist()
+            own = tuple(self.catalog.items[row] for row in rows)
+            found = self._evidence(history, rows, items, how, wording.length)
             requests += [
                 Request(item, evidence, own, history.user) for item, evidence in zip(items, found, strict=True)
             ]
@@ -96,21 +99,29 @@ class Explainer:
         ordered = iter(explained)
         return [[next(ordered) for _ in items] for items in recommended]
 
-    @property
+    @cached_property
     def writer(self) -> Writer:
         """Who writes words; made at the first use, since it looks through the whole catalogue."""
-        if self._writer is None:
-            self._writer = Writer(self.generator, Checker(self.catalog), self.templates)
-        return self._writer
+        return Writer(self.generator, Checker(self.catalog), self.templates)
 
-    def _evidence(self, history: History, items: Sequence[Item], how: Explain, length: Length) -> list[Evidence]:
-        if history.taste and not history.items:
-            return [Evidence((), "taste") for _ in items]
+    def _evidence(
+        self, history: History, rows: Sequence[int], items: Sequence[Item], how: Explain, length: Length
+    ) -> list[Evidence]:
+        """Return what speaks for each item.
+
+        Args:
+            history: whose.
+            rows: the history's item rows, oldest first.
+            items: what is recommended.
+            how: where evidence comes from.
+            length: of the wording.
+        """
+        if history.basis != "items":
+            return [Evidence((), "taste" if history.basis == "taste" else "popular") for _ in items]
         most = MOST_EVIDENCE[length]
-        rows = self.catalog.rows(history.items)
         taken = set(history.items)
         nearest = [near_item(self.co_occurrence, self.content, rows, item, most) for item in items]
-        if how == "sentence" or not history.items:
+        if how == "sentence":
             return nearest
         ids = [item.id for item in items]
         moved = influences(self.catalog, self.encoder, self.decoder, history.items, ids)

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genrec.data.catalog import Catalog, Item, normalise_label
+from genrec.data.rows import IntArray
 from genrec.errors import ConfigError
 
 CATEGORY = "category"
@@ -116,6 +117,28 @@ class Filters:
                     if (text := item.attributes.get(name, "").strip()) and _day(text) is None:
                         yield f"item {item.id!r} has the {name} {text[:40]!r}, expected a day such as 2026-05-31"
                         return
+
+
+class FilteredOut:
+    """The rows that filters keep from everybody; those of the last filters are kept, since a job asks with the same.
+
+    Args:
+        catalog: the items.
+    """
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._last: tuple[Filters, IntArray] | None = None
+
+    def rows(self, filters: Filters) -> IntArray:
+        """Return the item rows that do not pass, ascending.
+
+        Raises:
+            ConfigError: a key or a value is one that no item has, or no item passes.
+        """
+        if self._last is None or self._last[0] != filters:
+            self._last = (filters, np.flatnonzero(~filters.passing(self._catalog)))
+        return self._last[1]
 
 
 def price_of(item: Item) -> float | None:

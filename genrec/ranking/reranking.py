@@ -111,7 +111,12 @@ class ItemFacts:
 
 
 def rerank(
-    rows: IntArray, scores: NDArray[np.floating], k: int, wishes: Reranking, facts: ItemFacts, history: Sequence[int]
+    rows: IntArray,
+    scores: NDArray[np.floating],
+    k: int,
+    wishes: Reranking,
+    facts: ItemFacts,
+    history: Sequence[int] | IntArray,
 ) -> IntArray:
     """Choose a list from scored candidates.
 

@@ -22,8 +22,9 @@ from genrec.evaluation.compare import evaluate_lists
 from genrec.evaluation.list_files import lists_for_cases, read_recommendations
 from genrec.evaluation.results import Report, across_seeds
 from genrec.progress import progress_bar
+from genrec.ranking.ranker import Ranked
 from genrec.recommendation import Recommendation
-from genrec.recommender import Ranked, Recommender
+from genrec.recommender import Recommender
 from genrec.report.page import write_report
 from genrec.report.parts import loss_points, user_pages
 from genrec.runs.explanation_measures import compare_explanations
@@ -90,7 +91,7 @@ def evaluate_run(
     if recommender is not None:
         excluded = recommender.excludes_seen(settings)
     else:
-        excluded = not data.keep_seen if settings.exclude_seen is None else settings.exclude_seen
+        excluded = settings.excludes_seen(data.keep_seen)
     # A run may know items that were added after its data was prepared; baselines choose from them, too.
     catalog = data.catalog if recommender is None else recommender.catalog
     fused: list[tuple[Recommendation, ...]] = []

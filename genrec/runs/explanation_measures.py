@@ -22,7 +22,8 @@ from genrec.explain.check import citations_are_valid
 from genrec.explain.evidence import WORD, Explain
 from genrec.explain.influence import NEWEST, log_likelihoods
 from genrec.explain.writer import Explanation
-from genrec.recommender import Ranked, Recommender
+from genrec.ranking.ranker import Ranked
+from genrec.recommender import Recommender
 from genrec.report.explanation_figures import FIGURES
 from genrec.settings import Settings
 

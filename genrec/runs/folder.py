@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 import logging
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,7 @@ def assemble(run: Path, details: dict[str, Any], computing: Computing, base_now:
         generator=generator,
         signals=load_signals(run / "signals.safetensors", catalog, index.vectors(catalog.ids)),
         index=index,
-        load_encoder=lambda: load_encoder(find_model("encoder", details, run)),
+        load_encoder=cache(lambda: load_encoder(find_model("encoder", details, run))),
         fusion=Fusion.from_json(read_json(weights)) if weights.exists() else None,
         details=details,
         templates=load_templates(run),

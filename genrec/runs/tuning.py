@@ -20,6 +20,7 @@ from genrec.baselines.search import sample_cases
 from genrec.data.catalog import Catalog
 from genrec.data.splits import Case
 from genrec.errors import DataError
+from genrec.ranking.candidates import Candidates
 from genrec.ranking.fitting import (
     FOLDS,
     TRIED_EACH,
@@ -31,7 +32,7 @@ from genrec.ranking.fitting import (
     settled,
 )
 from genrec.ranking.fusion import Fusion
-from genrec.recommender import Candidates, Recommender
+from genrec.recommender import Recommender
 from genrec.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genrec.data.catalog import Catalog
+from genrec.data.history_batch import HistoryBatch
 from genrec.data.rows import IntArray
 from genrec.data.splits import History
 from genrec.signals.arrays import Arrays, FloatArray
@@ -60,8 +61,9 @@ class Again:
         """
         exposed, taken = np.zeros(TIMES * AGES), np.zeros(TIMES * AGES)
         step = max(1, len(histories) // USERS)
-        for history in histories[::step]:
-            rows = np.unique(np.array(catalog.rows(history.items), np.int64), return_inverse=True)[1]
+        batch = HistoryBatch.of(catalog, histories[::step])
+        for user in range(len(batch)):
+            rows = np.unique(batch.rows_of(user), return_inverse=True)[1]
             first = max(1, len(rows) - TARGETS)
             times = np.bincount(rows[:first], minlength=int(rows.max(initial=0)) + 1)
             last = np.full(len(times), -1, np.int64)
@@ -80,9 +82,10 @@ class Again:
 
     def score(self, histories: Sequence[History]) -> FloatArray:
         """Return the chance of each item of the history, and 0 for all others."""
-        scores = np.zeros((len(histories), len(self.catalog)), np.float32)
-        for user, history in enumerate(histories):
-            rows = np.array(self.catalog.rows(history.items), np.int64)
+        batch = HistoryBatch.of(self.catalog, histories)
+        scores = np.zeros((len(batch), len(self.catalog)), np.float32)
+        for user in range(len(batch)):
+            rows = batch.rows_of(user)
             if not len(rows):
                 continue
             seen, newest, times = np.unique(rows[::-1], return_index=True, return_counts=True)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from genrec.data.catalog import Catalog
+from genrec.data.history_batch import HistoryBatch
 from genrec.data.rows import IntArray
 from genrec.data.splits import History
 from genrec.errors import ArtefactError, DataError
@@ -26,9 +27,8 @@ BLOCK = 32
 
 def events(catalog: Catalog, histories: Sequence[History]) -> tuple[IntArray, IntArray]:
     """Return, for every event, the number of its history and the row of its item, each of shape (events,)."""
-    lengths = [len(history.items) for history in histories]
-    rows = catalog.rows(item for history in histories for item in history.items)
-    return np.repeat(np.arange(len(histories)), lengths), np.array(rows, dtype=np.int64)
+    batch = HistoryBatch.of(catalog, histories)
+    return np.repeat(np.arange(len(batch)), batch.lengths), batch.rows
 
 
 def history_matrix(catalog: Catalog, histories: Sequence[History], decay: float) -> sparse.csr_array:
@@ -42,11 +42,11 @@ def history_matrix(catalog: Catalog, histories: Sequence[History], decay: float)
     Returns:
         float64 array of shape (histories, items).
     """
-    _, rows = events(catalog, histories)
-    ages = [np.arange(len(history.items) - 1, -1, -1) for history in histories]
-    weights = np.power(float(decay), np.concatenate([*ages, np.zeros(0, dtype=np.int64)]))
-    ends = np.cumsum([0, *(len(history.items) for history in histories)])
-    matrix = sparse.csr_array((weights, rows, ends), shape=(len(histories), len(catalog)))
+    batch = HistoryBatch.of(catalog, histories)
+    ages = np.repeat(batch.ends[1:], batch.lengths) - 1 - np.arange(len(batch.rows))
+    weights = np.power(float(decay), ages)
+    # Copies, since repeats are summed in place.
+    matrix = sparse.csr_array((weights, batch.rows.copy(), batch.ends.copy()), shape=(len(batch), len(catalog)))
     matrix.sum_duplicates()
     return matrix
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import pydoc
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from genrec import ArtefactError, DataError, ModelError, Recommender, Settings
@@ -139,3 +144,26 @@ def test_unfinished_and_other_folders(tmp_path: Path, toy_data: Path) -> None:
 
 def test_prepared_data_names_the_world(toy_data: Path) -> None:
     assert load_prepared(toy_data).catalog.ids == make_catalog().ids
+
+
+def test_it_shows_what_it_is_and_no_caches(recommender: Recommender) -> None:
+    recommender.recommend(["Night Train 1"], k=2, mode="free", taste="a night train")
+    shown = repr(recommender)
+    assert shown.startswith(f"<Recommender of 30 items: LlamaForCausalLM in {recommender.computing}, with similarity, ")
+    assert len(shown) < 200
+    parameters = inspect.signature(Recommender).parameters
+    assert len(parameters) == 10
+    assert not [name for name in parameters if name.startswith("_")]
+    shown = pydoc.render_doc(Recommender, renderer=pydoc.plaintext)
+    assert "recommend_many" in shown
+    assert not re.findall(r"^ \|  (_[a-z]\w*)", shown, re.MULTILINE)
+
+
+def test_what_is_exchanged_is_used_at_once(recommender: Recommender) -> None:
+    """Caches must hold nothing that the next line may exchange."""
+    own = replace(recommender, signals=dict(recommender.signals))
+    before = own.recommend(["Night Train 1"], k=3)
+    own.fusion = None
+    assert own.recommend(["Night Train 1"], k=3)[0].score != before[0].score
+    own.signals["flat"] = replace(own.signals["popularity"], scores=np.zeros(30, np.float32))
+    assert own.recommend(["Night Train 1"], k=3)[0].signals["flat"] == 0.0

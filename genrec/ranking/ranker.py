@@ -1,0 +1,125 @@
+"""The ranker: one user's candidates become a list, by the fitted weights and what is asked beyond the scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genrec.data.catalog import Catalog
+from genrec.data.rows import IntArray
+from genrec.data.splits import Basis
+from genrec.explain.writer import Explanation
+from genrec.ranking.candidates import Candidates
+from genrec.ranking.fusion import Fusion, fuse_reciprocal_ranks
+from genrec.ranking.reranking import ItemFacts, rerank
+from genrec.recommendation import How, Recommendation
+from genrec.settings import Settings
+
+_BY_OTHERS: dict[Basis, How] = {"items": "collaborative", "taste": "taste", "nothing": "popularity"}
+"""How an item comes to be recommended that the model did not find."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """One user's answer, and what its parts would have answered: best first, as item ids.
+
+    Attributes:
+        recommendations: the fused ones.
+        model_alone: the language model's own.
+        without_model: those of the other signals.
+        explanations: what each recommendation's explanation cites and who worded it; empty unless asked for.
+    """
+
+    recommendations: list[Recommendation]
+    model_alone: list[str]
+    without_model: list[str]
+    explanations: list[Explanation] = field(default_factory=list)
+
+    def explained(self, explanations: list[Explanation]) -> Ranked:
+        """Return the answer with an explanation for each recommendation; as it is, where there are none."""
+        if not explanations:
+            return self
+        told = [
+            replace(entry, explanation=explanation.text)
+            for entry, explanation in zip(self.recommendations, explanations, strict=True)
+        ]
+        return replace(self, recommendations=told, explanations=explanations)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranker:
+    """Fuses one user's signals, re-ranks where that is asked for, and writes the recommendations.
+
+    Attributes:
+        catalog: the items.
+        signals: the signals' names, in the order of `Candidates.values`.
+        fusion: the fitted weights; None where none were fitted, then lists are fused by reciprocal ranks.
+        order: the order of items among equals; see `genrec.data.rows.tie_order`.
+        facts: gives what re-ranking knows of the items; called when re-ranking is first asked for.
+    """
+
+    catalog: Catalog
+    signals: Sequence[str]
+    fusion: Fusion | None
+    order: IntArray
+    facts: Callable[[], ItemFacts]
+
+    def rank(self, own: Candidates, taken: IntArray, settings: Settings) -> Ranked:
+        """Return a user's list.
+
+        Args:
+            own: the user's candidates.
+            taken: int64; the rows of the user's history.
+            settings: how to recommend.
+        """
+        scores = self._scores(own)
+        places = self._sorted(own.rows, scores)[: settings.reranking.candidates(settings.k)]
+        if settings.reranking.asked:
+            chosen = rerank(own.rows[places], scores[places], settings.k, settings.reranking, self.facts(), taken)
+            places = places[chosen]
+        taken_before = set(taken.tolist())
+        recommendations = []
+        for rank, place in enumerate(places.tolist(), start=1):
+            row = int(own.rows[place])
+            how, text = own.texts.get(row, ("again" if row in taken_before else _BY_OTHERS[own.basis], ""))
+            likelihood = None if own.likelihoods is None else float(own.likelihoods[place])
+            signals = {"lm": likelihood, **dict(zip(self.signals, own.values[place].tolist(), strict=True))}
+            item = self.catalog.items[row]
+            recommendations.append(Recommendation(rank, item, float(scores[place]), signals, how, text))
+        ids, by_signals = self.catalog.ids, self._sorted(own.rows, own.alone)
+        return Ranked(
+            recommendations,
+            [ids[row] for row in own.found.rows[: settings.k]],
+            [ids[row] for row in own.rows[by_signals[: settings.k]]],
+        )
+
+    def _scores(self, own: Candidates) -> NDArray[np.float32]:
+        """Return the fused scores, shape (candidates,)."""
+        scores = self._with_model(own)
+        if own.taste is None:
+            return scores
+        # No validation case has a taste, so there is no fitted weight for it.
+        return self._fused(own.rows, [own.rows[self._sorted(own.rows, part)] for part in (own.taste, scores)])
+
+    def _with_model(self, own: Candidates) -> NDArray[np.float32]:
+        """Return what the signals and the language model say, a taste apart, shape (candidates,)."""
+        if own.basis == "taste":
+            return own.values[:, list(self.signals).index("popularity")] if own.likelihoods is None else own.likelihoods
+        if own.likelihoods is None:
+            return own.alone
+        if self.fusion is not None:
+            return self.fusion.with_model(own.alone, own.values, own.shares, own.length, own.likelihoods)
+        return self._fused(own.rows, [own.found.rows, own.rows[self._sorted(own.rows, own.alone)]])
+
+    def _sorted(self, rows: IntArray, scores: NDArray[np.float32]) -> IntArray:
+        """Return places by score, the best first."""
+        return np.lexsort((self.order[rows], -scores))
+
+    @staticmethod
+    def _fused(rows: IntArray, lists: Sequence[IntArray]) -> NDArray[np.float32]:
+        """Return the rows' scores by the reciprocal ranks that they have in lists of rows."""
+        fused = dict(fuse_reciprocal_ranks([one.tolist() for one in lists]))
+        return np.array([fused[row] for row in rows.tolist()], np.float32)
