@@ -163,7 +163,8 @@ def make_run_lists(run: Path, data: PreparedData, work: Path) -> None:
     write_lists(lists_file(work, FUSED), cases, fused)
     weights = told(recommender.fusion) if recommender.fusion else None
     for system in (MODEL, POOL, FUSED):
-        write_json(settings_file(work, system), {"fusion": weights, "training": recommender.details["training"]})
+        training = recommender.manifest.training.model_dump()
+        write_json(settings_file(work, system), {"fusion": weights, "training": training})
 
 
 def told(fusion: Fusion) -> dict[str, Any]:

@@ -54,8 +54,9 @@ def train(
 
     fixed = {"base": options.base, "template": template, "max_minutes": minutes, "epochs": epochs, "tuning_cases": 0}
     recipe = load_recipe("cpu", [*options.set, *(f"{key}={value}" for key, value in fixed.items())])
-    done: dict[str, Any] = train_run(data, recipe, out, encoder="hashing")["training"]
-    return done
+    manifest = train_run(data, recipe, out, encoder="hashing")
+    assert manifest is not None  # noqa: S101 - there is one process
+    return manifest.training.model_dump()
 
 
 def supervised_tokens(data: Any, template: str, options: argparse.Namespace) -> int:

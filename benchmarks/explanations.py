@@ -78,7 +78,7 @@ def main() -> None:
         "what": "explanations of a run: validity, faithfulness, cost",
         "data": prepared.report.source,
         "model": {
-            "base": Path(recommender.details["base"]).name,
+            "base": Path(recommender.manifest.base).name,
             "parameters": sum(parameter.numel() for parameter in recommender.decoder.model.parameters()),
         },
         "users": len(cases),

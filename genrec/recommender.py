@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from genrec.data.catalog import Catalog, Item, normalise_label
 from genrec.data.history_batch import HistoryBatch
@@ -25,6 +24,7 @@ from genrec.explain.writer import load_templates
 from genrec.language.decoder import Decoder
 from genrec.language.generator import FreeGenerator
 from genrec.language.proposer import Proposer
+from genrec.manifest import RunManifest
 from genrec.ranking.candidates import CandidateMaker, Candidates
 from genrec.ranking.filters import FilteredOut, Filters
 from genrec.ranking.fusion import Fusion
@@ -60,8 +60,8 @@ class Recommender:
         signals: every other kind of evidence, by name, in the order of features.
         index: item vectors.
         load_encoder: returns the text encoder of the index, loaded at the first call; texts ask for it.
+        manifest: what the run says of itself.
         fusion: the fitted weights; None where none were fitted, then lists are fused by reciprocal ranks.
-        details: what the run's manifest says of it.
         templates: what the model is asked with for explanations, by language.
     """
 
@@ -72,8 +72,8 @@ class Recommender:
     signals: dict[str, Signal]
     index: ItemIndex
     load_encoder: Callable[[], Encoder]
+    manifest: RunManifest
     fusion: Fusion | None = None
-    details: dict[str, Any] = field(default_factory=dict)
     templates: dict[Language, TextTemplate] = field(default_factory=load_templates)
 
     def __repr__(self) -> str:
@@ -228,7 +228,7 @@ class Recommender:
             generator=replace(self.generator, model=model),
             signals=stock.signals,
             index=stock.index,
-            details={**self.details, "added_items": self.details.get("added_items", 0) + len(items)},
+            manifest=self.manifest.changed(added_items=self.manifest.added_items + len(items)),
         )
 
     @translated()
@@ -270,13 +270,13 @@ class Recommender:
             self.proposer,
             self._filtered_out,
             lambda: self.taste_reader,
-            self.details.get("keep_seen", False),
+            self.manifest.keep_seen,
         )
         return maker.make(HistoryBatch.of(self.catalog, histories), settings, count, ask_model, each)
 
     def excludes_seen(self, settings: Settings) -> bool:
         """Return whether items of the history are left out: as the settings say, or else as the run was trained for."""
-        return settings.excludes_seen(self.details.get("keep_seen", False))
+        return settings.excludes_seen(self.manifest.keep_seen)
 
     def prompt(self, history: History) -> Prompt:
         """Return the very prompt that the model is given for a history; a taste stands where the oldest item would."""
@@ -350,7 +350,7 @@ class Recommender:
     def explainer(self) -> Explainer:
         """What explains recommendations."""
         # What an added item borrows ranks it; to say that people chose it with another would be untrue.
-        known = len(self.catalog) - self.details.get("added_items", 0)
+        known = len(self.catalog) - self.manifest.added_items
         return Explainer(
             self.catalog,
             self.encoder,

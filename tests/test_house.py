@@ -25,7 +25,7 @@ LEVELS = (
     ("data", "recommendation", "language"),
     ("signals",),
     ("ranking", "explain", "settings"),
-    ("stock", "recommender"),
+    ("manifest", "stock", "recommender"),
     ("batch",),
     ("evaluation",),
     ("baselines", "report"),

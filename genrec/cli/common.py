@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from genrec.data.prepared import PreparedData
+    from genrec.manifest import RunManifest
 
 RunOption = Annotated[Path, typer.Option(help="A finished run folder, made by genrec train.")]
 DataOption = Annotated[
@@ -82,20 +83,21 @@ def data_folder_of(run: Path, data: Path | None) -> Path:
         ArtefactError: a folder is missing, or holds other data.
     """
     from genrec.errors import ArtefactError
+    from genrec.manifest import RunManifest
     from genrec.storage.folders import MANIFEST, fingerprint, read_manifest
 
-    details = read_manifest(run, "run", verify=False)
-    folder = data or _data_of(details, run)
+    manifest = RunManifest.read(run, verify=False)
+    folder = data or _data_of(manifest, run)
     # Data from which users were forgotten since is still the run's.
     formerly = read_manifest(folder, "data", verify=False).get("formerly", [])
-    if details["data"] not in (fingerprint(folder / MANIFEST), *formerly):
+    if manifest.data not in (fingerprint(folder / MANIFEST), *formerly):
         raise ArtefactError(
             f"{folder} is not the data that {run} was trained on; give that with --data, or train again on this one"
         )
     return folder
 
 
-def _data_of(details: dict[str, Any], run: Path) -> Path:
+def _data_of(manifest: RunManifest, run: Path) -> Path:
     """Return where the data of a run is.
 
     Raises:
@@ -104,9 +106,9 @@ def _data_of(details: dict[str, Any], run: Path) -> Path:
     from genrec.errors import ArtefactError
     from genrec.storage.places import candidates
 
-    if not details["data_folder"]:
+    if not manifest.data_folder:
         raise ArtefactError(f"{run} does not say where its data is; give the folder with --data")
-    places = candidates(details.get("data_way"), details["data_folder"], run)
+    places = candidates(manifest.data_way, manifest.data_folder, run)
     found = next((place for place in places if place.is_dir()), None)
     if found is None:
         raise ArtefactError(
@@ -132,11 +134,10 @@ def run_fingerprint(run: Path) -> dict[str, Any]:
 
 def models_fingerprint(run: Path) -> dict[str, Any]:
     """Return what names the contents of a run's models; None of a run that does not say."""
-    from genrec.language.identity import contents_known
-    from genrec.storage.folders import read_manifest
+    from genrec.manifest import RunManifest
 
-    details = read_manifest(run, "run", verify=False)
-    return {role: contents_known(role, details) for role in ("base", "encoder")}
+    known = RunManifest.read(run, verify=False).models
+    return {role: known[role].contents if role in known else None for role in ("base", "encoder")}
 
 
 def read_or_announce_key(path: Path) -> bytes:

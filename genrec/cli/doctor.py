@@ -80,14 +80,14 @@ def _check_run(run: Path, base: str | None) -> None:
     from genrec.cli.common import data_folder_of
     from genrec.errors import ArtefactError, GenrecError, translated
     from genrec.language.identity import find_model
-    from genrec.storage.folders import read_manifest
+    from genrec.manifest import RunManifest
 
-    details = read_manifest(run, "run")
-    typer.echo(f"run {run}: whole ({len(details['files'])} files, base {details['base']}, {details['family']})")
+    manifest = RunManifest.read(run)
+    typer.echo(f"run {run}: whole ({len(manifest.files)} files, base {manifest.base}, {manifest.family})")
     wrong = []
     for name, look in (
-        ("base", lambda: find_model("base", details, run, base)),
-        ("encoder", lambda: find_model("encoder", details, run)),
+        ("base", lambda: find_model("base", manifest, run, base)),
+        ("encoder", lambda: find_model("encoder", manifest, run)),
         ("data", lambda: data_folder_of(run, None)),
     ):
         try:

@@ -51,7 +51,8 @@ def prefer(
             progress=lambda share, loss, left: bar(share, 1.0, f"loss {loss:.3f}"),
             tuning_progress=weighing,
         )
-    done = manifest["preference"]
+    done = manifest.preference
+    assert done is not None  # noqa: S101 - the preference stage says what it did
     valid = done["validation"]
     typer.echo(
         f"{done['pairs']} pairs in {done['steps']} steps and {done['seconds']:.0f} s, loss {done['first_loss']:.3f} to "

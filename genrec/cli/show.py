@@ -92,7 +92,7 @@ def _show_weights(console: Console, recommender: Recommender) -> None:
 
     fusion = recommender.fusion
     if fusion is None:
-        why = escape(recommender.details.get("no_weights", ""))
+        why = escape(recommender.manifest.no_weights)
         console.print(f"none were fitted, so ranks are fused{f': {why}' if why else ''}")
         return
     console.print(f"{escape(fusion.describe())} [dim](fitted on {fusion.cases} validation cases)[/dim]")

@@ -54,12 +54,12 @@ def train_into(
     say = typer.echo if processes.is_first() else _nothing
     say(f"recipe: {', '.join(f'{key}={value}' for key, value in recipe.model_dump().items() if value is not None)}")
     manifest = train_with(data, recipe, out, encoder=encoder, resume=resume, device=device, progress=True)
-    if not manifest:  # another process writes the run
+    if manifest is None:  # another process writes the run
         return
-    done = manifest["training"]
+    done = manifest.training
     typer.echo(
-        f"trained {done['steps']} steps on {done['supervised_tokens']:,} supervised tokens in {done['seconds']:.0f} s "
-        f"({done['precision']} on {done['device']}), loss {done['final_loss']}; written to {out}"
+        f"trained {done.steps} steps on {done.supervised_tokens:,} supervised tokens in {done.seconds:.0f} s "
+        f"({done.precision} on {done.device}), loss {done.final_loss}; written to {out}"
     )
     if (weights := out / "fusion.json").exists():
         fusion = Fusion.from_json(read_json(weights))
@@ -67,7 +67,7 @@ def train_into(
         for sentence in fusion.to_words():
             typer.echo(f"  {sentence}")
     else:
-        typer.echo(f"no weights of the signals were fitted, so ranks are fused: {manifest['no_weights']}")
+        typer.echo(f"no weights of the signals were fitted, so ranks are fused: {manifest.no_weights}")
 
 
 def _nothing(_: str) -> None:

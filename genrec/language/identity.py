@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from genrec.errors import ModelError
 from genrec.language.bases import STARTER, hub_folder, path_or_hub_id, starter_folder
@@ -67,7 +67,7 @@ class Identity:
     files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON values."""
+        """Return it as JSON values; `Identity(**...)` is the inverse."""
         return asdict(self)
 
 
@@ -127,23 +127,42 @@ def deciding_files(folder: Path, patterns: tuple[str, ...] = _DECIDING) -> dict[
         ) from error
 
 
-def find_model(role: Role, details: Mapping[str, Any], home: Path, now: str | None = None) -> str:
+class NamesModels(Protocol):
+    """What says which models a run rests on: its manifest."""
+
+    @property
+    def base(self) -> str:
+        """The base, as the user named it."""
+        ...
+
+    @property
+    def encoder(self) -> str:
+        """The encoder, as the user named it."""
+        ...
+
+    @property
+    def models(self) -> Mapping[Role, Identity]:
+        """What they are; empty in runs that do not say."""
+        ...
+
+
+def find_model(role: Role, names: NamesModels, home: Path, now: str | None = None) -> str:
     """Return what is loaded as a run's model, after comparing it with what the run was trained on.
 
     Args:
         role: which of its models.
-        details: the run's manifest.
+        names: the run's manifest.
         home: the run's folder, which the manifest's ways start from.
         now: where the user says that it is.
 
     Raises:
         ModelError: it is not here, or not the one that the run was trained on.
     """
-    recorded = details.get(MODELS, {}).get(role)
-    if recorded is None:
-        return _of_an_older_run(role, details[role], home, now)
-    known = Identity(**recorded)
-    source = source_of(role, now) if now is not None else where_known(role, details, home)
+    named = names.base if role == "base" else names.encoder
+    known = names.models.get(role)
+    if known is None:
+        return _of_an_older_run(role, named, home, now)
+    source = source_of(role, now) if now is not None else where_known(role, known, home, named)
     found = identity_of(role, known.name, source, home)
     if now is None and known.kind == "hub" and found.contents != known.contents:
         # Another program may have downloaded some of its files only.
@@ -153,20 +172,19 @@ def find_model(role: Role, details: Mapping[str, Any], home: Path, now: str | No
     return source.folder
 
 
-def check_contents(role: Role, before: Mapping[str, Any], now: Mapping[str, Any], home: Path) -> None:
+def check_contents(role: Role, before: Identity, now: Identity, home: Path) -> None:
     """Compare a model of an unfinished run with the one that it is to go on with.
 
     Args:
         role: which model.
-        before: what the run noted when it was begun.
-        now: the same, of this start.
+        before: what it was when the run was begun.
+        now: what it is at this start.
         home: the run's folder.
 
     Raises:
         ModelError: they differ.
     """
-    found = now[MODELS][role]
-    _compare(role, Identity(**before[MODELS][role]), Identity(**found), found["name"], home)
+    _compare(role, before, now, now.name, home)
 
 
 def _compare(role: Role, known: Identity, found: Identity, place: str, home: Path) -> None:
@@ -184,19 +202,24 @@ def _compare(role: Role, known: Identity, found: Identity, place: str, home: Pat
 _SAY_WHERE: Mapping[Role, str] = {"base": "say with --base where it is now, ", "encoder": ""}
 
 
-def where_known(role: Role, details: Mapping[str, Any], home: Path) -> Source:
+def where_known(role: Role, known: Identity, home: Path, named: str = "") -> Source:
     """Return where the model is that a folder names; what it holds is not looked at.
+
+    Args:
+        role: what it is used as.
+        known: what it is.
+        home: the folder that names it.
+        named: its name in the run's manifest, which somebody may have changed since; empty: the same.
 
     Raises:
         ModelError: it is not there.
     """
-    known = Identity(**details[MODELS][role])
     if known.kind != "folder":
         if known.kind != "hub":
             return source_of(role, known.name)
         folder = hub_folder(known.name, known.revision)
         return Source(str(folder), "hub", known.revision)
-    places = candidates(known.way, details.get(role, known.name), home)
+    places = candidates(known.way, named or known.name, home)
     found = next((place for place in places if place.is_dir()), None)
     if found is None:
         raise ModelError(
@@ -232,32 +255,20 @@ def _of_an_older_run(role: Role, name: str, home: Path, now: str | None) -> str:
         ) from None
 
 
-def models_of(sources: Mapping[Role, tuple[str, Source]], home: Path) -> dict[str, Any]:
-    """Return what a manifest says of a run's models."""
-    return {role: identity_of(role, name, source, home).to_json() for role, (name, source) in sources.items()}
-
-
-def moved_models(details: Mapping[str, Any], old: Path, new: Path, base: str) -> dict[str, Any]:
+def moved_models(models: Mapping[Role, Identity], old: Path, new: Path, base: str) -> dict[Role, Identity]:
     """Return what the manifest of a run made out of another says of the same models: the ways start elsewhere.
 
     Args:
-        details: the older run's manifest.
+        models: what the older run's manifest says.
         old: its folder.
         new: the new run's.
         base: what `find_model` returned for the base.
     """
-    models: dict[str, Any] = {}
-    for role, recorded in details.get(MODELS, {}).items():
-        known = dict(recorded)
-        if known["kind"] == "folder":
-            places = candidates(known["way"], known["name"], old)
+    moved: dict[Role, Identity] = {}
+    for role, known in models.items():
+        moved[role] = known
+        if known.kind == "folder":
+            places = candidates(known.way, known.name, old)
             place = Path(base) if role == "base" else next((one for one in places if one.is_dir()), places[0])
-            known["way"] = way_to(place, new)
-        models[role] = known
-    return models
-
-
-def contents_known(role: Role, details: Mapping[str, Any]) -> str | None:
-    """Return the fingerprint of a run's model as the run knows it; None of a run that does not say."""
-    known = details.get(MODELS, {}).get(role)
-    return None if known is None else str(known["contents"])
+            moved[role] = replace(known, way=way_to(place, new))
+    return moved

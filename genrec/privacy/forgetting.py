@@ -193,17 +193,19 @@ def _forget_in_run(
     run: Path, kept: PreparedData, before: str, data_manifest: Path, files: Replacements
 ) -> tuple[str, str]:
     """Count a run's signals again; return the fingerprints that its manifest had and will have."""
+    from genrec.manifest import RunManifest
     from genrec.runs.folder import read_items
     from genrec.signals.registry import fit_signals, save_signals
     from retrieval.index import ItemIndex
 
     manifest = read_manifest(run, "run")
+    told = RunManifest.from_json(manifest, run / MANIFEST)
     formerly = read_json(data_manifest).get("formerly", [])
-    if manifest["data"] not in (before, *formerly):
+    if told.data not in (before, *formerly):
         raise ArtefactError(f"{run} was trained on other data; give the runs of this data only")
     catalog = read_items(run / "items.jsonl")
     vectors = ItemIndex.load(run / "index").vectors(catalog.ids)
-    signals = fit_signals(catalog, kept.split().train, vectors, bool(manifest.get("keep_seen", False)))
+    signals = fit_signals(catalog, kept.split().train, vectors, told.keep_seen)
     save_signals(files.file_for(run / "signals.safetensors"), signals)
     return fingerprint(run / MANIFEST), fingerprint(
         files.manifest(run / MANIFEST, manifest, counted_on=fingerprint(data_manifest))

@@ -22,7 +22,6 @@ import json
 import logging
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from genrec.data.catalog import Catalog, Item
 from genrec.errors import ArtefactError, ConfigError, ModelError
@@ -30,22 +29,19 @@ from genrec.explain.writer import load_templates
 from genrec.language.decoder import Decoder
 from genrec.language.generator import FreeGenerator
 from genrec.language.identity import (
-    MODELS,
     find_model,
-    moved_models,
 )
+from genrec.manifest import RunManifest
 from genrec.ranking.fusion import Fusion
 from genrec.recommender import Recommender
 from genrec.signals.registry import load_signals
 from genrec.storage.folders import (
-    ABOUT_THE_FOLDER,
     MANIFEST,
     read_json,
     read_manifest,
     write_json,
     write_text,
 )
-from genrec.storage.places import follow, way_to
 from genrec.storage.replacements import Replacements
 from prompts.encoding import PromptEncoder
 from prompts.template import Template
@@ -96,31 +92,31 @@ def load_recommender(
         computing = choose_computing(device, precision)
     except ComputingError as error:
         raise ConfigError([str(error)]) from None
-    return assemble(run, read_manifest(run, "run"), computing, base)
+    return assemble(run, RunManifest.read(run), computing, base)
 
 
-def assemble(run: Path, details: dict[str, Any], computing: Computing, base_now: str | None = None) -> Recommender:
+def assemble(run: Path, manifest: RunManifest, computing: Computing, base_now: str | None = None) -> Recommender:
     """Put a recommender together from a folder that holds all its parts.
 
     Args:
         run: the folder.
-        details: its manifest.
+        manifest: what it says of itself; the folder need not be whole yet.
         computing: where the model runs, and in what.
         base_now: where the base is now, if not where the manifest says; its contents must be the same.
     """
     catalog = read_items(run / "items.jsonl")
     template = Template.from_toml((run / "template.toml").read_text(encoding="utf-8"))
-    base = find_model("base", details, run, base_now)
+    base = find_model("base", manifest, run, base_now)
     try:
-        model, family = backbone.load_adapted(run, base, computing.device, computing.dtype, details["layers"])
+        model, family = backbone.load_adapted(run, base, computing.device, computing.dtype, manifest.layers)
         tokenizer = backbone.load_tokenizer(base)
     except BackboneError as error:
-        raise ModelError(f"{error}; the run in {run} was trained on the base {details['base']!r}") from error
+        raise ModelError(f"{error}; the run in {run} was trained on the base {manifest.base!r}") from error
     trie, embeddings = TokenTrie.load(run / "trie.safetensors"), backbone.embeddings_of(model)
     _check_trie(run, trie, embeddings)
-    encoder = PromptEncoder(template, tokenizer, family, details["max_tokens"], embeddings)
+    encoder = PromptEncoder(template, tokenizer, family, manifest.max_tokens, embeddings)
     index = ItemIndex.load(run / "index")
-    of_catalogue = details["loss"] == "catalogue"
+    of_catalogue = manifest.loss == "catalogue"
     weights = run / FUSION
     # Before the decoder, which gives the model a head over the catalogue's tokens only.
     generator = FreeGenerator(model, tokenizer, encoder.stop, model.get_output_embeddings(), ending=template.ending)
@@ -131,9 +127,9 @@ def assemble(run: Path, details: dict[str, Any], computing: Computing, base_now:
         generator=generator,
         signals=load_signals(run / "signals.safetensors", catalog, index.vectors(catalog.ids)),
         index=index,
-        load_encoder=cache(lambda: load_encoder(find_model("encoder", details, run))),
+        load_encoder=cache(lambda: load_encoder(find_model("encoder", manifest, run))),
         fusion=Fusion.from_json(read_json(weights)) if weights.exists() else None,
-        details=details,
+        manifest=manifest,
         templates=load_templates(run),
     )
 
@@ -157,28 +153,6 @@ def _check_trie(run: Path, trie: TokenTrie, embeddings: int) -> None:
             shared,
             len(trie),
         )
-
-
-def details_of_copy(details: dict[str, Any], run: Path, out: Path, base: str) -> dict[str, Any]:
-    """Return what the manifest of a run that is made out of another says of itself, its ways leading from itself.
-
-    Args:
-        details: the older run's manifest.
-        run: its folder.
-        out: the new run's.
-        base: what `find_model` returned for the base.
-    """
-    kept = {key: value for key, value in details.items() if key not in ABOUT_THE_FOLDER}
-    if MODELS in kept:
-        kept[MODELS] = moved_models(details, run, out, base)
-    if "data_way" in kept:
-        kept["data_way"] = way_to(follow(kept["data_way"], run), out)
-    return kept
-
-
-def data_place(folder: str, run: Path) -> dict[str, str]:
-    """Return what a run's manifest says of where its data is: as the user gave it, and the way from the run."""
-    return {"data_folder": folder, **({"data_way": way_to(Path(folder), run)} if folder else {})}
 
 
 def read_items(path: Path) -> Catalog:

@@ -12,14 +12,14 @@ from genrec.errors import ArtefactError
 from genrec.language.identity import (
     find_model,
 )
-from genrec.runs.folder import details_of_copy, read_items, write_items
+from genrec.manifest import RunManifest
+from genrec.runs.folder import read_items, write_items
 from genrec.signals.registry import load_signals, save_signals
 from genrec.stock import Stock, stock_with_items
 from genrec.storage.disk_space import check_space, folder_size
 from genrec.storage.folders import (
     MANIFEST,
     new_folder,
-    read_manifest,
 )
 from genrec.storage.locks import locked
 from prompts.encoding import PromptEncoder
@@ -57,21 +57,20 @@ def add_to_run(run: Path, items: Sequence[Item], out: Path, base_now: str | None
 
 
 def _add_to_run(run: Path, items: Sequence[Item], out: Path, base_now: str | None) -> Added:
-    details = read_manifest(run, "run")
+    manifest = RunManifest.read(run)
     if out.exists():
         raise ArtefactError(f"{out} exists already; choose another --out or delete it")
     catalog, index = read_items(run / "items.jsonl"), ItemIndex.load(run / "index")
     template = Template.from_toml((run / "template.toml").read_text(encoding="utf-8"))
     check_space(out, folder_size(run), "the new run")
-    base = find_model("base", details, run, base_now)
+    base = find_model("base", manifest, run, base_now)
     tokenizer, embeddings = backbone.load_tokenizer(base), backbone.embeddings_written(base)
-    encoder = PromptEncoder(template, tokenizer, details["family"], details["max_tokens"], embeddings)
+    encoder = PromptEncoder(template, tokenizer, manifest.family, manifest.max_tokens, embeddings)
     signals = load_signals(run / "signals.safetensors", catalog, index.vectors(catalog.ids))
     stock = Stock(catalog, TokenTrie.load(run / "trie.safetensors"), index, signals)
-    stock = stock_with_items(stock, items, encoder.answers, load_encoder(find_model("encoder", details, run)).encode)
-    details["added_items"] = details.get("added_items", 0) + len(items)
-    kept = details_of_copy(details, run, out, base)
-    with new_folder(out, "run", kept) as work:
+    stock = stock_with_items(stock, items, encoder.answers, load_encoder(find_model("encoder", manifest, run)).encode)
+    kept = manifest.moved(run, out, base).changed(added_items=manifest.added_items + len(items))
+    with new_folder(out, "run", kept.to_json()) as work:
         shutil.copytree(run, work, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST, "evaluation"))
         write_items(work / "items.jsonl", stock.catalog)
         stock.trie.save(work / "trie.safetensors")

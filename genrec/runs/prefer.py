@@ -26,12 +26,13 @@ from genrec.errors import ArtefactError, ConfigError, DataError, keeping
 from genrec.evaluation.metrics import RANK_METRICS, ranks_in_lists
 from genrec.language.decoder import batches_by_length
 from genrec.language.identity import find_model
+from genrec.manifest import RunManifest
 from genrec.recommender import Recommender
-from genrec.runs.folder import assemble, details_of_copy
+from genrec.runs.folder import assemble
 from genrec.runs.train import BEGUN, KEPT_FREE, RESERVED, fit_fusion, keep_training, read_trained
 from genrec.settings import Settings
 from genrec.storage.disk_space import check_space, folder_size, reserve
-from genrec.storage.folders import MANIFEST, check_target, fingerprint, new_folder, read_json, read_manifest, write_json
+from genrec.storage.folders import MANIFEST, check_target, fingerprint, new_folder, read_json, write_json
 from genrec.storage.locks import locked
 from training import backbone
 from training.computing import Computing, choose_computing
@@ -62,7 +63,7 @@ def prefer_run(
     device: str | None = None,
     progress: Progress | None = None,
     tuning_progress: Callable[[int, int], None] | None = None,
-) -> dict[str, Any]:
+) -> RunManifest:
     """Make a run whose model has learnt preferences, out of a finished run.
 
     Args:
@@ -85,11 +86,11 @@ def prefer_run(
         DataError: no training history has two items, or the model names nothing else than what was taken.
         ModelError: the run's base is not here, or is another one now.
     """
-    details = read_manifest(run, "run")
+    manifest = RunManifest.read(run)
     check_target(out, "run")
     if out.resolve() == run.resolve():
         raise ArtefactError(f"--out {out} is the run itself, which is left as it is; choose another --out")
-    if details["family"] != "causal":
+    if manifest.family != "causal":
         raise ConfigError([f"the run in {run} has a seq2seq base; preferences are learnt by decoder-only bases only"])
     kept = _unfinished(out)
     record = read_json(kept / BEGUN) if resume and (kept / BEGUN).exists() else None
@@ -101,8 +102,8 @@ def prefer_run(
     }
     with locked(out):
         _check_kept(out, kept, begun, resume)
-        base = find_model("base", details, run, base_now)
-        details = details_of_copy(details, run, out, base)
+        base = find_model("base", manifest, run, base_now)
+        manifest = manifest.moved(run, out, base)
         trained = load_recipe(str(run / "recipe.yaml"))
         if recipe.tuning_cases is not None:
             trained = trained.model_copy(update={"tuning_cases": recipe.tuning_cases})
@@ -112,10 +113,10 @@ def prefer_run(
         done, before = read_trained(kept), None
         if done is None:
             check_space(out, 2 * folder_size(run), "the new run and what is kept of its training")
-            recommender = assemble(run, details, computing, base)
+            recommender = assemble(run, manifest, computing, base)
             preferences = own_mistakes(recommender, split.train, recipe)
             before = model_ndcg(recommender, judged)
-            tokens = recommender.decoder.trie.vocabulary.tolist() if details["loss"] == "catalogue" else None
+            tokens = recommender.decoder.trie.vocabulary.tolist() if manifest.loss == "catalogue" else None
             del recommender  # its model makes room for the one that is trained
             done = _train(run, base, kept, begun, recipe, trained, preferences, tokens, computing, progress)
         with keeping(
@@ -123,22 +124,23 @@ def prefer_run(
             "the training; tuning_cases may be another then"
         ):
             if before is None:
-                before = model_ndcg(assemble(run, details, computing, base), judged)
-            with new_folder(out, "run", details) as work:
+                before = model_ndcg(assemble(run, manifest, computing, base), judged)
+            told: dict[str, Any] = {}  # filled at the end of the block
+            with new_folder(out, "run", told) as work:
                 aside = shutil.ignore_patterns(MANIFEST, "adapter", "fusion.json", "evaluation")
                 shutil.copytree(run, work, ignore=aside, dirs_exist_ok=True)
                 shutil.copytree(kept / "adapter", work / "adapter")
-                recommender = assemble(work, details, computing, base)
-                details.pop("no_weights", None)
-                details |= fit_fusion(lambda: recommender, split.valid, trained, work, tuning_progress)
+                recommender = assemble(work, manifest, computing, base)
+                no_weights = fit_fusion(lambda: recommender, split.valid, trained, work, tuning_progress)
                 after = model_ndcg(recommender, judged)
-                details["preference"] = {
+                preference = {
                     "recipe": recipe.model_dump(),
                     **done,
                     "validation": {"cases": len(judged), **_compared(before, after)},
                 }
+                told |= manifest.changed(no_weights=no_weights, preference=preference).to_json()
         shutil.rmtree(kept, ignore_errors=True)
-    return read_manifest(out, "run", verify=False)
+    return RunManifest.read(out, verify=False)
 
 
 def _train(

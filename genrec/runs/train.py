@@ -18,18 +18,20 @@ from genrec.explain.writer import TEMPLATES, load_templates
 from genrec.language.bases import resolve_base, template_of
 from genrec.language.identity import (
     MODELS,
+    Identity,
     Source,
     check_contents,
-    models_of,
+    identity_of,
     source_of,
     where_known,
 )
+from genrec.manifest import RunManifest, Training
 from genrec.progress import progress_bar
 from genrec.recommender import Recommender
 from genrec.runs.bases import Pretrained
 from genrec.runs.examples import chosen_histories, make_examples, reading_matter
 from genrec.runs.explanation_examples import explanation_examples, read_reasons
-from genrec.runs.folder import FUSION, assemble, data_place, logger, write_items
+from genrec.runs.folder import FUSION, assemble, logger, write_items
 from genrec.runs.tuning import tune_fusion
 from genrec.signals.registry import fit_signals, save_signals
 from genrec.storage.disk_space import check_file_size, check_space, reserve
@@ -38,12 +40,12 @@ from genrec.storage.folders import (
     check_writable,
     fingerprint,
     read_json,
-    read_manifest,
     write_json,
     write_manifest,
     write_text,
 )
 from genrec.storage.locks import locked
+from genrec.storage.places import way_to
 from prompts.checks import check_answers
 from prompts.encoding import PromptEncoder
 from prompts.template import Template, load_template
@@ -75,7 +77,7 @@ def train_run(
     encoder: str = ENCODER,
     progress: Progress | None = None,
     tuning_progress: Callable[[int, int], None] | None = None,
-) -> dict[str, Any]:
+) -> RunManifest | None:
     """Fine-tune a model on prepared data and write a run folder.
 
     Args:
@@ -92,7 +94,7 @@ def train_run(
 
     Returns:
         The run's manifest. Where several processes train together (`accelerate launch`), the first one writes the
-        run, and the others return an empty manifest as soon as the model is trained.
+        run, and the others return None as soon as the model is trained.
 
     Raises:
         ArtefactError: the folder holds something that must not be overwritten, or another run's beginning.
@@ -113,30 +115,30 @@ def fit_fusion(
     recipe: Recipe,
     out: Path,
     progress: Callable[[int, int], None] | None = None,
-) -> dict[str, str]:
+) -> str:
     """Fit the weights of all signals on validation cases, where there are enough and the recipe wants it; write them.
 
     A run whose weights cannot be fitted is whole all the same: its signals are fused by reciprocal ranks.
 
     Returns:
-        What the manifest says of it: under `no_weights` why there are none; nothing where they were fitted.
+        Why there are none; nothing where they were fitted.
     """
     (out / FUSION).unlink(missing_ok=True)  # of an earlier fit, with other settings
     if recipe.tuning_cases == 0:
-        return {"no_weights": "the recipe has tuning_cases=0"}
+        return "the recipe has tuning_cases=0"
     usable = [case for case in valid if case.history.items]
     if len(usable) < FEWEST_CASES:
-        return {"no_weights": few_cases(len(usable))}
+        return few_cases(len(usable))
     try:
         fusion = tune_fusion(
             load(), valid, recipe.tuning_cases, recipe.seed, progress=progress, minutes=recipe.tuning_minutes
         )
     except DataError as error:  # training has been paid for by now
-        return {"no_weights": str(error)}
+        return str(error)
     if fusion.cases < FEWEST_CASES:
-        return {"no_weights": few_cases(fusion.cases)}
+        return few_cases(fusion.cases)
     write_json(out / FUSION, fusion.to_json())
-    return {}
+    return ""
 
 
 def _check_folder(out: Path, begun: dict[str, Any], resume: bool) -> None:
@@ -212,7 +214,7 @@ def _train(
     encoder: str,
     progress: Progress | None,
     tuning_progress: Callable[[int, int], None] | None,
-) -> dict[str, Any]:
+) -> RunManifest | None:
     """Do what `train_run` says, in a folder that has been looked at and is this process' own."""
     template = load_template(recipe.template)
     base = _base_to_train(recipe.base, out)
@@ -220,8 +222,8 @@ def _train(
     if (meant := template_of(base.folder)) not in (None, recipe.template):
         logger.warning("%s was made for template=%s; with %s it has to learn anew", recipe.base, meant, recipe.template)
     if processes.is_first():
-        begun["models"] = models_of({"base": (recipe.base, base)}, out)
-        _check_begun_models(out, begun)
+        begun[MODELS] = {"base": identity_of("base", recipe.base, base, out).to_json()}
+        _check_begun_base(out, begun)
     split = data.split()
     cases = sum(bool(case.history.items) for case in split.valid)
     if recipe.tuning_cases != 0 and cases < FEWEST_CASES and processes.is_first():
@@ -230,12 +232,12 @@ def _train(
     if trained is None:
         trained = _fine_tune(data, split.train, recipe, template, base.folder, out, begun, computing, resume, progress)
         if trained is None:
-            return {}
+            return None
     elif processes.is_first():
         logger.warning("the training in %s is finished already; going on after it", out)
         _begin(out, begun, recipe)
     else:
-        return {}
+        return None
     with keeping(
         f"the training is finished and kept in {out}: mend it and start again with --resume, which goes on "
         f"after the training; {', '.join(sorted(LATER_SETTINGS))} and --encoder may be others then"
@@ -251,25 +253,29 @@ def _train(
         vectors = load_encoder(encoder_source.folder).encode([item.title for item in data.catalog])
         ItemIndex.build(data.catalog.ids, vectors).save(out / "index")
         save_signals(out / "signals.safetensors", fit_signals(data.catalog, split.train, vectors, data.keep_seen))
-        details = {
-            "base": recipe.base,
-            "family": trained["family"],
-            "layers": recipe.layers,
-            "loss": recipe.loss,
-            "keep_seen": data.keep_seen,
-            "max_tokens": recipe.max_tokens,
-            "encoder": encoder,
-            MODELS: begun["models"] | models_of({"encoder": (encoder, encoder_source)}, out),
-            "split": data.split_name,
-            "data": begun["data"],
-            **data_place(data_folder, out),
-            "training": trained["training"],
-            "versions": {name: version(name) for name in ("torch", "transformers", "peft", "faiss-cpu")}
+        manifest = RunManifest(
+            base=recipe.base,
+            family=trained["family"],
+            layers=recipe.layers,
+            loss=recipe.loss,
+            keep_seen=data.keep_seen,
+            max_tokens=recipe.max_tokens,
+            encoder=encoder,
+            models={
+                "base": Identity(**begun[MODELS]["base"]),
+                "encoder": identity_of("encoder", encoder, encoder_source, out),
+            },
+            split=data.split_name,
+            data=begun["data"],
+            data_folder=data_folder,
+            data_way=way_to(Path(data_folder), out) if data_folder else None,
+            training=Training(**trained["training"]),
+            versions={name: version(name) for name in ("torch", "transformers", "peft", "faiss-cpu")}
             | {"python": platform.python_version()},
-        }
-        details |= fit_fusion(lambda: assemble(out, details, computing), split.valid, recipe, out, tuning_progress)
-        write_manifest(out, "run", details)
-    return read_manifest(out, "run", verify=False)
+        )
+        no_weights = fit_fusion(lambda: assemble(out, manifest, computing), split.valid, recipe, out, tuning_progress)
+        write_manifest(out, "run", manifest.changed(no_weights=no_weights).to_json())
+    return RunManifest.read(out, verify=False)
 
 
 def _fine_tune(
@@ -360,14 +366,14 @@ def _base_to_train(name: str, out: Path) -> Source:
     begun = read_json(out / BEGUN) if (out / BEGUN).exists() else {}
     if MODELS not in begun or begun["recipe"].get("base") != name:
         return source_of("base", name)
-    return where_known("base", begun, out)
+    return where_known("base", Identity(**begun[MODELS]["base"]), out)
 
 
-def _check_begun_models(out: Path, begun: dict[str, Any]) -> None:
+def _check_begun_base(out: Path, begun: dict[str, Any]) -> None:
     """Check that an unfinished run goes on with the base that it was begun with."""
     before = read_json(out / BEGUN) if (out / BEGUN).exists() else {}
     if MODELS in before:
-        check_contents("base", before, begun, out)
+        check_contents("base", Identity(**before[MODELS]["base"]), Identity(**begun[MODELS]["base"]), out)
 
 
 def _check_space(out: Path, adapter: int, catalog: Catalog) -> None:
@@ -413,7 +419,7 @@ def train_with(
     resume: bool = False,
     device: str | None = None,
     progress: bool = False,
-) -> dict[str, Any]:
+) -> RunManifest | None:
     """Train a run on saved data with a whole recipe; `train` is its short form.
 
     Returns:

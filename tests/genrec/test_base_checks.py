@@ -18,10 +18,9 @@ from genrec import Recommender, Settings
 from genrec.batch.worker import to_line
 from genrec.data.catalog import Item
 from genrec.errors import DataError, ModelError
-from genrec.language.identity import MODELS
+from genrec.manifest import RunManifest
 from genrec.recommendation import Recommendation
 from genrec.runs.folder import assemble
-from genrec.storage.folders import read_manifest
 from prompts.template import PromptError, Template
 from retrieval.trie import TokenTrie
 from tests.conftest import train_toy
@@ -42,9 +41,8 @@ def loaded(folder: Path, run: Path, base: Path) -> Recommender:
 
     So it is with runs of before bases were compared.
     """
-    details = {**read_manifest(run, "run"), "base": str(base)}
-    details.pop(MODELS, None)
-    return assemble(folder, details, choose_computing("cpu", "fp32"))
+    manifest = RunManifest.read(run).changed(base=str(base), models={})
+    return assemble(folder, manifest, choose_computing("cpu", "fp32"))
 
 
 def save_words(folder: Path) -> Path:

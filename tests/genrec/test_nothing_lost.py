@@ -98,7 +98,7 @@ def test_preferences_that_were_learnt_are_kept(
         prefer_run(toy_run, data, recipe.model_copy(update={"beta": 0.5}), out, resume=True)
     monkeypatch.setattr("genrec.runs.prefer.prefer", no_weights)  # nothing is trained again
     manifest = prefer_run(toy_run, data, recipe.model_copy(update={"tuning_cases": 0}), out, resume=True)
-    assert manifest["preference"]["steps"] > 0
+    assert manifest.preference["steps"] > 0
     assert Recommender.from_pretrained(out, "cpu", "fp32").fusion is None
     assert [path.name for path in tmp_path.iterdir()] == ["preferred"]
 

@@ -206,7 +206,7 @@ def test_training_goes_on_in_what_it_was_begun_with(
     with pytest.raises(ComputingError, match=r"the unfinished run in .* was begun on cuda"):
         train_run(data, recipe, run, resume=True, encoder="hashing")
     write_json(run / BEGUN, begun)
-    assert train_run(data, recipe, run, resume=True, encoder="hashing")["training"]["precision"] == "bf16"
+    assert train_run(data, recipe, run, resume=True, encoder="hashing").training.precision == "bf16"
 
 
 def test_what_is_none_is_refused(toy_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,14 +115,14 @@ def test_a_run_that_grew_on_disk_answers_as_one_in_memory(grown: Recommender, to
     out = tmp_path / "grown"
     assert add_to_run(toy_run, [NEW, OWLS], out).items == 32
     loaded = Recommender.from_pretrained(out, precision="fp32")
-    assert loaded.details["added_items"] == 2
+    assert loaded.manifest.added_items == 2
     for mode in ("constrained", "free"):
         settings = Settings(k=12, mode=mode, explain="sentence")  # type: ignore[arg-type]
         asked = [History("", tuple(WATCHED)), History("", ("owls",)), History("", (), taste="red harbour")]
         assert loaded.recommend_many(asked, settings) == grown.recommend_many(asked, settings)
     again = add_to_run(out, [Item("red7", "Red Harbour 7")], tmp_path / "again")
     assert (again.added, again.items) == (1, 33)
-    assert Recommender.from_pretrained(tmp_path / "again").details["added_items"] == 3
+    assert Recommender.from_pretrained(tmp_path / "again").manifest.added_items == 3
 
 
 def test_what_cannot_be_added(recommender: Recommender, toy_run: Path, tmp_path: Path) -> None:

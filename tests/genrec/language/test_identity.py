@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,23 @@ from genrec.data.prepared import load_prepared
 from genrec.data.splits import History
 from genrec.errors import ArtefactError, ModelError
 from genrec.language.bases import hub_folder, path_or_hub_id, resolve_base
-from genrec.language.identity import Identity, find_model, identity_of, source_of
+from genrec.language.identity import Identity, Role, find_model, identity_of, source_of
 from genrec.runs.train import BEGUN, train_run
 from genrec.settings import Settings
 from genrec.storage.fingerprints import file_entries
 from genrec.storage.folders import MANIFEST, fingerprint, read_manifest, write_json
 from genrec.storage.places import follow, is_hub_id, way_to
 from training.recipe import make_recipe
+
+
+@dataclass
+class Named:
+    """What of a run's manifest says which models it rests on."""
+
+    base: str = ""
+    encoder: str = ""
+    models: dict[Role, Identity] = field(default_factory=dict)
+
 
 VALUES = {"base": "bases/books", "max_tokens": 128, "batch_tokens": 512, "precision": "fp32", "tuning_cases": 10}
 
@@ -190,23 +201,23 @@ def test_a_hub_model_keeps_its_revision(
     source = source_of("base", "owner/books")
     assert (source.folder, source.kind, source.revision) == (str(here), "hub", old)
     known = identity_of("base", "owner/books", source, tmp_path)
-    details = {"base": "owner/books", "models": {"base": known.to_json()}}
+    named = Named(base="owner/books", models={"base": known})
     cached(tmp_path / "hub", weak, new)
     assert hub_folder("owner/books").name == new
-    assert find_model("base", details, tmp_path) == str(here)
+    assert find_model("base", named, tmp_path) == str(here)
     shutil.rmtree(here)
     with pytest.raises(ModelError, match=f"cannot get the model 'owner/books' at {old[:12]} from the hub"):
-        find_model("base", details, tmp_path)
+        find_model("base", named, tmp_path)
 
 
 def test_an_encoder_that_changed_is_refused(made: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(made / "bases" / "books", tmp_path / "encoder")
     known = identity_of("encoder", str(folder), source_of("encoder", str(folder)), tmp_path)
-    details = {"encoder": str(folder), "models": {"encoder": known.to_json()}}
-    assert find_model("encoder", details, tmp_path) == str(folder)
+    named = Named(encoder=str(folder), models={"encoder": known})
+    assert find_model("encoder", named, tmp_path) == str(folder)
     swap(folder)
     with pytest.raises(ModelError, match="is not the encoder that"):
-        find_model("encoder", details, tmp_path)
+        find_model("encoder", named, tmp_path)
 
 
 def test_old_runs_still_load_and_are_told(
