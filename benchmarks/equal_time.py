@@ -74,10 +74,10 @@ def supervised_tokens(data: Any, template: str, options: argparse.Namespace) -> 
 def judge(data: Any, run: Path) -> dict[str, Any]:
     """Return NDCG@10 of the language model alone over validation, with 95 % bootstrap intervals over the cases."""
     from genrec import Recommender
-    from genrec.runs.prefer import K, model_ndcg
+    from genrec.runs.judging import K, run_ndcg
 
     cases = [case for case in data.split().valid if case.history.items]
-    each = model_ndcg(Recommender.from_pretrained(run), cases)
+    each = run_ndcg(Recommender.from_pretrained(run), cases)
     draws = np.random.default_rng(0).integers(0, len(each), (1000, len(each)))
     low, high = np.quantile(each[draws].mean(axis=1), [0.025, 0.975])
     return {f"ndcg@{K}": {"value": float(each.mean()), "low": float(low), "high": float(high)}, "cases": len(cases)}

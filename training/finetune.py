@@ -28,6 +28,7 @@ from transformers.integrations import is_tensorboard_available
 from prompts.encoding import IGNORED, Example, Family
 from training import processes
 from training.backbone import add_adapter, diverged, readable_as, restrict_head
+from training.best_pass import BestPass, Judge, JudgedPass
 from training.errors import BackboneError, RecipeError
 from training.recipe import Recipe
 
@@ -46,12 +47,14 @@ class Outcome:
         steps: optimiser steps taken.
         supervised: supervised tokens seen.
         seconds: time spent training, earlier parts of a resumed run not counted.
+        passes: what validation said of each pass; empty where it was not asked. The adapter is that of the best one.
     """
 
     losses: tuple[tuple[int, float], ...]
     steps: int
     supervised: int
     seconds: float
+    passes: tuple[JudgedPass, ...] = ()
 
 
 class Batches(torch.utils.data.Dataset[dict[str, Tensor]]):
@@ -104,6 +107,7 @@ def finetune(
     catalogue_texts: Sequence[Example] = (),
     resume: bool = False,
     progress: Progress | None = None,
+    judge_of: Callable[[Any], Judge] | None = None,
 ) -> tuple[Any, Outcome]:
     """Fine-tune a LoRA adapter on examples.
 
@@ -118,6 +122,8 @@ def finetune(
             vocabulary; see `training.continued`.
         resume: continue from the newest checkpoint in the folder.
         progress: told about each logged step; it starts anew after the catalogue's texts.
+        judge_of: given the model with its adapter, returns what judges it after each of several passes, and the best
+            pass is kept. None, or a single pass: the last state is kept.
 
     Returns:
         The model with its adapter, and what was done after the catalogue's texts.
@@ -139,7 +145,10 @@ def finetune(
         _read_catalogue(adapted, family, catalogue_texts, recipe, folder, resume, progress)
         if tokens is not None:
             restrict_head(adapted.get_base_model(), tokens)
-    return adapted, _fit(adapted, family, examples, recipe, folder, tokens, resume, progress)
+    best = None
+    if judge_of is not None and recipe.epochs > 1:
+        best = BestPass(adapted, judge_of(adapted), recipe.patience, folder / "checkpoints", resume)
+    return adapted, _fit(adapted, family, examples, recipe, folder, tokens, resume, progress, best)
 
 
 def _read_catalogue(
@@ -176,6 +185,7 @@ def _fit(
     tokens: Tensor | None,
     resume: bool,
     progress: Progress | None,
+    best: BestPass | None = None,
 ) -> Outcome:
     batches = Batches(examples, recipe.batch_tokens, recipe.seed)
     parameter = next(adapted.get_base_model().parameters())
@@ -206,15 +216,21 @@ def _fit(
     clock = _Clock(recipe, progress, folder / "loss.jsonl", resume, parameter.device)
     trainer = _Trainer(model=adapted, args=arguments, train_dataset=batches, data_collator=_only, callbacks=[clock])
     trainer.remove_callback(PrinterCallback)
+    if best is not None:
+        trainer.add_callback(best)
     if recipe.tensorboard and processes.is_first():
         trainer.add_callback(_tensorboard(folder / "tensorboard"))
     trainer.tokens, trainer.family = tokens, family
     started = time.monotonic()
     trainer.train(resume_from_checkpoint=_newest_checkpoint(folder) if resume else None)
+    if best is not None:
+        best.restore()
     losses = tuple((entry["step"], entry["loss"]) for entry in trainer.state.log_history if "loss" in entry)
     supervised = sum(example.supervised for group in batches.groups for example in group)
     share = trainer.state.global_step * recipe.accumulate * processes.count() / len(batches)
-    return Outcome(losses, trainer.state.global_step, int(supervised * share), time.monotonic() - started)
+    seconds = time.monotonic() - started
+    passes = best.passes if best else ()
+    return Outcome(losses, trainer.state.global_step, int(supervised * share), seconds, passes)
 
 
 def _check(recipe: Recipe, family: Family) -> None:

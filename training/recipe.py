@@ -62,6 +62,10 @@ class Recipe(BaseModel):
     precision: Precision = Field("auto", description="auto: bf16 where the device has it.")
     quantisation: Literal["none", "4bit"] = Field("none", description="4bit: QLoRA, NF4 with double quantisation.")
     gradient_checkpointing: bool = Field(False, description="Recompute activations in backward, to save memory.")
+    judged_cases: int = Field(
+        200, ge=0, description="Validation cases asked after each of several passes; the best is kept. 0: the last is."
+    )
+    patience: int = Field(3, ge=1, description="Passes without a better validation figure before training stops.")
     tuning_cases: int | None = Field(
         None, ge=0, description="Most validation cases that the language model is asked to be weighed; 0: no fitting."
     )

@@ -32,7 +32,8 @@ def prefer(
     """
     from genrec.cli.common import load_data_of
     from genrec.progress import progress_bar
-    from genrec.runs.prefer import K, prefer_run
+    from genrec.runs.judging import K
+    from genrec.runs.prefer import prefer_run
     from training.preference import PreferenceRecipe
     from training.recipe import read_changes, validated
 

@@ -16,19 +16,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from genrec.baselines.search import sample_cases
 from genrec.data.prepared import PreparedData
-from genrec.data.rows import NO_ITEM, FloatArray, IntArray
+from genrec.data.rows import FloatArray
 from genrec.data.splits import Case, History
 from genrec.errors import ArtefactError, ConfigError, DataError, keeping
-from genrec.evaluation.metrics import RANK_METRICS, ranks_in_lists
-from genrec.language.decoder import batches_by_length
 from genrec.language.identity import find_model
 from genrec.manifest import RunManifest
 from genrec.recommender import Recommender
 from genrec.runs.folder import assemble
+from genrec.runs.judging import BEAMS, K, model_lists, run_ndcg
 from genrec.runs.train import BEGUN, KEPT_FREE, RESERVED, fit_fusion, keep_training, read_trained
 from genrec.settings import Settings
 from genrec.storage.disk_space import check_space, folder_size, reserve
@@ -42,14 +39,8 @@ from training.recipe import Recipe, load_recipe
 
 logger = logging.getLogger(__name__)
 
-K = 10
-"""The list length that is measured."""
-
 JUDGED = 500
 """Validation cases on which the model is judged before and after, where the run's recipe does not say how many."""
-
-BEAMS = 20
-"""Beams that negatives are drawn from and that lists are made with."""
 
 
 def prefer_run(
@@ -115,7 +106,7 @@ def prefer_run(
             check_space(out, 2 * folder_size(run), "the new run and what is kept of its training")
             recommender = assemble(run, manifest, computing, base)
             preferences = own_mistakes(recommender, split.train, recipe)
-            before = model_ndcg(recommender, judged)
+            before = run_ndcg(recommender, judged)
             tokens = recommender.decoder.trie.vocabulary.tolist() if manifest.loss == "catalogue" else None
             del recommender  # its model makes room for the one that is trained
             done = _train(run, base, kept, begun, recipe, trained, preferences, tokens, computing, progress)
@@ -124,7 +115,7 @@ def prefer_run(
             "the training; tuning_cases may be another then"
         ):
             if before is None:
-                before = model_ndcg(assemble(run, manifest, computing, base), judged)
+                before = run_ndcg(assemble(run, manifest, computing, base), judged)
             told: dict[str, Any] = {}  # filled at the end of the block
             with new_folder(out, "run", told) as work:
                 aside = shutil.ignore_patterns(MANIFEST, "adapter", "fusion.json", "evaluation")
@@ -132,7 +123,7 @@ def prefer_run(
                 shutil.copytree(kept / "adapter", work / "adapter")
                 recommender = assemble(work, manifest, computing, base)
                 no_weights = fit_fusion(lambda: recommender, split.valid, trained, work, tuning_progress)
-                after = model_ndcg(recommender, judged)
+                after = run_ndcg(recommender, judged)
                 preference = {
                     "recipe": recipe.model_dump(),
                     **done,
@@ -244,7 +235,9 @@ def own_mistakes(recommender: Recommender, histories: Sequence[History], recipe:
         raise DataError("no training history has two items, so there is nothing to prefer; give a longer log")
     chosen = sample_cases(cases, recipe.cases, recipe.seed)
     encoder, labels = recommender.encoder, recommender.catalog.labels
-    prompts, lists = _lists(recommender, chosen, max(BEAMS, recipe.negatives + 1))
+    left_out = recommender.excludes_seen(Settings())
+    beams = max(BEAMS, recipe.negatives + 1)
+    prompts, lists = model_lists(recommender.decoder, encoder, recommender.catalog, chosen, left_out, beams)
     preferences = []
     for case, prompt, rows in zip(chosen, prompts, lists, strict=True):
         target = recommender.catalog.row(case.target)
@@ -257,31 +250,6 @@ def own_mistakes(recommender: Recommender, histories: Sequence[History], recipe:
             f"{len(recommender.catalog)} items; there is nothing to prefer, so keep the run as it is"
         )
     return preferences
-
-
-def model_ndcg(recommender: Recommender, cases: Sequence[Case], k: int = K) -> FloatArray:
-    """Return the NDCG@k of the language model alone for each case, float64 [cases]; seen items as the run has it."""
-    _, lists = _lists(recommender, cases, BEAMS)
-    table = np.full((len(cases), k), NO_ITEM, np.int64)
-    for place, rows in enumerate(lists):
-        table[place, : min(k, len(rows))] = rows[:k]
-    ranks = ranks_in_lists(table, np.array([recommender.catalog.row(case.target) for case in cases]))
-    return RANK_METRICS["ndcg"](ranks, k)
-
-
-def _lists(recommender: Recommender, cases: Sequence[Case], beams: int) -> tuple[list[tuple[int, ...]], list[IntArray]]:
-    """Return each case's prompt, and the rows that the model names, best first; seen ones as the run has it."""
-    catalog = recommender.catalog
-    prompts = [recommender.prompt(case.history).input_ids for case in cases]
-    left_out = recommender.excludes_seen(Settings())
-    seen = [np.unique(np.array(catalog.rows(case.history.items if left_out else ()), np.int64)) for case in cases]
-    lists = [np.zeros(0, np.int64)] * len(cases)
-    for places in batches_by_length([len(prompt) for prompt in prompts], 32):
-        read = recommender.decoder.read([prompts[place] for place in places])
-        found = recommender.decoder.search(read, beams, beams, [seen[place] for place in places])
-        for place, answer in zip(places, found, strict=True):
-            lists[place] = answer.rows
-    return prompts, lists
 
 
 def _compared(before: FloatArray, after: FloatArray) -> dict[str, float]:

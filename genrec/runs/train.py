@@ -12,7 +12,7 @@ from typing import Any
 
 from genrec.data.catalog import Catalog
 from genrec.data.prepared import PreparedData, given_data
-from genrec.data.splits import Case, History
+from genrec.data.splits import Case, Split
 from genrec.errors import ArtefactError, ConfigError, DataError, keeping, translated
 from genrec.explain.writer import TEMPLATES, load_templates
 from genrec.language.bases import resolve_base, template_of
@@ -32,6 +32,7 @@ from genrec.runs.bases import Pretrained
 from genrec.runs.examples import chosen_histories, make_examples, reading_matter
 from genrec.runs.explanation_examples import explanation_examples, read_reasons
 from genrec.runs.folder import FUSION, assemble, logger, write_items
+from genrec.runs.judging import judge_maker
 from genrec.runs.tuning import tune_fusion
 from genrec.signals.registry import fit_signals, save_signals
 from genrec.storage.disk_space import check_file_size, check_space, reserve
@@ -53,6 +54,7 @@ from retrieval.encoders import load_encoder
 from retrieval.index import ItemIndex
 from retrieval.trie import TokenTrie
 from training import backbone, processes
+from training.best_pass import JudgedPass, best_of
 from training.computing import Computing, choose_computing
 from training.finetune import Progress, finetune
 from training.recipe import Recipe, load_recipe
@@ -230,7 +232,7 @@ def _train(
         logger.warning("no weights of the signals will be fitted: %s", few_cases(cases))
     trained = read_trained(out) if resume else None
     if trained is None:
-        trained = _fine_tune(data, split.train, recipe, template, base.folder, out, begun, computing, resume, progress)
+        trained = _fine_tune(data, split, recipe, template, base.folder, out, begun, computing, resume, progress)
         if trained is None:
             return None
     elif processes.is_first():
@@ -280,7 +282,7 @@ def _train(
 
 def _fine_tune(
     data: PreparedData,
-    histories: Sequence[History],
+    split: Split,
     recipe: Recipe,
     template: Template,
     base: str,
@@ -292,16 +294,17 @@ def _fine_tune(
 ) -> dict[str, Any] | None:
     """Train the adapter and keep it; return what was done, or None where another process writes the run."""
     model, family = backbone.load_base(base, computing.device, computing.dtype, recipe.quantisation, recipe.layers)
+    head = model.get_output_embeddings()
     tokenizer, embeddings = backbone.load_tokenizer(base), backbone.embeddings_of(model)
     prompt_encoder = PromptEncoder(template, tokenizer, family, recipe.max_tokens, embeddings)
     check_answers(prompt_encoder, data.catalog.labels)
     trie = TokenTrie.build(prompt_encoder.answers(data.catalog.labels))
     _check_context(model.config, prompt_encoder, data.catalog, recipe)
     # Nothing is written before all that can be wrong with the request has been looked at.
-    examples = make_examples(prompt_encoder, data.catalog, histories, recipe)
+    examples = make_examples(prompt_encoder, data.catalog, split.train, recipe)
     if recipe.explain != "none":
         reasons = read_reasons(Path(recipe.reasons)) if recipe.reasons else None
-        taught = chosen_histories(histories, recipe)
+        taught = chosen_histories(split.train, recipe)
         examples += explanation_examples(prompt_encoder, data.catalog, taught, recipe.explain, reasons, recipe.seed)
     if processes.is_first():
         adapter = backbone.adapter_bytes(model, recipe)
@@ -311,7 +314,7 @@ def _fine_tune(
     logger.info(
         "%d training examples from %d histories, in %s on %s",
         len(examples),
-        len(histories),
+        len(split.train),
         computing.precision,
         computing.device,
     )
@@ -326,6 +329,7 @@ def _fine_tune(
             catalogue_texts=reading_matter(prompt_encoder, data.catalog, recipe),
             resume=resume,
             progress=progress,
+            judge_of=judge_maker(head, trie, prompt_encoder, data.catalog, split.valid, recipe, not data.keep_seen),
         )
     processes.part()
     if not processes.is_first():
@@ -337,11 +341,20 @@ def _fine_tune(
             "supervised_tokens": outcome.supervised,
             "seconds": round(outcome.seconds, 1),
             "final_loss": outcome.losses[-1][1] if outcome.losses else None,
+            **_validation(outcome.passes),
             **computing.to_json(),
         },
     }
     keep_training(adapted, out, recipe.base, trained)
     return trained
+
+
+def _validation(passes: Sequence[JudgedPass]) -> dict[str, Any]:
+    """Return what the manifest says of the passes that validation judged; nothing where there was one pass only."""
+    if not passes:
+        return {}
+    best = best_of(passes)
+    return {"passes": [round(one.figure, 5) for one in passes], "kept_pass": best.number}
 
 
 def keep_training(adapted: Any, folder: Path, base_name: str, trained: dict[str, Any]) -> None:

@@ -13,7 +13,8 @@ import torch
 from genrec import Recommender
 from genrec.data.prepared import load_prepared
 from genrec.errors import ArtefactError
-from genrec.runs.prefer import model_ndcg, own_mistakes, prefer_run
+from genrec.runs.judging import run_ndcg
+from genrec.runs.prefer import own_mistakes, prefer_run
 from genrec.storage.folders import read_manifest
 from tests.conftest import train_toy
 from tests.toyworld import make_base
@@ -74,8 +75,8 @@ def test_the_new_run_is_whole_and_the_old_one_is_as_it_was(preferred: Path, weak
     read_manifest(weak_run, "run")  # verifies every file
     valid = load_prepared(toy_data).split().valid
     done = read_manifest(preferred, "run")["preference"]["validation"]
-    assert model_ndcg(old, valid).mean() == pytest.approx(done["ndcg@10 before"])
-    assert model_ndcg(new, valid).mean() == pytest.approx(done["ndcg@10 after"])
+    assert run_ndcg(old, valid).mean() == pytest.approx(done["ndcg@10 before"])
+    assert run_ndcg(new, valid).mean() == pytest.approx(done["ndcg@10 after"])
     assert sorted(path.name for path in (preferred / "adapter").iterdir()) == [
         "adapter_config.json",
         "adapter_model.safetensors",

@@ -1,0 +1,109 @@
+"""The best pass of a fine-tuning: validation cases are asked after each one, and its adapter is the one that is kept.
+
+A training loss falls on as long as a model learns its histories by heart; lists for people it has not seen get worse
+long before. So the last pass is kept only where nothing can be asked.
+
+What is best so far stands in a file beside the checkpoints, so that a training that was killed goes on with it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save
+from transformers import TrainerCallback
+
+from training import processes
+
+logger = logging.getLogger(__name__)
+
+Judge = Callable[[], float]
+"""Asks the model, as it stands in memory, for validation cases; higher is better."""
+
+WEIGHTS, PASSES = "best.safetensors", "passes.json"
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedPass:
+    """One pass over the examples, and what validation said of it.
+
+    Attributes:
+        number: from 1.
+        step: the optimiser steps taken by then.
+        figure: the judge's, NDCG@10 for instance.
+    """
+
+    number: int
+    step: int
+    figure: float
+
+
+def best_of(passes: Sequence[JudgedPass]) -> JudgedPass:
+    """Return the pass with the highest figure; of equals the first, which has learnt the least by heart."""
+    return max(passes, key=lambda one: (one.figure, -one.number))
+
+
+class BestPass(TrainerCallback):  # type: ignore[misc]
+    """Judges each pass, keeps the best one's adapter, and stops when it has not been bettered for some passes.
+
+    Args:
+        adapted: the model with its adapter.
+        judge: what is asked.
+        patience: passes without a better figure before training stops.
+        folder: where the best adapter so far is kept.
+        resume: whether what stands there belongs to this training.
+    """
+
+    def __init__(self, adapted: Any, judge: Judge, patience: int, folder: Path, resume: bool) -> None:
+        self._adapted, self._judge, self._patience, self._folder = adapted, judge, patience, folder
+        self._passes: dict[int, JudgedPass] = {}
+        if resume and (folder / PASSES).exists():
+            earlier = json.loads((folder / PASSES).read_text(encoding="utf-8"))
+            self._passes = {entry["number"]: JudgedPass(**entry) for entry in earlier}
+
+    @property
+    def passes(self) -> tuple[JudgedPass, ...]:
+        """The passes judged so far, in order."""
+        return tuple(self._passes[number] for number in sorted(self._passes))
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Judge the pass that has ended; called by the trainer, also where the minutes ended inside a pass."""
+        number = max(1, round(state.epoch))
+        training = self._adapted.training
+        figure = self._judge() if processes.is_first() else 0.0
+        self._adapted.train(training)
+        self._passes[number] = JudgedPass(
+            number, state.global_step, processes.agreed(figure, next(self._adapted.parameters()).device)
+        )
+        best = best_of(self.passes)
+        logger.info("pass %d: validation %.4f; best so far %.4f in pass %d", number, figure, best.figure, best.number)
+        if processes.is_first():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            if best.number == number:
+                weights = get_peft_model_state_dict(self._adapted)
+                kept = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+                _replace(self._folder / WEIGHTS, save(kept))
+            entries = [{"number": one.number, "step": one.step, "figure": one.figure} for one in self.passes]
+            _replace(self._folder / PASSES, json.dumps(entries).encode())
+        if number - best.number >= self._patience:
+            control.should_training_stop = True
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Give the model the adapter of the best pass; only the first process, which writes it, needs to."""
+        if processes.is_first() and self._passes:
+            set_peft_model_state_dict(self._adapted, load_file(self._folder / WEIGHTS))
+
+
+def _replace(path: Path, contents: bytes) -> None:
+    """Write a file whole or not at all."""
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_bytes(contents)
+    unfinished.replace(path)
