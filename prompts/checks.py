@@ -3,8 +3,8 @@
 A model learns and names items by their tokens alone: two items with the same tokens are one item to it, however
 different their titles look. None of this shows in a loss.
 
-The easy mistake is to look for unknown tokens only: a tokenizer that lowers case or drops accents knows every letter
-and still makes two titles one.
+It is not enough to look for unknown tokens: a tokenizer that lowers case or drops accents knows every letter and still
+makes two titles one.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ then `cue`; the answer is again `item` and its terminator. A text template (expl
 with variables. Templates are TOML files and are saved with the adapter as text, so a model is served with the very
 prompt it was trained on.
 
-The easy mistake is a template that formats whatever a title contains: titles are values here, never formats, so
-braces in a title are just braces. And a field may be a plain name only: `{label.__class__}` is refused.
+Titles are values, never formats, so braces in a title are just braces. And a field may be a plain name only:
+`{label.__class__}` is refused.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ An encoder knows texts and nothing of items. What every encoder promises is writ
 held by one contract test. torch, transformers and sentence-transformers are imported where they are used, so that
 importing this module stays cheap.
 
-The easy mistake is padding: a text's vector must not depend on which texts it was encoded together with. So
+A text's vector must not depend on which texts it was encoded with, and padding makes it do so in half precision. So
 computing stays in 32 bits. On a processor with bfloat16 units half precision doubles the speed (2 cores, MiniLM,
 Amazon Beauty titles: 1,000 a second instead of 500), but then vectors move by 1e-3 with the batch they are in, and
 the nearest title changes for 0.6 % of the items; in 32 bits they move by 2e-7.

@@ -5,8 +5,8 @@ It knows titles, vectors and scores, and nothing of users or models. Every match
 Items that share a title stay different items: a text that is their title matches all of them, in catalogue order.
 So with k = 1 the first in catalogue order comes back, and with a larger k the others follow it directly.
 
-The easy mistake is to take one neighbour for each beam: beams agree, seen items fall out, and fewer items are left
-than were asked for. `Grounder.ground_generations` goes on to further neighbours until there are k.
+One neighbour for each beam is not enough: beams agree, seen items fall out, and fewer items are left than were asked
+for. `Grounder.ground_generations` goes on to further neighbours until there are k.
 """
 
 from __future__ import annotations

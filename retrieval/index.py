@@ -6,10 +6,9 @@ It knows item ids and vectors, and no texts. The structure inside is chosen from
 A removed item's row stays where it is and is skipped (a tombstone), since an HNSW graph cannot lose a node; one way
 for all kinds. When most rows are tombstones, the structure is refilled with the others.
 
-The easy mistake is to take FAISS's result lists as they are: they are too short once removed and excluded items are
-taken out, and the order among equal scores depends on the batch. So the candidates are scored again here, one by
-one; equal scores come in catalogue order; and where too few are left, more are fetched, in the end by reading every
-vector.
+FAISS's result lists are not final: they are too short once removed and excluded items are taken out, and the order
+among equal scores depends on the batch. So the candidates are scored again here, one by one; equal scores come in
+catalogue order; and where too few are left, more are fetched, in the end by reading every vector.
 """
 
 from __future__ import annotations

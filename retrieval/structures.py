@@ -7,8 +7,8 @@ A structure knows rows (the order in which vectors were added) and no item ids. 
     ivf-pq   lists of 4-bit product-quantised vectors; the best of them compared again in 16 bits
              (Jegou et al., 2011; the 4-bit kernels: André et al., 2015)
 
-The easy mistake is a fixed search breadth: what finds 99 % of the neighbours in one catalogue finds 80 % in another.
-So the breadth is measured when the structure is built, on the catalogue's own vectors.
+A search breadth that finds 99 % of the neighbours in one catalogue finds 80 % in another. So it is measured when the
+structure is built, on the catalogue's own vectors.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ and descriptions are read like any text, every token a target (continued pretrai
 Pretraining", 2020). A title comes both before its details and after them: a model that has read only one order does
 not know the other (Berglund et al., "The Reversal Curse", 2023).
 
-The easy mistake is to spell a title here otherwise than in a prompt: the encoder spells both.
+The same encoder makes a title's tokens here and in a prompt, so that they are the same tokens.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ TRL's trainer does it, with the adapter as it was at the start as the reference.
 other, so several negatives are several pairs of the same question; S-DPO (arXiv 2406.09215) puts them into one softmax
 instead, which TRL does not offer.
 
-The easy mistake is to let TRL tokenise: it would tokenise a prompt and its answer together and end it in a token of its
-own, and the answers would not be the ones that the trie holds. So it is given tokens. And where the loss was over the
+TRL is given tokens, not text: it would tokenise a prompt and its answer together and end it in a token of its own, and
+the answers would not be the ones that the trie holds. And where the loss was over the
 catalogue's tokens, so are the preferences: over the whole vocabulary, the model could win them by unlearning words that
 it is never asked for.
 """

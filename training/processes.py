@@ -1,7 +1,7 @@
 """Several processes of one training, as `accelerate launch` starts them: which one this is, and what they agree on.
 
-Only the first process writes. The easy mistake is to let each decide by its own clock when to stop or to save: the
-others would wait for it forever, so the first process decides for all.
+Only the first process writes, and it decides for all when to stop and when to save: if each followed its own clock,
+the others would wait forever for the one that stopped.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ need not learn what the search knows.
 Sources: Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network", 2015 (a share of soft targets);
 Xie et al., "Data noising as smoothing in neural network language models", ICLR 2017 (counts as what they should say).
 
-The easy mistake is to count the user's own events: behind a rare item, what "others" took next would be the target.
+The user's own events are not counted: behind a rare item, what "others" took next would be the target itself.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ tore off is cut away when the job goes on. Everything is written under the name 
 A shard of Parquet cannot be appended to, so its rows are gathered as JSON Lines in a hidden file and turned into
 Parquet once they are `SHARD_USERS`. A reader sees one row per user: user, and recommendations as a list of structs.
 
-The easy mistake is to count a torn block: only whole blocks count, and the last one is looked into.
+A block that a kill cut off is not counted: only whole blocks are, and the last one is read to see whether it is.
 """
 
 from __future__ import annotations

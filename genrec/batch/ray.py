@@ -4,8 +4,8 @@ Every worker is an actor with a recommender of its own; it is told a stretch of 
 and sends back their lines. The lines come back in the order of the stream and are written by the one process that
 started the job, so the output, and its resuming, are those of a job in one process.
 
-The run folder and the users' files must be readable under the same path on every machine. The easy mistake is Ray
-Data's default order, which is that of finishing.
+The run folder and the users' files must be readable under the same path on every machine. Ray Data returns
+blocks in the order in which they finish unless it is told to keep theirs, as it is here.
 """
 
 from __future__ import annotations

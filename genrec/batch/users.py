@@ -3,7 +3,8 @@
 Every kind of `Users` is looked through once when it is opened, so that a bad line is told before the work begins, and
 hands out any stretch of the stream afterwards. Memory does not grow with the number of users.
 
-The easy mistake is `text.splitlines()`: it holds the whole file, and takes a U+2028 in a user's id for a line end.
+Lines are read from the open file, not by `text.splitlines()`, which would hold the whole file and end a line at a
+U+2028 inside a user's id.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ A history that cannot be used as it is gets a stated rule, and a note with the r
     explanation     a text of the model's that failed its check was replaced by the sentence made from its evidence
 
 Where memory is short, fewer users are decoded side by side, from then on; the results are the same but for the last
-digits of scores, which depend on what is multiplied together. The easy mistake is to retry inside the `except` block:
-the error still holds the tensors that there was no room for.
+digits of scores, which depend on what is multiplied together. The retry stands outside the `except` block: inside
+it, the error still holds the tensors that there was no room for.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ empty, repeated or unknown. They take the first K places that they are given, so
 that judge each list return float64 of shape (cases,), NaN where the question has no answer (the mean novelty of an
 empty list), which a mean over cases then leaves out.
 
-The easy mistake: to read these as "higher is better". A random list is the most novel, diverse and covering of all.
-They are to be read beside the hit rate.
+Higher is not better by itself: a random list is the most novel, diverse and covering of all. Read these figures beside
+the hit rate.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 It knows nothing of models. Each system hands in one ranked list of item ids for each case, so an answer counts the
 same whoever gave it: genrec, a baseline, or a file from elsewhere (see `recommendation_files`).
 
-The easy mistake is to let the denominator follow the answers. It is the number of cases, always; what was wrong with
-the answers is counted beside the figures (`results.Answers`).
+Every figure is divided by the number of cases, never by the number of lists that came back: a system must not gain by
+staying silent. What was wrong with its lists is counted beside the figures (`results.Answers`).
 """
 
 from __future__ import annotations

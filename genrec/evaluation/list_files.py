@@ -3,8 +3,8 @@
 Read are JSON Lines as `genrec recommend` writes them (only `user`, and each recommendation's `item`, are looked at),
 and flat tables with the columns user, item and rank as CSV, TSV or Parquet; a folder is read as Parquet shards.
 
-The easy mistake: a user whom the file leaves out must not leave the evaluation. `lists_for_cases` gives such a user an
-empty list, which is a miss.
+A user whom the file leaves out stays in the evaluation: `lists_for_cases` gives such a user an empty list, which is a
+miss.
 """
 
 from __future__ import annotations

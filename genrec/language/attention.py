@@ -5,8 +5,8 @@ the user's prompt beside it. Scores against both are laid next to each other bef
 prompt is ever copied per beam, and the beams of a user (and the query heads of a group) become the rows of one
 matrix product.
 
-The easy mistake is to trust the model's mask here: the model knows only the beam's own tokens. Padding of prompts
-and sliding windows are handled in this file.
+The model's own mask is not enough: the model knows only the beam's own tokens. Padding of prompts and sliding windows
+are handled in this file.
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ are finished or lost are masked, and the device is asked only now and then wheth
 written once behind its prompt's, in the order they were made, and a mask says which of them the beam continues: nothing
 is moved when beams change places. Candidates are scored in one run of the model over the tree that their tokens make.
 
-The easy mistake is to let masked beams take part in a sum or a maximum: their scores are minus infinity throughout.
+Finished beams are masked, not removed: their scores are minus infinity throughout, so that they take part in no sum
+and no maximum.
 """
 
 from __future__ import annotations

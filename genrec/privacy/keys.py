@@ -5,7 +5,7 @@ under AES-SIV (RFC 5297): a keyed hash of the id, and the id encrypted with that
 gives the same pseudonym, whoever holds the key turns one back into its id without any table being kept, and nobody
 else learns more than that two rows are the same user's and about how long the id is.
 
-The easy mistake is a plain hash: ids are few enough to be hashed all, and each recognised.
+A plain hash would hide nothing: ids are few enough that anyone can hash them all and recognise each.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ What is changed is written beside its place, under a hidden name; when all is wr
 where, and only then are they renamed. A kill before the log changes nothing, and what a kill after it left undone is
 done by the next start, so that a row and its count, or a file and its manifest, never part.
 
-The easy mistake is to change the rows and number the notes beside them by the old places.
+Notes that stand beside the rows are numbered by the new places, too.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a report shows beside its figures: users and training losses.
 
 Plain values, made here from what other parts write (rows of `recommend`'s JSON Lines, a trainer's log), so that
-`report` only lays them out. The easy mistake is to show too much: a page that holds every user is too heavy to open
-on a phone. A stated, seeded sample is shown.
+`report` only lays them out. A page that holds every user is too heavy to
+open on a phone, so a sample is shown, drawn by a seed, and the page says so.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Histories as sparse matrices, and what signals share to count, prune, multiply and save arrays.
 
-It knows rows and numbers, not what a signal means. The easy mistake is a product whose rounding depends on how many
-histories are scored together; sparse products here are summed row by row, and dense ones have one fixed shape.
+It knows rows and numbers, not what a signal means. A history's scores must not depend on how
+many are scored together, and the rounding of a matrix product does. So sparse products are summed row by row here, and
+dense ones have one fixed shape.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Taste in a few dimensions: what people who share no item with the history, but its taste, go on to take.
 
-The easy mistake is to let popular items and long histories fill the dimensions; both are scaled down before factoring.
+Popular items and long histories are scaled down before factoring; otherwise they fill the few dimensions there are.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Both are an item-by-item sparse matrix, made by counting, and a history weighted by recency. Reach them through
 `genrec.signals.simple`.
 
-The easy mistake is to count a pair over the end of one history and the start of the next; events carry the number of
-their history so that this cannot happen.
+Events carry the number of their history, so that the end of one history and the start of the next never count as a
+pair.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@
 The file's key is derived from the key file's key and the salt (HKDF-SHA256), and each block is bound to its place and
 to being the last or not, so that blocks can be neither swapped, dropped, nor moved to another file. Nonces are random.
 
-The easy mistake is a nonce counted from the block's place: a block that is written again after a kill, decoded to
-something else on another machine, would use it twice, and that gives the key stream away.
+Every block draws its nonce at random. A nonce counted from the block's place would be used twice when a killed job
+writes the block again with other contents, and two texts under one nonce give the key stream away.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ def test_a_resumed_training_knows_the_passes_before(tmp_path: Path) -> None:
     """What a killed training left: its checkpoints, and the best pass beside them."""
     fine_tuned(tmp_path, [0.9, 0.1], save_minutes=1e-9)
     adapted, outcome, seen = fine_tuned(tmp_path, [0.5, 0.4, 0.3], resume=True)
-    assert [one.figure for one in outcome.passes][0] == pytest.approx(0.9)
+    assert outcome.passes[0].figure == pytest.approx(0.9)
     assert not any(same(get_peft_model_state_dict(adapted), one) for one in seen)
 
 
