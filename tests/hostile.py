@@ -16,10 +16,7 @@ import os
 import resource
 import signal
 import sys
-import threading
-import time
 import traceback
-from pathlib import Path
 from typing import Any
 
 import datasets  # noqa: F401 - loaded here, once for all forks
@@ -95,15 +92,21 @@ def surround(request: dict[str, Any], out: int, err: int) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_size"], request["file_size"]))
     if request.get("plain_account") and os.geteuid() == 0:
         drop_capabilities()
-    if "interrupt_when" in request:
-        threading.Thread(target=interrupt_when, args=(Path(request["interrupt_when"]),), daemon=True).start()
+    if "interrupt_at" in request:
+        interrupt_at(request["interrupt_at"])
 
 
-def interrupt_when(path: Path) -> None:
-    """Press Ctrl-C as soon as a file is there and holds something."""
-    while not (path.exists() and path.stat().st_size):
-        time.sleep(0.01)
-    os.kill(os.getpid(), signal.SIGINT)
+def interrupt_at(path: str) -> None:
+    """Press Ctrl-C at the very moment a file is opened for the first time, however fast or slow the machine is."""
+    waiting = [path]
+
+    def look(event: str, arguments: tuple[Any, ...]) -> None:
+        named = event == "open" and isinstance(arguments[0], str | os.PathLike)
+        if waiting and named and os.fspath(arguments[0]) == waiting[0]:
+            waiting.clear()
+            os.kill(os.getpid(), signal.SIGINT)
+
+    sys.addaudithook(look)
 
 
 def drop_capabilities() -> None:

@@ -247,13 +247,13 @@ def test_files_of_another_account(project: Surroundings, folder: Path) -> None:
 def test_ctrl_c_keeps_what_is_done(project: Surroundings) -> None:
     place = project.folder
     train = verbs("-stopped")["train"]
-    line = project.refused(*train, code=130, interrupt_when=str(place / "run-stopped" / "loss.jsonl"))
+    line = project.refused(*train, code=130, interrupt_at="run-stopped/loss.jsonl")
     assert "interrupted" in line
     assert "--resume" in line
     code, _, err = project.call(*train, "--resume")
     assert code == 0, err
     recommend = verbs("-stopped")["recommend"]
-    line = project.refused(*recommend, code=130, interrupt_when=str(place / "lists-stopped.jsonl.job.json"))
+    line = project.refused(*recommend, code=130, interrupt_at="lists-stopped.jsonl.part")
     assert "--resume" in line
     code, _, err = project.call(*recommend, "--resume")
     assert code == 0, err
