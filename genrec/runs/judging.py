@@ -15,7 +15,7 @@ from genrec.data.catalog import Catalog
 from genrec.data.rows import NO_ITEM, FloatArray, IntArray
 from genrec.data.splits import Case
 from genrec.evaluation.metrics import RANK_METRICS, ranks_in_lists
-from genrec.language.decoder import Decoder, batches_by_length
+from genrec.language.decoder import Decoder, Normalisation, batches_by_length
 from genrec.recommender import Recommender
 from genrec.settings import Settings
 from prompts.encoding import PromptEncoder
@@ -108,7 +108,7 @@ def judge_maker(
     if not usable or not recipe.judged_cases:
         return None
     cases = sample_cases(usable, recipe.judged_cases, recipe.seed)
-    normalisation = "catalogue" if recipe.loss == "catalogue" else "vocabulary"
+    normalisation: Normalisation = "catalogue" if recipe.loss == "catalogue" else "vocabulary"
 
     def judge_of(adapted: Any) -> Judge:
         def judge() -> float:
