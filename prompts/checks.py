@@ -13,7 +13,8 @@ import logging
 from collections.abc import Sequence
 from itertools import pairwise
 
-from prompts.encoding import PromptEncoder, has_clock
+from prompts.chat import has_clock
+from prompts.encoding import PromptEncoder
 from prompts.errors import PromptError
 
 logger = logging.getLogger(__name__)

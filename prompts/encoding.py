@@ -10,13 +10,14 @@ items are encoded without special tokens; only template pieces may hold them.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from prompts.chat import NO_CHAT, render_chat
 from prompts.errors import PromptError
-from prompts.template import Template, TextTemplate
+from prompts.template import Template
+from prompts.tokens import special_habits, tokens_of
 
 Family = Literal["causal", "seq2seq"]
 
@@ -25,25 +26,6 @@ IGNORED = -100
 
 _MARK = "\u241eITEMS\u241e"
 """Stands for the items while a chat template is rendered around them; no title survives cleaning with it."""
-
-_NO_CHAT = "Use a template without chat, for example 'instruction', or another base"
-
-RENDERINGS = 8
-"""How often a chat template is rendered, to see whether it comes out alike."""
-
-_CLOCK = {
-    "%Y": "2024", "%y": "24", "%m": "01", "%B": "January", "%b": "Jan", "%d": "01", "%e": "1", "%j": "001",
-    "%A": "Monday", "%a": "Mon", "%H": "00", "%I": "12", "%M": "00", "%S": "00", "%p": "AM",
-}  # fmt: skip
-"""What `strftime` says of the first moment of 2024."""
-
-# A macro hides the renderer's own function of that name. Its line break is the renderer's to take away (trim_blocks),
-# so that the template still begins at the beginning of a line.
-_STOPPED_CLOCK = (
-    "{% macro strftime_now(format) %}{{ format"
-    + "".join(f" | replace({key!r}, {value!r})" for key, value in _CLOCK.items())
-    + " }}{% endmacro %}\n"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +177,7 @@ class PromptEncoder:
         if not new:
             return
         texts = [self.template.item_text(label) for label in new]
-        encoded = _tokens(self.tokenizer, texts, split_special_tokens=True)
+        encoded = tokens_of(self.tokenizer, texts, split_special_tokens=True)
         for label, ids in zip(new, encoded, strict=True):
             self._check_range(ids, label)
             if not ids:
@@ -297,7 +279,7 @@ class PromptEncoder:
         )
 
     def _pieces(self, text: str) -> tuple[int, ...]:
-        ids = _tokens(self.tokenizer, [text])[0] if text else []
+        ids = tokens_of(self.tokenizer, [text])[0] if text else []
         self._check_range(ids, text)
         return tuple(ids)
 
@@ -317,123 +299,6 @@ class PromptEncoder:
             found = f"{len(pieces) - 1} times" if len(pieces) > 2 else "not at all, or changed"
             raise PromptError(
                 f"this tokenizer's chat template gives back what a user says {found}; a history must stand in the "
-                f"prompt once and as it is. {_NO_CHAT}"
+                f"prompt once and as it is. {NO_CHAT}"
             )
         return pieces[0], pieces[1]
-
-
-def render_chat(tokenizer: Any, content: str) -> str:
-    """Return a user's turn, up to where the assistant's answer begins, in the tokenizer's own chat template.
-
-    A template that writes the day would make another prompt of the same history tomorrow, so its clock stands still.
-
-    Raises:
-        PromptError: the tokenizer has no chat template, or one that cannot be rendered, or not twice alike.
-    """
-    if not getattr(tokenizer, "chat_template", None):
-        raise PromptError("this tokenizer has no chat template; use a template without chat, for example 'instruction'")
-    turn = [{"role": "user", "content": content}]
-    try:
-        template = tokenizer.get_chat_template()
-        if has_clock(tokenizer):
-            template = _STOPPED_CLOCK + template
-        renderings = [
-            str(tokenizer.apply_chat_template(turn, chat_template=template, tokenize=False, add_generation_prompt=True))
-            for _ in range(RENDERINGS)
-        ]
-    except Exception as error:  # whatever a template raises, and whatever the renderer does
-        raise PromptError(f"this tokenizer's chat template fails: {_first_line(error)}. {_NO_CHAT}") from error
-    if len(set(renderings)) > 1:
-        raise PromptError(f"this tokenizer's chat template is another one each time it is rendered. {_NO_CHAT}")
-    return renderings[0]
-
-
-def has_clock(tokenizer: Any) -> bool:
-    """Say whether a tokenizer's chat template reads the clock."""
-    return "strftime_now" in str(getattr(tokenizer, "chat_template", None))
-
-
-def encode_text(template: TextTemplate, tokenizer: Any, values: dict[str, str]) -> tuple[int, ...]:
-    """Return the tokens of a text template's rendering, ready for free generation.
-
-    Values are encoded apart from the template's own text and without special tokens, so a title can neither end a
-    turn nor begin one.
-
-    Raises:
-        PromptError: the values do not match the template's variables.
-    """
-    # A mark stands for each value while template and chat template are rendered around it.
-    text = template.render({name: f"\u241e{name}\u241e" for name in values})
-    starts, ends = special_habits(tokenizer)
-    if template.chat and getattr(tokenizer, "chat_template", None):
-        text, starts, ends = render_chat(tokenizer, text), (), ()
-    ids = list(starts)
-    for place, piece in enumerate(re.split("\u241e(\\w+)\u241e", text)):
-        own = values[piece] if place % 2 else piece
-        ids += _tokens(tokenizer, [own], split_special_tokens=bool(place % 2))[0]
-    return (*ids, *ends)
-
-
-def encode_quoting(tokenizer: Any, text: str) -> tuple[int, ...]:
-    """Return a text's tokens, every quoted name apart, so that a name has the same tokens in whatever text it stands.
-
-    Args:
-        tokenizer: any tokenizer of transformers.
-        text: names stand between “ and ”; the closing mark belongs to the name, the opening one does not.
-    """
-    pieces = [piece for piece in re.split("(?<=“)|(?<=”)", text) if piece]
-    encoded = _tokens(tokenizer, pieces, split_special_tokens=True) if pieces else []
-    return tuple(token for ids in encoded for token in ids)
-
-
-def text_example(
-    template: TextTemplate, tokenizer: Any, values: dict[str, str], answer: str, family: Family
-) -> Example:
-    """Return the example of one free text: all of the answer, and its end, is supervised.
-
-    Raises:
-        PromptError: the values do not match the template's variables, or the tokenizer has no end of a text.
-    """
-    if tokenizer.eos_token_id is None:
-        raise PromptError("this tokenizer has no end-of-sequence token; no free text can be learnt with it")
-    question = encode_text(template, tokenizer, values)
-    target = (*encode_quoting(tokenizer, answer), int(tokenizer.eos_token_id))
-    if family == "seq2seq":
-        return Example(question, target)
-    return Example(question + target, (IGNORED,) * len(question) + target)
-
-
-def special_habits(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the special tokens that a tokenizer puts before and after a text, asked of the tokenizer itself."""
-    plain = _tokens(tokenizer, ["a"])[0]
-    full = _tokens(tokenizer, ["a"], add_special_tokens=True)[0]
-    for start in range(len(full) - len(plain) + 1):
-        if full[start : start + len(plain)] == plain:
-            return tuple(full[:start]), tuple(full[start + len(plain) :])
-    raise PromptError("this tokenizer encodes a text differently beside special tokens; it cannot be used")
-
-
-def _tokens(
-    tokenizer: Any, texts: Sequence[str], add_special_tokens: bool = False, split_special_tokens: bool = False
-) -> list[list[int]]:
-    """Return the tokens of several texts.
-
-    Raises:
-        PromptError: the tokenizer fails: one without a token for what it does not know raises a bare Exception.
-    """
-    options = {
-        "add_special_tokens": add_special_tokens,
-        **({"split_special_tokens": True} if split_special_tokens else {}),
-    }
-    try:
-        return list(tokenizer(list(texts), **options)["input_ids"])
-    except Exception as error:  # the Rust side has no class of its own for it
-        raise PromptError(
-            f"this tokenizer fails on {texts[0][:60]!r}{' or a text beside it' if len(texts) > 1 else ''}: "
-            f"{_first_line(error)}; use a base whose tokenizer has a token for what it does not know"
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__

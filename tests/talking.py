@@ -10,7 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from genrec.explain.evidence import Evidence, Wording, evidence_sentence
 from genrec.explain.writer import prompt_values
-from prompts.encoding import text_example
+from prompts.free_text import text_example
 from prompts.template import load_template, load_text_template
 from tests.toyworld import make_catalog, train_tokenizer
 

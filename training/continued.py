@@ -14,7 +14,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from prompts.encoding import Example, PromptEncoder, special_habits
+from prompts.encoding import Example, PromptEncoder
+from prompts.tokens import special_habits
 
 END = "\n"
 """What ends a title's line and an item's details."""

@@ -27,7 +27,8 @@ from transformers import DynamicCache
 
 from genrec.data.catalog import Catalog, Item
 from genrec.language.attention import AttentionRecord
-from genrec.language.decoder import Decoder, Prompts, batches_by_length
+from genrec.language.decoder import Decoder, batches_by_length
+from genrec.language.prompt_reading import Prompts
 from prompts.encoding import PromptEncoder, PromptParts
 
 Method = Literal["leave-one-out", "attention"]

@@ -28,7 +28,7 @@ from genrec.explain.check import FOREIGN_MARKS, Checker
 from genrec.explain.evidence import Evidence, Language, Wording, evidence_sentence, name_of, named, names, quoted
 from genrec.language.decoder import batches_by_length
 from genrec.language.generator import FreeGenerator
-from prompts.encoding import encode_quoting, encode_text
+from prompts.free_text import encode_quoting, encode_text
 from prompts.template import TextTemplate, load_text_template
 
 Source = Literal["words", "rewritten", "sentence"]

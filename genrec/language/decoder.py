@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from inspect import signature
 from typing import Any, Literal
 
@@ -24,12 +24,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import Cache, DynamicCache, EncoderDecoderCache
-from transformers.cache_utils import DynamicLayer
 
 from genrec.errors import ModelError
 from genrec.language import fixed_shapes as fixed
-from genrec.language.attention import SHARED_PROMPT, PackedPrompts, SharedPrompt, SharedPrompts
+from genrec.language.attention import SHARED_PROMPT
+from genrec.language.beam_steps import Stepper
+from genrec.language.grouped import best_of_each, contains, log_sum_exp
+from genrec.language.prompt_reading import Prompts, read_packed, read_padded, read_seq2seq
 from retrieval.trie import TokenTrie
 from training.backbone import restrict_head
 
@@ -47,18 +48,6 @@ arXiv 2406.14900, section 4.1), which takes the length bias out of long titles."
 BATCH_TOKENS = 4096
 """Prompt tokens that are decoded side by side: enough to keep the processor busy, few enough to stay small."""
 
-_ROOM = 3
-"""Tokens that the beams' caches have room for beyond the next one."""
-
-PACK_TOKENS = 2048
-"""Prompt tokens that are read in one row: enough for the fastest matrix products, few enough to stay small."""
-
-FIXED_READ_TOKENS = 65_536
-"""Prompt tokens, padding included, that a GPU reads at once."""
-
-PROMPT_STEP = 64
-"""Prompts of a batch are padded to a multiple of so many tokens in the fixed way, so that few shapes are new."""
-
 USERS_TIMES = 8
 """So many times the users of a processor's batch are decoded side by side in the fixed way."""
 
@@ -68,9 +57,6 @@ FIXED_TOKENS = 1024
 MEMORY_SHARE = 0.15
 """The share of a GPU's free memory that the prompts' keys and values may take: they are held twice, the beams' tokens
 take as much again, and the rest is for the masks and logits of a step."""
-
-PADDED = 1.25
-"""At most so many times the tokens of users whose prompts lie side by side may be held, padding included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,23 +70,6 @@ class Found:
 
     rows: NDArray[np.int64]
     scores: NDArray[np.float32]
-
-
-@dataclass(slots=True)
-class Prompts:
-    """A batch of prompts that have been read: what a search starts from, more than once if need be."""
-
-    shared: list[SharedPrompt]
-    lengths: Tensor  # int64 [users]
-    log_probabilities: Tensor  # float32 [users, tokens of the head]: the first step's
-    cross: list[tuple[Tensor, Tensor]]  # seq2seq: the cross-attention's keys and values per layer, per user
-    own: list[tuple[Tensor, Tensor]]  # seq2seq: the decoder's first token's keys and values per layer, per user
-    encoder_states: Tensor | None
-
-    @property
-    def users(self) -> int:
-        """The number of prompts."""
-        return len(self.lengths)
 
 
 class Decoder:
@@ -147,29 +116,30 @@ class Decoder:
         # From here on a token is its place in the head's output.
         place = np.searchsorted(vocabulary, trie.token) if normalisation != "vocabulary" else trie.token
         self.places = place.astype(np.int64)
-        self._place = self._tensor(self.places)
+        self._place = self.tensor(self.places)
         # A user with fewer live beams than the others pads with the root, which has no token: any token does.
         self.tokens = trie.token.clip(min=0).astype(np.int64)
-        self._token = self._tensor(self.tokens)
-        self._child_start = self._tensor(trie.child_start)
+        self._token = self.tensor(self.tokens)
+        self._child_start = self.tensor(trie.child_start)
         self._forced = self._child_start[1:] - self._child_start[:-1] == 1
         self.is_leaf = trie.child_start[1:] == trie.child_start[:-1]
-        self._is_leaf = self._tensor(self.is_leaf) > 0
+        self._is_leaf = self.tensor(self.is_leaf) > 0
         # Where the only possible continuation costs nothing, the rest of a beam's only item needs no model.
         free = normalisation == "children" or forced_tokens == "free"
         self.costs = ~(trie.chains() if free else np.zeros(trie.nodes, np.bool_))
-        self._costs = self._tensor(self.costs) > 0
+        self._costs = self.tensor(self.costs) > 0
         self.continuations = fixed.Continuations(self)
 
-    def _tensor(self, array: NDArray[Any]) -> Tensor:
+    def tensor(self, array: NDArray[Any]) -> Tensor:
+        """Return an array of whole numbers on the model's device."""
         return torch.from_numpy(array.astype(np.int64)).to(self.device)
 
     @torch.inference_mode()
     def read(self, prompts: Sequence[Sequence[int]]) -> Prompts:
         """Run the model over a batch of prompts, once."""
         if self.seq2seq:
-            return self._read_seq2seq(prompts)
-        return (self._read_fixed if self.fixed_shapes else self._read_causal)(prompts)
+            return read_seq2seq(self, prompts)
+        return (read_padded if self.fixed_shapes else read_packed)(self, prompts)
 
     def limits(self, users: int) -> tuple[int, int]:
         """Return how many users and how many prompt tokens at most are to be decoded side by side.
@@ -192,92 +162,7 @@ class Decoder:
         logger.info("decoding at most %d users and %d prompt tokens side by side", users, tokens)
         return users, tokens
 
-    def _read_fixed(self, prompts: Sequence[Sequence[int]]) -> Prompts:
-        """Read prompts padded to one length, many in one call."""
-        sizes = np.array([len(prompt) for prompt in prompts])
-        longest = -(-int(sizes.max()) // PROMPT_STEP) * PROMPT_STEP
-        ids = np.zeros((len(prompts), longest), np.int64)
-        for row, prompt in enumerate(prompts):
-            ids[row, : len(prompt)] = prompt
-        tokens, lengths = self._tensor(ids), self._tensor(sizes)
-        shared = SharedPrompt([], [], lengths, int(sizes.min()))
-        logits = []
-        step = max(1, FIXED_READ_TOKENS // longest)
-        for start in range(0, len(prompts), step):
-            part = tokens[start : start + step]
-            users = len(part)
-            packed = PackedPrompts([longest] * users)
-            cache = DynamicCache()
-            output = self.model(
-                part.reshape(1, -1),
-                position_ids=torch.arange(longest, device=self.device).repeat(users)[None],
-                **{self.cache_name: cache},
-                use_cache=True,
-                # What stands behind a prompt is seen by nothing before it.
-                logits_to_keep=torch.arange(users, device=self.device) * longest + lengths[start : start + step] - 1,
-                packed_prompts=packed,
-            )
-            if len(packed.layers_seen) < len(cache.layers):
-                kind = type(self.model).__name__
-                raise ModelError(f"{kind} does not pass its attention the prompts; use another base")
-            logits.append(output.logits[0])
-            for layer, read in enumerate(cache.layers):
-                for whole, pack in ((shared.keys, read.keys), (shared.values, read.values)):
-                    if len(whole) == layer:
-                        whole.append(pack.new_empty((len(prompts), pack.shape[1], longest, pack.shape[3])))
-                    whole[layer][start : start + step] = pack[0].unflatten(1, (users, longest)).transpose(0, 1)
-        return Prompts([shared], lengths, self._normalise(torch.cat(logits)), [], [], None)
-
-    def _read_causal(self, prompts: Sequence[Sequence[int]]) -> Prompts:
-        sizes = [len(prompt) for prompt in prompts]
-        parts = list(_parts(sizes))
-        shared = [SharedPrompt([], [], self._tensor(np.array(sizes[part])), min(sizes[part])) for part in parts]
-        logits = []
-        for pack in _packs(sizes):
-            packed = PackedPrompts(sizes[pack])
-            cache = DynamicCache()
-            output = self.model(
-                torch.cat([torch.tensor(prompt) for prompt in prompts[pack]])[None].to(self.device),
-                position_ids=torch.cat([torch.arange(size) for size in packed.lengths])[None].to(self.device),
-                **{self.cache_name: cache},
-                use_cache=True,
-                logits_to_keep=torch.tensor(packed.lengths).cumsum(0).to(self.device) - 1,
-                packed_prompts=packed,
-            )
-            if len(packed.layers_seen) < len(cache.layers):
-                kind = type(self.model).__name__
-                raise ModelError(f"{kind} does not pass its attention the prompts; use another base")
-            logits.append(output.logits[0])
-            for one, part in zip(shared, parts, strict=True):
-                _lay_out(cache, packed.lengths, pack.start, one, part, max(sizes[part]))
-        return Prompts(shared, self._tensor(np.array(sizes)), self._normalise(torch.cat(logits)), [], [], None)
-
-    def _read_seq2seq(self, prompts: Sequence[Sequence[int]]) -> Prompts:
-        lengths = torch.tensor([len(prompt) for prompt in prompts], device=self.device)
-        shortest = int(lengths.min())
-        rows = [torch.tensor(prompt) for prompt in prompts]
-        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.device)
-        mask = (
-            (torch.arange(ids.shape[1], device=self.device) < lengths[:, None]).long()
-            if shortest < ids.shape[1]
-            else None
-        )
-        states = self.model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
-        cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
-        start = torch.full((len(ids), 1), self.model.config.decoder_start_token_id, device=self.device)
-        output = self.model(
-            decoder_input_ids=start,
-            encoder_outputs=(states,),
-            attention_mask=mask,
-            **{self.cache_name: cache},
-            use_cache=True,
-        )
-        shared = [SharedPrompt([], [], lengths, shortest)]
-        cross = [(layer.keys, layer.values) for layer in cache.cross_attention_cache.layers]
-        own = [(layer.keys, layer.values) for layer in cache.self_attention_cache.layers]
-        return Prompts(shared, lengths, self._normalise(output.logits[:, -1]), cross, own, states)
-
-    def _normalise(self, logits: Tensor) -> Tensor:
+    def normalise(self, logits: Tensor) -> Tensor:
         """Return log-probabilities; over a beam's children they are normalised later, when these are known."""
         logits = logits.float()
         return logits if self.normalisation == "children" else logits.log_softmax(dim=-1)
@@ -335,7 +220,7 @@ class Decoder:
         """Return the sorted keys (user x nodes + node) of all nodes on the way to each user's items."""
         users = np.repeat(np.arange(len(rows)), [len(user_rows) for user_rows in rows])
         nodes, places = self.trie.paths(np.concatenate(rows).astype(np.int64))
-        return self._tensor(np.unique(users[places] * self.trie.nodes + nodes))
+        return self.tensor(np.unique(users[places] * self.trie.nodes + nodes))
 
     def _dead_nodes(self, excluded: Sequence[NDArray[np.int64]]) -> Tensor:
         """Return the sorted keys of nodes below which every item is excluded for the user."""
@@ -343,7 +228,7 @@ class Decoder:
         unique = np.unique(users * len(self.trie) + np.concatenate(excluded).astype(np.int64))
         nodes, places = self.trie.paths(unique % len(self.trie))
         keys, counts = np.unique((unique // len(self.trie))[places] * self.trie.nodes + nodes, return_counts=True)
-        return self._tensor(keys[counts == self.trie.items_below[keys % self.trie.nodes]])
+        return self.tensor(keys[counts == self.trie.items_below[keys % self.trie.nodes]])
 
     def _items(self, scores: NDArray[np.float32], leaves: NDArray[np.int64], keep: int, excluded: set[int]) -> Found:
         """Turn leaves into items; those that share a leaf all come back, in catalogue order."""
@@ -378,7 +263,7 @@ class Decoder:
         running = torch.zeros((users, 1), device=self.device)
         done = torch.full((users, keep), -torch.inf, device=self.device)
         leaves = torch.full((users, keep), -1, device=self.device)
-        stepper = _Stepper(self, prompts)
+        stepper = Stepper(self, prompts)
         values, places = prompts.log_probabilities, torch.arange(users, device=self.device)[:, None]
         # The root has the most children by far, all users have it, and where titles are one token it is all there is.
         scores, children, origins = self.continuations.best(nodes, running, values[:, None], 0, 2 * beams, keys, allow)
@@ -415,197 +300,18 @@ class Decoder:
         first = counts.cumsum(0) - counts
         child = self._child_start[flat][beam] + torch.arange(len(beam), device=self.device) - first[beam]
         user = beam // width
-        special = _contains(keys, user * self.trie.nodes + child)
+        special = contains(keys, user * self.trie.nodes + child)
         allowed = special if allow else ~special
         gains = values[places.flatten()[beam], self._place[child]]
         if self.normalisation == "children":
             # What is left out of a search shares in no probability; what is not asked for does.
             sharing = gains if allow else gains.masked_fill(special, -torch.inf)
-            gains = gains - _log_sum_exp(sharing, beam, users * width)[beam]
+            gains = gains - log_sum_exp(sharing, beam, users * width)[beam]
         if self.forced_tokens == "free":
             gains = gains.masked_fill(self._forced[flat][beam], 0.0)
         gains = (running.flatten()[beam] + gains)[allowed]
         beam, child, user = beam[allowed], child[allowed], user[allowed]
-        return _best_of_each(gains, child, beam % width, user, users, most)
-
-
-class _BeamLayer(DynamicLayer):  # type: ignore[misc]
-    """One layer's keys and values of the beams, with room for a few tokens more: to add one is to write only it."""
-
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Add the beams' next tokens; returns all of them, [beams, key heads, tokens, head size]."""
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-            self.room = [key_states[:, :, :0], value_states[:, :, :0]]
-        start = self.get_seq_length()
-        end = start + key_states.shape[2]
-        for place, states in enumerate((key_states, value_states)):
-            if end > self.room[place].shape[2]:
-                grown = states.new_empty((*states.shape[:2], end + _ROOM, states.shape[3]))
-                grown[:, :, :start] = self.room[place][:, :, :start]
-                self.room[place] = grown
-            self.room[place][:, :, start:end] = states
-        self._show(end)
-        return self.keys, self.values
-
-    def reorder_cache(self, beam_idx: Tensor) -> None:
-        """Keep the given beams, in this order."""
-        self.room = [states.index_select(0, beam_idx) for states in self.room]
-        self._show(self.get_seq_length())
-
-    def _show(self, length: int) -> None:
-        self.keys, self.values = (states[:, :, :length] for states in self.room)
-
-
-def _share(prompts: Sequence[SharedPrompt], user: Tensor, users: int) -> SharedPrompts:
-    """Return the prompts as these beams see them, given each beam's user in ascending order."""
-    counts = torch.bincount(user, minlength=users)
-    rank = torch.arange(len(user)).to(user) - (counts.cumsum(0) - counts)[user]
-    parts = []
-    first = start = 0
-    for prompt in prompts:
-        here = counts[first : first + len(prompt.lengths)]
-        beams, width = int(here.sum()), int(here.max())
-        slots = (user - first)[start : start + beams] * width + rank[start : start + beams]
-        full = beams == len(here) * width
-        parts.append(replace(prompt, beams=beams, width=width, slots=None if full else slots))
-        first, start = first + len(here), start + beams
-    return SharedPrompts(parts)
-
-
-class _Stepper:
-    """Runs the model one token further for the beams that need it; knows caches, not tries."""
-
-    def __init__(self, decoder: Decoder, prompts: Prompts) -> None:
-        self.decoder = decoder
-        self.prompts = prompts
-        self.length = 0
-        self.places = torch.arange(prompts.users, device=decoder.device)[:, None]  # [users, beams]: rows of the cache
-        self.own = Cache(layer_class_to_replicate=_BeamLayer)
-        self.cache: Cache = self.own
-        if decoder.seq2seq:
-            cross = DynamicCache()
-            for layer, (key, value) in enumerate(prompts.own):
-                self.own.update(key, value, layer)
-                cross.update(*prompts.cross[layer], layer)
-            self.cache = EncoderDecoderCache(self.own, cross)
-
-    def step(self, tokens: Tensor, origins: Tensor, needed: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-        """Feed each beam its new token.
-
-        Args:
-            tokens: int64 [users, beams].
-            origins: int64 [users, beams]; which earlier beam of the user each one continues.
-            needed: bool [users, beams]; the others are not run, now or later.
-            before: what the last step returned first; returned again where no beam is needed.
-
-        Returns:
-            float32 [needed beams, tokens of the head], and int64 [users, beams], each beam's row in it (0 where none).
-        """
-        users, width = tokens.shape
-        slots = needed.flatten().nonzero()[:, 0]
-        rows = self.places.gather(1, origins).flatten()[slots]
-        # Beams are sorted by score; the caches keep their order where they can, since to move them is to copy them.
-        rows, order = rows.sort(stable=True)
-        slots = slots[order]
-        self.places = torch.zeros_like(tokens).flatten().index_put((slots,), torch.arange(len(slots)).to(slots))
-        self.places = self.places.view(users, width)
-        if not len(slots):
-            return before, self.places
-        if self.own.get_seq_length() and not torch.equal(rows, torch.arange(len(self.own.layers[0].keys)).to(rows)):
-            self.own.reorder_cache(rows)
-        model = self.decoder.model
-        user = slots // width
-        shared = _share(self.prompts.shared, user, users)
-        ids = tokens.flatten()[slots, None]
-        if self.decoder.seq2seq:
-            output = model(
-                decoder_input_ids=ids,
-                encoder_outputs=(self.prompts.encoder_states,),
-                **{self.decoder.cache_name: self.cache},
-                use_cache=True,
-                shared_prompts=shared,
-            )
-        else:
-            positions = (self.prompts.lengths + self.length)[user, None]
-            output = model(
-                ids,
-                position_ids=positions,
-                **{self.decoder.cache_name: self.cache},
-                use_cache=True,
-                shared_prompts=shared,
-            )
-        self.length += 1
-        if not shared.layers_seen:
-            raise ModelError(f"{type(model).__name__} does not pass its attention the shared prompt; use another base")
-        return self.decoder._normalise(output.logits[:, -1]), self.places
-
-
-def _contains(keys: Tensor, queries: Tensor) -> Tensor:
-    """Return which queries are among the sorted keys."""
-    if not len(keys):
-        return torch.zeros(len(queries), dtype=torch.bool, device=queries.device)
-    place = torch.searchsorted(keys, queries).clamp_(max=len(keys) - 1)
-    return keys[place] == queries
-
-
-def _log_sum_exp(values: Tensor, group: Tensor, groups: int) -> Tensor:
-    """Return log(sum(exp(values))) within each group."""
-    top = torch.full((groups,), -torch.inf, device=values.device).scatter_reduce(0, group, values, "amax")
-    total = torch.zeros(groups, device=values.device).index_add(0, group, (values - top[group]).exp())
-    return top + total.log()
-
-
-def _best_of_each(
-    scores: Tensor, child: Tensor, beam: Tensor, user: Tensor, users: int, most: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the best `most` entries of each user as rows; ties keep the order of beams, then of tokens."""
-    order = scores.argsort(descending=True, stable=True)
-    order = order[user[order].argsort(stable=True)]
-    counts = torch.bincount(user, minlength=users)
-    rank = torch.arange(len(order), device=scores.device) - (counts.cumsum(0) - counts)[user[order]]
-    kept = rank < most
-    order, rank = order[kept], rank[kept]
-    shape = (users, max(1, min(most, int(counts.max()))))
-    best = torch.full(shape, -torch.inf, device=scores.device).index_put((user[order], rank), scores[order])
-    nodes = torch.zeros(shape, dtype=torch.long, device=scores.device).index_put((user[order], rank), child[order])
-    beams = torch.zeros(shape, dtype=torch.long, device=scores.device).index_put((user[order], rank), beam[order])
-    return best, nodes, beams
-
-
-def _packs(sizes: Sequence[int]) -> Iterator[slice]:
-    """Yield where to cut a list of prompts so that each piece has at most `PACK_TOKENS`, or one prompt."""
-    start = total = 0
-    for place, size in enumerate(sizes):
-        if place > start and total + size > PACK_TOKENS:
-            yield slice(start, place)
-            start, total = place, 0
-        total += size
-    yield slice(start, len(sizes))
-
-
-def _parts(sizes: Sequence[int]) -> Iterator[slice]:
-    """Yield where to cut a list of prompts so that each piece, padded, holds at most `PADDED` times its tokens."""
-    start = 0
-    for end in range(1, len(sizes) + 1):
-        within = sizes[start : end + 1]
-        if end == len(sizes) or max(within) * len(within) > PADDED * sum(within):
-            yield slice(start, end)
-            start = end
-
-
-def _lay_out(
-    cache: DynamicCache, lengths: Sequence[int], first: int, shared: SharedPrompt, users: slice, longest: int
-) -> None:
-    """Copy from a pack's cache what belongs to these users, one under the other; the pack begins with user `first`."""
-    ends = np.cumsum(lengths).tolist()
-    for layer, read in enumerate(cache.layers):
-        for whole, pack in ((shared.keys, read.keys), (shared.values, read.values)):
-            if len(whole) == layer:
-                whole.append(pack.new_zeros((users.stop - users.start, pack.shape[1], longest, pack.shape[3])))
-            for user in range(max(first, users.start), min(first + len(lengths), users.stop)):
-                end, size = ends[user - first], lengths[user - first]
-                whole[layer][user - users.start, :, :size] = pack[0, :, end - size : end]
+        return best_of_each(gains, child, beam % width, user, users, most)
 
 
 def batches_by_length(lengths: Sequence[int], size: int, tokens: int = BATCH_TOKENS) -> Iterator[list[int]]:

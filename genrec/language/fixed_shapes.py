@@ -24,9 +24,11 @@ from torch import Tensor
 
 from genrec.errors import ModelError
 from genrec.language.attention import TokenTree
+from genrec.language.grouped import log_sum_exp
+from genrec.language.prompt_reading import Prompts
 
 if TYPE_CHECKING:
-    from genrec.language.decoder import Decoder, Prompts
+    from genrec.language.decoder import Decoder
 
 ASKED_EVERY = 4
 """Steps between two questions to the device whether any beam is left, and how many."""
@@ -219,15 +221,13 @@ def _over_all_children(
     decoder: Decoder, values: Tensor, user: NDArray[np.int64], place: NDArray[np.int64], parent: NDArray[np.int64]
 ) -> Tensor:
     """Return, for each node, log(sum(exp(logits))) over all children of its parent."""
-    from genrec.language.decoder import _log_sum_exp
-
     start = decoder.trie.child_start.astype(np.int64)
     counts = start[parent + 1] - start[parent]
     group = np.repeat(np.arange(len(parent)), counts)
     child = start[parent][group] + np.arange(len(group)) - np.repeat(np.cumsum(counts) - counts, counts)
     device = values.device
     where = [torch.from_numpy(array).to(device) for array in (user[group], place[group], decoder.places[child], group)]
-    return _log_sum_exp(values[where[0], where[1], where[2]], where[3], len(parent))
+    return log_sum_exp(values[where[0], where[1], where[2]], where[3], len(parent))
 
 
 def _user_parts(sizes: NDArray[np.int64], vocabulary: int, decoder: Decoder) -> Iterator[slice]:
@@ -268,7 +268,7 @@ def _run_tree(
         positions=torch.cat((torch.arange(size, device=device).expand(users, -1), positions), 1),
         new_positions=positions,
     )
-    return decoder._normalise(_forward(decoder, tokens, positions, tree))
+    return decoder.normalise(_forward(decoder, tokens, positions, tree))
 
 
 class _Grower:
@@ -317,7 +317,7 @@ class _Grower:
         logits = _forward(self._decoder, tokens, positions, tree)
         self._used += room
         self._steps += 1
-        return self._decoder._normalise(logits)
+        return self._decoder.normalise(logits)
 
     def _grow(self, places: int) -> None:
         for states in (self._keys, self._values):

@@ -10,8 +10,9 @@ import numpy as np
 from genrec.data.catalog import Catalog
 from genrec.data.rows import IntArray
 from genrec.data.splits import History
-from genrec.language.decoder import Decoder, Found, Prompts, batches_by_length
+from genrec.language.decoder import Decoder, Found, batches_by_length
 from genrec.language.generator import FreeGenerator
+from genrec.language.prompt_reading import Prompts
 from genrec.recommendation import How
 from prompts.encoding import Prompt, PromptEncoder
 from retrieval.grounding import Grounder

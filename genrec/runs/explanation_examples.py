@@ -26,7 +26,8 @@ from genrec.explain.evidence import MOST_EVIDENCE, Evidence, Language, Length, T
 from genrec.explain.explainer import near_item
 from genrec.explain.writer import load_templates, prompt_values
 from genrec.signals.simple import Content, CoOccurrence
-from prompts.encoding import Example, PromptEncoder, text_example
+from prompts.encoding import Example, PromptEncoder
+from prompts.free_text import text_example
 
 logger = logging.getLogger(__name__)
 

@@ -204,7 +204,7 @@ def test_a_clock_in_a_chat_template_stands_still(
 
 
 def test_a_clock_says_what_strftime_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    from prompts.encoding import _CLOCK, _STOPPED_CLOCK
+    from prompts.chat import _CLOCK, _STOPPED_CLOCK
 
     tokenizer = chatting("")
     for code, value in _CLOCK.items():

@@ -33,7 +33,8 @@ from genrec.explain.writer import Request, Writer, _Slots, load_templates, tidie
 from genrec.report.page import render_report
 from genrec.report.parts import user_pages
 from genrec.runs.explanation_examples import explanation_examples, read_reasons
-from prompts.encoding import IGNORED, encode_quoting
+from prompts.encoding import IGNORED
+from prompts.free_text import encode_quoting
 from prompts.template import load_text_template
 from tests.conftest import train_toy
 from tests.genrec.report.test_page import evaluate

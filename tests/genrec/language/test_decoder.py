@@ -22,7 +22,8 @@ from transformers import (
 )
 
 from genrec.errors import ModelError
-from genrec.language.decoder import PACK_TOKENS, Decoder, Found, batches_by_length
+from genrec.language.decoder import Decoder, Found, batches_by_length
+from genrec.language.prompt_reading import PACK_TOKENS
 from retrieval.trie import TokenTrie
 from tests.reference import reference_search
 
