@@ -74,7 +74,8 @@ def invent_titles(labels: list[str], count: int) -> list[str]:
 def load_model(base: str) -> Any:
     import torch
 
-    from training.backbone import choose_precision, load_base
+    from training.backbone import load_base
+    from training.computing import choose_precision
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return load_base(base, device, choose_precision("auto", device))[0].eval()

@@ -77,7 +77,8 @@ def world(options: argparse.Namespace, name: str) -> dict[str, Any]:
 
 
 def model(base: str, options: argparse.Namespace) -> Any:
-    from training.backbone import choose_precision, load_base
+    from training.backbone import load_base
+    from training.computing import choose_precision
 
     return load_base(base, options.device, choose_precision("auto", options.device))[0].eval()
 
@@ -269,7 +270,8 @@ def lora(options: argparse.Namespace) -> dict[str, Any]:
     from prompts.encoding import PromptEncoder
     from prompts.template import load_template
     from training import finetune as finetuning
-    from training.backbone import choose_precision, load_base, load_tokenizer
+    from training.backbone import load_base, load_tokenizer
+    from training.computing import choose_precision
     from training.recipe import load_recipe
 
     data = prepare(dataset=f"amazon-beauty:{options.beauty}" if options.beauty else "ml-100k")

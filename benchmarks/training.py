@@ -147,7 +147,8 @@ def run_genrec(job: dict[str, Any]) -> dict[str, Any]:
     from prompts.encoding import PromptEncoder
     from prompts.template import load_template
     from training import finetune as finetuning
-    from training.backbone import choose_precision, load_base, load_tokenizer
+    from training.backbone import load_base, load_tokenizer
+    from training.computing import choose_precision
     from training.recipe import load_recipe
 
     base = resolve_base("starter")
@@ -253,7 +254,8 @@ def run_peer(job: dict[str, Any]) -> dict[str, Any]:
     from genrec.language.bases import resolve_base
     from prompts.encoding import PromptEncoder
     from prompts.template import Template
-    from training.backbone import choose_precision, load_tokenizer
+    from training.backbone import load_tokenizer
+    from training.computing import choose_precision
     from training.recipe import load_recipe
 
     recipe = load_recipe(RECIPE)
@@ -488,7 +490,7 @@ def main() -> None:
 
 
 def precision() -> str:
-    from training.backbone import choose_precision
+    from training.computing import choose_precision
 
     return str(choose_precision("auto", "cpu")).removeprefix("torch.")
 

@@ -20,8 +20,6 @@ import torch
 from torch import Tensor
 
 from prompts.encoding import Family
-from training.computing import choose_device as choose_device
-from training.computing import choose_precision as choose_precision
 from training.errors import BackboneError
 from training.recipe import Recipe
 

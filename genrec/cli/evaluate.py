@@ -43,7 +43,6 @@ def evaluate(
         int, typer.Option(help="Measure explanations on this many seeded users, three items each; slow.", min=0)
     ] = 0,
     seed: Annotated[int, typer.Option(help="Seed of sample, intervals and baselines.")] = 0,
-    seeds: Annotated[int, typer.Option(help="Repeat with this many seeds and report the spread.", min=1)] = 1,
     data: DataOption = None,
     base: BaseOption = None,
     device: DeviceOption = None,
@@ -87,7 +86,7 @@ def evaluate(
         names,
         other or [],
         sample,
-        range(seed, seed + seeds),
+        seed,
         explanations,
         progress=True,
     )

@@ -6,12 +6,11 @@ JSON is its lasting form, so `Report.from_json(report.to_json())` must lose noth
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from html import escape
 from typing import Any
 
-from genrec.errors import DataError
-from genrec.evaluation.uncertainty import Difference, Estimate, Spread
+from genrec.evaluation.uncertainty import Difference, Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,6 @@ class Report:
         answers: for each system, what was wrong with its lists.
         texts: for each system that generates text, how its texts became items, as shares.
         explanations: for each way to explain, its figures on a sample of the users (see `explanation_measures`).
-        seeds: for each system, how its figures spread over runs that differ in their seed (see `across_seeds`).
         settings: what the figures mean, seed, K, sizes of the data, and what the caller added.
     """
 
@@ -87,7 +85,6 @@ class Report:
     answers: Mapping[str, Answers]
     texts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     explanations: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
-    seeds: Mapping[str, Mapping[str, Spread]] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def _repr_html_(self) -> str:
@@ -129,7 +126,6 @@ class Report:
                 name: {how: round(share, 6) for how, share in shares.items()} for name, shares in self.texts.items()
             },
             "explanations": {name: _to_json(figures) for name, figures in self.explanations.items()},
-            "seeds": {name: _to_json(spreads) for name, spreads in self.seeds.items()},
             "settings": dict(self.settings),
         }
 
@@ -165,39 +161,11 @@ class Report:
             answers={name: Answers(**answers) for name, answers in data["answers"].items()},
             texts=data["texts"],
             explanations={name: _estimates(figures) for name, figures in data.get("explanations", {}).items()},
-            seeds={
-                name: {figure: Spread.from_json(value) for figure, value in spreads.items()}
-                for name, spreads in data["seeds"].items()
-            },
             settings=data["settings"],
         )
 
 
-def across_seeds(reports: Sequence[Report]) -> Report:
-    """Return the first report with the spread of every figure over all of them.
-
-    Args:
-        reports: evaluations of the same cases that differ in the seed of what was trained.
-
-    Raises:
-        DataError: there are none, or they are not about the same cases.
-    """
-    if len({(report.split, report.users) for report in reports}) != 1:
-        found = ", ".join(f"{report.users} {report.split} cases" for report in reports) or "none"
-        raise DataError(f"runs that differ in their seed must be evaluated on the same cases; given {found}")
-    first = reports[0]
-    values = {
-        name: {
-            figure: [report.systems[name][figure].value for report in reports if figure in report.systems.get(name, {})]
-            for figure in figures
-        }
-        for name, figures in first.systems.items()
-    }
-    seeds = {name: {figure: Spread.of(runs) for figure, runs in figures.items()} for name, figures in values.items()}
-    return replace(first, seeds=seeds)
-
-
-def _to_json(figures: Mapping[str, Estimate | Difference | Spread]) -> dict[str, Any]:
+def _to_json(figures: Mapping[str, Estimate | Difference]) -> dict[str, Any]:
     return {name: figure.to_json() for name, figure in figures.items()}
 
 

@@ -76,41 +76,6 @@ class Difference:
         return cls(data["value"], data["low"], data["high"], data["p_value"], data["p_adjusted"])
 
 
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """What a figure did over several runs that differ in their seed only.
-
-    Attributes:
-        runs: how many runs.
-        mean: their mean.
-        deviation: their standard deviation (divisor runs - 1); 0 for a single run.
-        low: the lowest of them.
-        high: the highest.
-    """
-
-    runs: int
-    mean: float
-    deviation: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
-        """Summarise the figures of at least one run."""
-        deviation = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-        return cls(len(values), float(np.mean(values)), deviation, min(values), max(values))
-
-    def to_json(self) -> dict[str, float | None]:
-        """Return the spread as plain JSON values, rounded to a millionth."""
-        figures = {name: _rounded(getattr(self, name)) for name in ("mean", "deviation", "low", "high")}
-        return {"runs": self.runs, **figures}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Spread:
-        """Build a spread from what `to_json` returned."""
-        return cls(data["runs"], data["mean"], data["deviation"], data["low"], data["high"])
-
-
 def bootstrap_means(values: FloatArray, *, seed: int, resamples: int = 1000) -> list[Estimate]:
     """Return the mean of each column with its percentile bootstrap interval.
 

@@ -74,7 +74,7 @@ def pretrain(
         minutes: stop after this many minutes.
         encoder: whose title vectors the tokens start from: "starter", "hashing", a sentence-transformers folder or hub
             id, or "none". A trained `base` needs none.
-        device: where to train; see `training.backbone.choose_device`.
+        device: where to train; see `training.computing.choose_device`.
         progress: whether a progress bar is shown on stderr.
         changes: fields of `training.pretrain.PretrainRecipe`, such as `width=128`.
 

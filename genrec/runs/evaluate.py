@@ -20,7 +20,7 @@ from genrec.data.splits import Case
 from genrec.errors import ConfigError, translated
 from genrec.evaluation.compare import evaluate_lists
 from genrec.evaluation.list_files import lists_for_cases, read_recommendations
-from genrec.evaluation.results import Report, across_seeds
+from genrec.evaluation.results import Report
 from genrec.progress import progress_bar
 from genrec.ranking.ranker import Ranked
 from genrec.recommendation import Recommendation
@@ -190,38 +190,31 @@ def evaluate_with(
     baselines: tuple[str, ...],
     others: list[str],
     sample: int | None = None,
-    seeds: Sequence[int] = (0,),
+    seed: int = 0,
     explanations: int = 0,
     *,
     progress: bool = False,
 ) -> Report:
-    """Evaluate once for each seed, and write the results; `evaluate` is its short form."""
+    """Evaluate, and write the results; `evaluate` is its short form."""
     found = {name: read_recommendations(file) for name, file in map(_named_file, others)}
-    cases = sampled(data.split().cases(split), sample, seeds[0])
+    cases = sampled(data.split().cases(split), sample, seed)
     foreign = {name: lists_for_cases(cases, lists, name) for name, lists in found.items()}
-    evaluations = []
-    for seed in seeds:
-        with progress_bar("Evaluating", progress) as bar:
-            evaluations.append(
-                evaluate_run(
-                    recommender,
-                    data,
-                    split,
-                    cases,
-                    settings,
-                    baselines=baselines,
-                    others=foreign,
-                    explanations=explanations if seed == seeds[0] else 0,
-                    seed=seed,
-                    progress=bar,
-                )
-            )
-    last = evaluations[-1]
-    if len(evaluations) > 1:
-        last = replace(last, report=across_seeds([evaluation.report for evaluation in evaluations]))
+    with progress_bar("Evaluating", progress) as bar:
+        evaluated = evaluate_run(
+            recommender,
+            data,
+            split,
+            cases,
+            settings,
+            baselines=baselines,
+            others=foreign,
+            explanations=explanations,
+            seed=seed,
+            progress=bar,
+        )
     if out is not None:
-        write_evaluation(last, data, cases, run, out)
-    return last.report
+        write_evaluation(evaluated, data, cases, run, out)
+    return evaluated.report
 
 
 def _named_file(entry: str) -> tuple[str, Path]:
@@ -289,6 +282,6 @@ def evaluate(
     return evaluate_with(
         recommender, prepared, None, None if out is None else Path(out), split,
         settings or Settings(k=max(KS), beams=20), baseline_names(baselines),
-        [f"{name}={file}" for name, file in (others or {}).items()], sample, (seed,), explanations,
+        [f"{name}={file}" for name, file in (others or {}).items()], sample, seed, explanations,
         progress=progress,
     )  # fmt: skip

@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, LlamaConfi
 
 from prompts.encoding import IGNORED, Example
 from training import finetune as finetuning
-from training.backbone import add_adapter, choose_device, choose_precision, load_base, restrict_head
+from training.backbone import add_adapter, load_base, restrict_head
+from training.computing import choose_device, choose_precision
 from training.errors import BackboneError, RecipeError
 from training.finetune import Batches, finetune
 from training.recipe import make_recipe

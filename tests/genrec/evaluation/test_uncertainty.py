@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from genrec.evaluation.uncertainty import Difference, Estimate, Spread, bootstrap_means, holm, paired_tests
+from genrec.evaluation.uncertainty import Difference, Estimate, bootstrap_means, holm, paired_tests
 
 
 def test_intervals_match_the_normal_theory_of_a_large_sample():
@@ -103,12 +103,6 @@ def test_holm_by_hand():
     assert holm([]) == []
 
 
-def test_the_spread_over_seeds_by_hand():
-    assert Spread.of([1.0, 2.0, 6.0]) == Spread(3, 3.0, pytest.approx(7**0.5), 1.0, 6.0)
-    assert Spread.of([2.0]) == Spread(1, 2.0, 0.0, 2.0, 2.0)
-
-
 def test_json_round_trips():
     for value in (Estimate(0.25, 0.125, 0.5), Estimate(0.5), Difference(0.5, 0.25, 0.75, 0.125, 0.25)):
         assert type(value).from_json(value.to_json()) == value
-    assert Spread.from_json(Spread.of([0.5, 0.75]).to_json()).mean == 0.625
