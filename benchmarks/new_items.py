@@ -6,7 +6,7 @@
 Asked are the test cases whose next item is such a new item (`new`), and a sample of the others (`known`), which shows
 what it costs them that new items are recommended too. Systems:
 
-    genrec-without-lm          the fused signals; a new item borrows from the nearest known titles (genrec.stock)
+    genrec-without-lm          the fused signals; a new item borrows from the nearest known titles (genrec.item_parts)
     genrec-without-lm-silent   the same weights; new items say nothing, as counted
     content, co-occurrence, popularity, random
 

@@ -21,6 +21,7 @@ from genrec.explain.evidence import Explain, Language, Wording
 from genrec.explain.explainer import Explainer
 from genrec.explain.influence import Influence, Method, influences
 from genrec.explain.writer import load_templates
+from genrec.item_parts import ItemParts, with_new_items
 from genrec.language.decoder import Decoder
 from genrec.language.generator import FreeGenerator
 from genrec.language.proposer import Proposer
@@ -35,7 +36,6 @@ from genrec.recommendation import Recommendations
 from genrec.settings import Mode, Settings, refuses_unknown_options
 from genrec.signals.borrowing import counted_part
 from genrec.signals.simple import Content, CoOccurrence, Popularity, Signal
-from genrec.stock import Stock, stock_with_items
 from prompts.encoding import Prompt, PromptEncoder
 from prompts.template import TextTemplate
 from retrieval.encoders import Encoder
@@ -208,7 +208,7 @@ class Recommender:
         """Return a recommender that also knows new items; nothing is trained, and this one stays as it is.
 
         The new items can be recommended at once: the model can write their labels, the index finds them, and the
-        other signals lend them what the nearest known titles have (see `genrec.stock`). The model's weights are
+        other signals lend them what the nearest known titles have (see `genrec.item_parts`). The model's weights are
         shared. On disk, `genrec add-items` does the same.
 
         Args:
@@ -217,17 +217,17 @@ class Recommender:
         Raises:
             DataError: an id is given twice or known already, a title is empty, or a signal is the user's own.
         """
-        stock = Stock(self.catalog, self.decoder.trie, self.index, self.signals)
-        stock = stock_with_items(stock, items, self.encoder.answers, self.load_encoder().encode)
+        parts = ItemParts(self.catalog, self.decoder.trie, self.index, self.signals)
+        parts = with_new_items(parts, items, self.encoder.answers, self.load_encoder().encode)
         # The old decoder's head is over the old catalogue's tokens; a new title may have others.
         model = with_own_head(self.decoder.model, self.generator.head)
         return replace(
             self,
-            catalog=stock.catalog,
-            decoder=Decoder(model, stock.trie, self.decoder.normalisation, self.decoder.forced_tokens),
+            catalog=parts.catalog,
+            decoder=Decoder(model, parts.trie, self.decoder.normalisation, self.decoder.forced_tokens),
             generator=replace(self.generator, model=model),
-            signals=stock.signals,
-            index=stock.index,
+            signals=parts.signals,
+            index=parts.index,
             manifest=self.manifest.changed(added_items=self.manifest.added_items + len(items)),
         )
 

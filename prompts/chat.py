@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from prompts.errors import PromptError
-from prompts.tokens import first_line
+from prompts.errors import PromptError, first_line
 
 NO_CHAT = "Use a template without chat, for example 'instruction', or another base"
 """What to do where a chat template cannot be used."""

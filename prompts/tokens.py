@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from prompts.errors import PromptError
+from prompts.errors import PromptError, first_line
 
 
 def tokens_of(
@@ -37,9 +37,3 @@ def special_habits(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
         if full[start : start + len(plain)] == plain:
             return tuple(full[:start]), tuple(full[start + len(plain) :])
     raise PromptError("this tokenizer encodes a text differently beside special tokens; it cannot be used")
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of what an error says, or its kind where it says nothing."""
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__

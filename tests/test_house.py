@@ -25,7 +25,7 @@ LEVELS = (
     ("data", "recommendation", "language"),
     ("signals",),
     ("ranking", "explain", "settings"),
-    ("manifest", "stock", "recommender"),
+    ("manifest", "item_parts", "recommender"),
     ("batch",),
     ("evaluation",),
     ("baselines", "report"),
@@ -122,6 +122,28 @@ def test_no_module_imports_itself_in_a_circle() -> None:
 
     for module in direct:
         walk(module, ())
+
+
+MOST_LINES = 400
+
+TOO_LONG = {
+    "genrec/data/tables.py",
+    "genrec/ranking/fitting.py",
+    "genrec/runs/train.py",
+    "training/finetune.py",
+    "training/pretrain.py",
+}
+"""Modules that are still to be carved; what is carved must be taken out, and nothing may come in."""
+
+
+def test_no_module_is_long() -> None:
+    lines = {
+        str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines())
+        for package in ALLOWED
+        for path in (ROOT / package).rglob("*.py")
+    }
+    assert len(lines) > 100, "nothing was walked"
+    assert {name for name, count in lines.items() if count > MOST_LINES} == TOO_LONG
 
 
 def test_every_room_says_what_it_is_for() -> None:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from prompts.encoding import Family
+from prompts.errors import first_line
 from training.errors import BackboneError
 from training.recipe import Recipe
 
@@ -58,7 +59,7 @@ def load_tokenizer(base: str) -> Any:
     try:
         return AutoTokenizer.from_pretrained(base)
     except Exception as error:  # transformers raises OSError, ValueError, KeyError, ... for the same fault
-        raise BackboneError(f"cannot load a tokenizer from {base!r}: {_first_line(error)}") from error
+        raise BackboneError(f"cannot load a tokenizer from {base!r}: {first_line(error)}") from error
 
 
 def load_base(
@@ -106,7 +107,7 @@ def load_base(
     except BackboneError:
         raise
     except Exception as error:  # transformers raises OSError, ValueError, KeyError, ... for the same fault
-        raise BackboneError(f"cannot load the base model {base!r}: {_first_line(error)}") from error
+        raise BackboneError(f"cannot load the base model {base!r}: {first_line(error)}") from error
     return (model if quantisation == "4bit" else model.to(device)), family
 
 
@@ -131,7 +132,7 @@ def embeddings_written(base: str) -> int:
     try:
         return int(AutoConfig.from_pretrained(base).get_text_config().vocab_size)
     except Exception as error:  # transformers raises OSError, ValueError, KeyError, ... for the same fault
-        raise BackboneError(f"cannot load the config of {base!r}: {_first_line(error)}") from error
+        raise BackboneError(f"cannot load the config of {base!r}: {first_line(error)}") from error
 
 
 def add_adapter(model: Any, recipe: Recipe) -> Any:
@@ -190,7 +191,7 @@ def load_adapted(run: Path, base: str, device: str, dtype: torch.dtype, layers: 
 
             model = PeftModel.from_pretrained(model, run / "adapter").merge_and_unload()
     except Exception as error:  # peft raises many kinds for the same fault
-        raise BackboneError(f"the adapter in {run} does not fit the base {base!r}: {_first_line(error)}") from error
+        raise BackboneError(f"the adapter in {run} does not fit the base {base!r}: {first_line(error)}") from error
     return model.to(dtype).to(device).eval(), family
 
 
@@ -271,8 +272,3 @@ def _fewer_layers(config: Any, layers: int) -> int:
     if layers > config.num_hidden_layers:
         raise BackboneError(f"layers={layers} is more than the base's {config.num_hidden_layers}; lower it")
     return layers
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

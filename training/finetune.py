@@ -119,7 +119,7 @@ def finetune(
         folder: where checkpoints and the loss log go.
         catalogue_tokens: every token that an item's label or terminator uses, sorted.
         catalogue_texts: what the adapter reads first, `recipe.catalogue_epochs` times, under the loss over the whole
-            vocabulary; see `training.continued`.
+            vocabulary; see `training.catalogue_texts`.
         resume: continue from the newest checkpoint in the folder.
         progress: told about each logged step; it starts anew after the catalogue's texts.
         judge_of: given the model with its adapter, returns what judges it after each of several passes, and the best

@@ -40,7 +40,7 @@ def agreed(own: float, device: torch.device) -> float:
     return float(said.item())
 
 
-def part() -> None:
+def leave_group() -> None:
     """End what binds the processes together, each going on alone."""
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

@@ -19,6 +19,7 @@ import yaml
 from genrec.errors import ModelError
 from genrec.storage.folders import open_folder
 from genrec.storage.places import cache_folder, expanded, is_hub_id
+from prompts.errors import first_line
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +109,7 @@ def hub_folder(name: str, revision: str | None = None, *, download: bool = True,
     except (OSError, HfHubHTTPError, ValueError) as error:
         at = f" at {revision[:12]}" if revision else ""
         raise ModelError(
-            f"cannot get the model {name!r}{at} from the hub ({_first_line(error)}); give a local folder or "
+            f"cannot get the model {name!r}{at} from the hub ({first_line(error)}); give a local folder or "
             f"'{STARTER}', or try again with a network"
         ) from error
 
@@ -118,10 +119,6 @@ _SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.spm")
 
 def _has_weights(folder: Path) -> bool:
     return any(folder.glob("*.safetensors")) or any(folder.glob("*.bin"))
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def template_of(base: str) -> str | None:

@@ -9,7 +9,7 @@ from genrec.data.catalog import Catalog
 from genrec.data.splits import NOTHING_TO_LEARN, History
 from genrec.errors import DataError
 from prompts.encoding import Example, PromptEncoder
-from training.continued import ItemText, catalogue_examples
+from training.catalogue_texts import ItemText, catalogue_examples
 from training.recipe import Recipe
 
 
@@ -35,7 +35,7 @@ def make_examples(
     return examples
 
 
-def reading_matter(encoder: PromptEncoder, catalog: Catalog, recipe: Recipe) -> list[Example]:
+def catalogue_texts(encoder: PromptEncoder, catalog: Catalog, recipe: Recipe) -> list[Example]:
     """Return the catalogue's own texts, where the recipe wants them read: titles, categories and attributes."""
     if not recipe.catalogue_epochs:
         return []

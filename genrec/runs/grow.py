@@ -9,13 +9,13 @@ from pathlib import Path
 
 from genrec.data.catalog import Item
 from genrec.errors import ArtefactError
+from genrec.item_parts import ItemParts, with_new_items
 from genrec.language.identity import (
     find_model,
 )
 from genrec.manifest import RunManifest
 from genrec.runs.folder import read_items, write_items
 from genrec.signals.registry import load_signals, save_signals
-from genrec.stock import Stock, stock_with_items
 from genrec.storage.disk_space import check_space, folder_size
 from genrec.storage.folders import (
     MANIFEST,
@@ -67,13 +67,13 @@ def _add_to_run(run: Path, items: Sequence[Item], out: Path, base_now: str | Non
     tokenizer, embeddings = backbone.load_tokenizer(base), backbone.embeddings_written(base)
     encoder = PromptEncoder(template, tokenizer, manifest.family, manifest.max_tokens, embeddings)
     signals = load_signals(run / "signals.safetensors", catalog, index.vectors(catalog.ids))
-    stock = Stock(catalog, TokenTrie.load(run / "trie.safetensors"), index, signals)
-    stock = stock_with_items(stock, items, encoder.answers, load_encoder(find_model("encoder", manifest, run)).encode)
+    parts = ItemParts(catalog, TokenTrie.load(run / "trie.safetensors"), index, signals)
+    parts = with_new_items(parts, items, encoder.answers, load_encoder(find_model("encoder", manifest, run)).encode)
     kept = manifest.moved(run, out, base).changed(added_items=manifest.added_items + len(items))
     with new_folder(out, "run", kept.to_json()) as work:
         shutil.copytree(run, work, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST, "evaluation"))
-        write_items(work / "items.jsonl", stock.catalog)
-        stock.trie.save(work / "trie.safetensors")
-        stock.index.save(work / "index")
-        save_signals(work / "signals.safetensors", stock.signals)
-    return Added(len(items), len(stock.catalog))
+        write_items(work / "items.jsonl", parts.catalog)
+        parts.trie.save(work / "trie.safetensors")
+        parts.index.save(work / "index")
+        save_signals(work / "signals.safetensors", parts.signals)
+    return Added(len(items), len(parts.catalog))

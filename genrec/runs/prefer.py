@@ -105,7 +105,7 @@ def prefer_run(
         if done is None:
             check_space(out, 2 * folder_size(run), "the new run and what is kept of its training")
             recommender = assemble(run, manifest, computing, base)
-            preferences = own_mistakes(recommender, split.train, recipe)
+            preferences = preference_pairs(recommender, split.train, recipe)
             before = run_ndcg(recommender, judged)
             tokens = recommender.decoder.trie.vocabulary.tolist() if manifest.loss == "catalogue" else None
             del recommender  # its model makes room for the one that is trained
@@ -215,7 +215,9 @@ def _check_kept(out: Path, kept: Path, begun: dict[str, Any], resume: bool) -> N
         )
 
 
-def own_mistakes(recommender: Recommender, histories: Sequence[History], recipe: PreferenceRecipe) -> list[Preference]:
+def preference_pairs(
+    recommender: Recommender, histories: Sequence[History], recipe: PreferenceRecipe
+) -> list[Preference]:
     """Return pairs of what was taken last and what the model would sooner have named.
 
     Args:

@@ -29,7 +29,7 @@ from genrec.manifest import RunManifest, Training
 from genrec.progress import progress_bar
 from genrec.recommender import Recommender
 from genrec.runs.bases import Pretrained
-from genrec.runs.examples import chosen_histories, make_examples, reading_matter
+from genrec.runs.examples import catalogue_texts, chosen_histories, make_examples
 from genrec.runs.explanation_examples import explanation_examples, read_reasons
 from genrec.runs.folder import FUSION, assemble, logger, write_items
 from genrec.runs.judging import judge_maker
@@ -326,12 +326,12 @@ def _fine_tune(
             recipe,
             out,
             catalogue_tokens=trie.vocabulary.tolist(),
-            catalogue_texts=reading_matter(prompt_encoder, data.catalog, recipe),
+            catalogue_texts=catalogue_texts(prompt_encoder, data.catalog, recipe),
             resume=resume,
             progress=progress,
             judge_of=judge_maker(head, trie, prompt_encoder, data.catalog, split.valid, recipe, not data.keep_seen),
         )
-    processes.part()
+    processes.leave_group()
     if not processes.is_first():
         return None
     trained = {

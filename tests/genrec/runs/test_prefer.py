@@ -14,7 +14,7 @@ from genrec import Recommender
 from genrec.data.prepared import load_prepared
 from genrec.errors import ArtefactError
 from genrec.runs.judging import run_ndcg
-from genrec.runs.prefer import own_mistakes, prefer_run
+from genrec.runs.prefer import prefer_run, preference_pairs
 from genrec.storage.folders import read_manifest
 from tests.conftest import train_toy
 from tests.toyworld import make_base
@@ -46,7 +46,7 @@ def test_pairs_are_what_was_taken_against_unseen_items_of_the_models_own(weak_ru
     train = load_prepared(toy_data).split().train
     answers = {recommender.encoder.answer(item.label): item.id for item in recommender.catalog}
     histories = [history for history in train if len(history.items) > 1]
-    pairs = own_mistakes(recommender, histories, PreferenceRecipe(negatives=3))
+    pairs = preference_pairs(recommender, histories, PreferenceRecipe(negatives=3))
     assert len(pairs) == 3 * len(histories)
     for place, pair in enumerate(pairs):
         history = histories[place // 3]

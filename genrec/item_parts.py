@@ -1,16 +1,10 @@
-"""New items and new users, recommendable at once and without training.
+"""The parts of a run that know its items, and how they grow: new items are recommendable at once, without training.
 
-**A new item** has a title and nothing else. Its label joins the trie, so the language model can write it; its vector
+A new item has a title and nothing else. Its label joins the trie, so the language model can write it; its vector
 joins the index; and since nobody took it, every signal counted from histories would be silent about it, which the
 fusion reads as evidence against it. So it borrows: it takes part in each counted signal as the weighted mean of the
-`NEIGHBOURS` known items whose titles are nearest, until the next training gives it evidence of its own.
-
-**A new user** has one item (a history like any other), or a sentence about their taste. The sentence is compared with
-titles and categories by the index's own text encoder, and it stands in the language model's prompt where the oldest
-item would. Both orders are fused by reciprocal ranks, since no validation case has such a sentence.
-
-The easy mistake is to give a new item zeros: everything that is counted then speaks against it. What borrowing is worth
-is measured by `benchmarks/new_items.py`.
+known items whose titles are nearest, until the next training gives it evidence of its own; see
+`genrec.signals.borrowing`.
 """
 
 from __future__ import annotations
@@ -30,7 +24,7 @@ from retrieval.trie import TokenTrie
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Stock:
+class ItemParts:
     """Everything of a run that knows its items: what grows when items are added.
 
     Attributes:
@@ -46,13 +40,13 @@ class Stock:
     signals: dict[str, Signal]
 
 
-def stock_with_items(
-    stock: Stock, new: Sequence[Item], answers: Callable[[Sequence[str]], list[tuple[int, ...]]], encode: Encode
-) -> Stock:
+def with_new_items(
+    parts: ItemParts, new: Sequence[Item], answers: Callable[[Sequence[str]], list[tuple[int, ...]]], encode: Encode
+) -> ItemParts:
     """Append items; what is given stays as it is.
 
     Args:
-        stock: what there is.
+        parts: what there is.
         new: items with ids and titles; their labels are made here.
         answers: labels to token sequences, terminators included; see `PromptEncoder.answers`.
         encode: titles to vectors.
@@ -63,26 +57,26 @@ def stock_with_items(
     """
     if not new:
         raise DataError("no items are given to add; give at least one with an id and a title")
-    if known := [item.id for item in new if item.id in stock.catalog]:
+    if known := [item.id for item in new if item.id in parts.catalog]:
         raise DataError(f"item {known[0]!r} is in the catalogue already ({len(known)} such items); leave it out")
-    catalog = stock.catalog.with_items(new)
-    added = catalog.items[len(stock.catalog) :]
+    catalog = parts.catalog.with_items(new)
+    added = catalog.items[len(parts.catalog) :]
     vectors = encode([item.title for item in added])
-    index = stock.index.copy()
+    index = parts.index.copy()
     index.add([item.id for item in added], vectors)
-    known_vectors = stock.index.vectors(stock.catalog.ids)
+    known_vectors = parts.index.vectors(parts.catalog.ids)
     borrowed = borrowing(index.vectors([item.id for item in added]), known_vectors)
-    trie = stock.trie.with_sequences(answers([item.label for item in added]))
-    leaves = trie.leaf[len(stock.catalog) :]
+    trie = parts.trie.with_sequences(answers([item.label for item in added]))
+    leaves = trie.leaf[len(parts.catalog) :]
     if (alike := trie.items_below[leaves] > 1).any():
         item = added[int(np.argmax(alike))]
         raise DataError(
             f"the tokenizer makes the same tokens of {int(alike.sum())} new items as of others, such as {item.id!r} "
             f"({item.label[:60]!r}); the model could not tell them apart: give them other titles"
         )
-    return Stock(
+    return ItemParts(
         catalog,
         trie,
         index,
-        signals_with_items(stock.signals, catalog, index.vectors(catalog.ids), borrowed),
+        signals_with_items(parts.signals, catalog, index.vectors(catalog.ids), borrowed),
     )

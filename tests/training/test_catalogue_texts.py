@@ -13,7 +13,7 @@ from prompts.template import load_template
 from tests.toyworld import make_catalog, make_histories
 from training import finetune as finetuning
 from training.backbone import load_base, load_tokenizer
-from training.continued import ItemText, catalogue_examples
+from training.catalogue_texts import ItemText, catalogue_examples
 from training.errors import RecipeError
 from training.finetune import finetune, summed_loss
 from training.recipe import make_recipe
