@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import subprocess
 import sys
 import zipfile
@@ -144,6 +145,16 @@ def test_no_module_is_long() -> None:
     }
     assert len(lines) > 100, "nothing was walked"
     assert {name for name, count in lines.items() if count > MOST_LINES} == TOO_LONG
+
+
+def test_the_picture_has_the_same_floors() -> None:
+    spec = importlib.util.spec_from_file_location("draw_imports", ROOT / "docs" / "draw_imports.py")
+    assert spec is not None
+    assert spec.loader is not None
+    drawing = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(drawing)
+    assert drawing.FLOORS == LEVELS
+    assert "1 way up" in drawing.draw_rooms(drawing.sources(None))
 
 
 def test_every_room_says_what_it_is_for() -> None:

@@ -1,6 +1,6 @@
-"""From evidence to one list: fitted weights, forests, filters, re-ranking.
+"""From evidence to one list: candidates, fitted weights, forests, filters, re-ranking.
 
-For: deciding the order of candidates, and which may be in a list at all.
-In: candidates with what each signal says. Out: weights (`Fusion`), scores, chosen rows.
+For: choosing which items may be in a user's list, and deciding their order.
+In: histories, the signals, what the language model proposes. Out: `Candidates`, weights (`Fusion`), `Ranked`.
 Not here: where evidence comes from (`signals`, `language`), and why an item is shown (`explain`).
 """
