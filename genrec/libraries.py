@@ -1,7 +1,7 @@
 """Keeps the lines of other libraries from those who use genrec's command line: bars, advice, deprecation notes.
 
 What they have to say is for us, and tests treat it as errors; a user can do nothing about it. It is heard again with
-`--debug`. The trap: most libraries read these variables when they are imported, so this comes before all of them; and a
+`--debug`. Most libraries read these variables when they are imported, so this comes before all of them; and a
 process that Ray starts is a new one.
 """
 

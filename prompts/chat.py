@@ -1,7 +1,6 @@
 """A tokenizer's own chat template, rendered around one turn of a user.
 
-The trap is a template that writes the day: it would make another prompt of the same history tomorrow, so its clock
-stands still.
+A template that writes the date would make another prompt of the same history tomorrow, so its clock stands still.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Pieces are tokenised one by one and concatenated, so an item's tokens are the sa
 in an answer, in the trie of the catalogue. A prompt that is too long loses its oldest items, whole; a title or an
 answer is never cut.
 
-The easy mistake is to let a title be more than text: `<|im_end|>` in a title is five ordinary tokens here, since
-items are encoded without special tokens; only template pieces may hold them.
+A title is text and nothing more: `<|im_end|>` in a title is five ordinary tokens here, since items are encoded without
+special tokens; only template pieces may hold them.
 """
 
 from __future__ import annotations

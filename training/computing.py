@@ -5,8 +5,8 @@ written down beside everything that it went into, and whatever is continued goes
 
 The device is asked for in one order: the argument, `$GENREC_DEVICE`, CUDA, Apple's MPS, the CPU.
 
-The trap: `auto` asks the machine, so its answer is no property of a job. Ask once, write the answer down, and hand on
-the answer, never the question.
+`auto` asks the machine, so another machine may answer otherwise. It is asked once, the answer is written down, and only
+the answer is handed on.
 """
 
 from __future__ import annotations

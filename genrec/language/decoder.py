@@ -9,7 +9,7 @@ among the first `beams` that end an item are finished, and the best `beams` othe
 log-probabilities, so they only fall, and a beam that cannot reach the k-th finished item any more is dropped at
 once: exact, not a heuristic.
 
-The easy mistake is to normalise over one set of tokens in training and another in decoding: see `Normalisation`.
+Decoding must normalise over the same set of tokens as training did: see `Normalisation`.
 """
 
 from __future__ import annotations

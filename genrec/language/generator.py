@@ -1,7 +1,7 @@
 """Free generation: the model writes any text, by `transformers`' own `generate`; grounding finds the items.
 
-Beams, sampling and diverse beams are one function. The traps are old ones: some checkpoints switch sampling on by
-themselves, so it is set each time; prompts of a batch are padded on the left, or the model would go on from padding.
+Beams, sampling and diverse beams are one function. Some checkpoints switch sampling on by themselves, so it
+is set each time; prompts of a batch are padded on the left, or the model would go on from padding.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ When a run is trained, what each of them is goes into its manifest: a folder or 
 the SHA-256 of the files that decide what it says (tokenizer, configuration, weights). Whoever loads the run looks
 there and compares, so a base that was made again is refused rather than asked for another catalogue's items.
 
-The trap is to look for a model by its name alone: it may be another one's by now. `--base` says where a base stands
+A name alone does not say which model is meant: it may be another one's by now. `--base` says where a base stands
 today, and is compared just the same.
 """
 

@@ -6,8 +6,8 @@ found it to help, each by itself. Every candidate gets every signal, and the mod
 Users differ in what there is to go by (`History.basis`), and what that means is written here and nowhere else: see
 `CandidateMaker._pools` and `CandidateMaker._without_model`.
 
-The trap is the batch: prompts that are read together are of similar length, so users come back in another order and
-are put back by their places.
+Prompts that are read together are of similar length, so users come back in another order; they are put back by their
+places.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ All wishes are one greedy choice. Place after place, the candidate with the high
 
 With c = 0 this is MMR, with d = 0 it is Steck's greedy algorithm, with both 0 the order of relevance.
 
-The easy mistake is the scale of relevance: fused scores have none of their own, so a fixed trade-off against a cosine
-would mean something else for every user. Here the best candidate has 1 and the worst 0, for each user.
+Fused scores have no scale of their own, so a fixed trade-off against a cosine would mean something else for every user.
+Therefore relevance here runs from 1 for a user's best candidate to 0 for the worst.
 """
 
 from __future__ import annotations

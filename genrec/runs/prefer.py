@@ -4,8 +4,7 @@ For a sample of training histories the last item is what was taken; the items th
 those already seen (where the run leaves them out), are hard negatives. Nothing of validation or test is learnt from.
 The model alone, under the catalogue's constraint, is measured on validation cases before and after, on the same ones.
 
-The easy mistake is to keep the old fusion: its weights were fitted on the old model's likelihoods, so they are fitted
-anew.
+The weights of the fusion are fitted anew: the old ones were fitted on the old model's likelihoods.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ back (see `PreparedData.keep_seen`): elsewhere it would score nothing but items 
 Source: the idea of Benson, Kumar and Tomkins, "Modeling user consumption sequences", WWW 2016 (recency and frequency
 decide what is taken again), here as a table of two-way counts.
 
-The trap is to count an item once for each time it was taken: what is exposed at a moment is the item, not its events.
+At each moment an item counts once, however often it was taken before: what may come back is the item, not its events.
 """
 
 from __future__ import annotations

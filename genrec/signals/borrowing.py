@@ -3,7 +3,7 @@
 Nobody took a new item, so every signal counted from histories would be silent about it, which the fusion reads as
 evidence against it. It borrows until the next training gives it evidence of its own.
 
-The trap is to give a new item zeros: everything that is counted then speaks against it. What borrowing is worth is
+With zeros in their place, everything that is counted would speak against a new item. What borrowing is worth is
 measured by `benchmarks/new_items.py`.
 """
 

@@ -4,9 +4,9 @@ A folder names other folders (a run its base and its data) by the way from itsel
 be moved or copied, and be used from any working directory. The name as the user gave it is kept beside, for messages
 and for a folder that was moved alone.
 
-The trap is a path that looks like the hub's `owner/name`: from another working directory it would be asked of the hub,
-where anybody may own that name. So what was a folder once is never asked of a hub again, and neither is anything that
-could only be a path.
+A path may look like the hub's `owner/name`, and from another working directory it would be asked of the hub, where
+anybody may own that name. So what was a folder once is never asked of a hub again, and neither is anything that could
+only be a path.
 """
 
 from __future__ import annotations
