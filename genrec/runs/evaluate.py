@@ -5,7 +5,6 @@ The language model is asked once; the fused list, the model's own and the list w
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any, Literal
 
 from genrec.baselines.registry import BASELINES, Material
 from genrec.baselines.search import baseline_lists, sample_cases
-from genrec.batch.worker import to_line
 from genrec.data.checks import check_data
 from genrec.data.prepared import PreparedData, load_prepared
 from genrec.data.splits import Case
@@ -177,7 +175,7 @@ def write_evaluation(
 
 def _rows(cases: Sequence[Case], evaluated: Evaluated) -> Iterator[dict[str, Any]]:
     for case, recommendations in zip(cases, evaluated.recommendations, strict=True):
-        yield json.loads(to_line(case.history.user, recommendations[:10]))
+        yield {"user": case.history.user, "recommendations": [entry.to_json() for entry in recommendations[:10]]}
 
 
 def evaluate_with(
