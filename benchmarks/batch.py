@@ -116,6 +116,7 @@ def measure(run: str, users: int, kind: str, workers: int) -> dict[str, Any]:
     from genrec.recommender import Recommender
     from genrec.settings import Settings
     from genrec.storage.folders import fingerprint
+    from training.computing import Computing
 
     torch.set_num_threads(1)
     settings = Settings(**SETTINGS)
@@ -130,7 +131,7 @@ def measure(run: str, users: int, kind: str, workers: int) -> dict[str, Any]:
         if workers:
             stream = open_users(str(file), Path)
             started = time.perf_counter()
-            blocks = ray_blocks(Path(run), "cpu", settings, stream, (0, users), workers)
+            blocks = ray_blocks(Path(run), Computing("cpu", "fp32"), settings, stream, (0, users), workers)
             run_job(blocks, out, {}, progress=progress)
             (first, before), (last, after) = moments[0], moments[-1]
             return {

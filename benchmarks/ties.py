@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import argparse
 import random
+import sys
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # before this folder, whose training.py is not the package
 
 from genrec.baselines.search import ranked_lists
 from genrec.data.prepared import prepare

@@ -42,7 +42,7 @@ from genrec.data.raw import Columns
 from genrec.data.splits import Case, History
 from genrec.evaluation.uncertainty import paired_tests
 from genrec.recommender import Recommender
-from genrec.runs import folder as runs
+from genrec.runs import train as runs
 from genrec.runs.tuning import tune_fusion
 from genrec.settings import Settings
 from genrec.signals.registry import fit_signals

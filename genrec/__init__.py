@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from genrec.data.prepared import PreparedData, prepare
     from genrec.data.splits import History
     from genrec.errors import ArtefactError, ConfigError, DataError, GenrecError, MissingExtra, ModelError
-    from genrec.recommendation import Recommendation
+    from genrec.recommendation import Recommendation, Recommendations
     from genrec.recommender import Recommender
     from genrec.runs.bases import pretrain
     from genrec.runs.evaluate import evaluate
@@ -38,6 +38,7 @@ __all__ = [
     "ModelError",
     "PreparedData",
     "Recommendation",
+    "Recommendations",
     "Recommender",
     "Settings",
     "evaluate",
@@ -53,6 +54,7 @@ _HOMES = {
     "Item": "data.catalog",
     "PreparedData": "data.prepared",
     "Recommendation": "recommendation",
+    "Recommendations": "recommendation",
     "Recommender": "recommender",
     "Settings": "settings",
     "evaluate": "runs.evaluate",
@@ -64,6 +66,10 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("genrec")
     if name not in __all__:
         raise AttributeError(f"module 'genrec' has no attribute {name!r}")
     return getattr(importlib.import_module(f"genrec.{_HOMES.get(name, 'errors')}"), name)

@@ -1,11 +1,11 @@
 """What can go wrong, said so that the reader can mend it.
 
     GenrecError
-    ├── DataError       a log, a catalogue or a prepared folder is not what it should be
-    ├── ConfigError     settings are unknown, contradictory or impossible; holds all problems at once
+    ├── DataError       a log, a catalogue or a prepared folder is not what it should be; a ValueError, too
+    ├── ConfigError     settings are unknown, contradictory or impossible; holds all problems at once; a ValueError, too
     ├── ArtefactError   a saved folder is incomplete, damaged, or of another format version
     ├── ModelError      a base model cannot be found or cannot be used
-    └── MissingExtra    an optional library is not installed
+    └── MissingExtra    an optional library is not installed; an ImportError, too
 
 Every message says what was given, what was expected and what to do. The leaves (`prompts`, `retrieval`,
 `training`) raise `ValueError` subclasses of their own, since they import nothing from here; what the public door gives
@@ -25,18 +25,45 @@ from training.errors import TrainingError
 
 
 class GenrecError(Exception):
-    """Base of every error that a user of genrec can cause and mend."""
+    """Base of every error that a user of genrec can cause and mend.
+
+    Example:
+        >>> from genrec import GenrecError, Recommender
+        >>> try:
+        ...     Recommender.from_pretrained("runs/nowhere")
+        ... except GenrecError as error:
+        ...     print(type(error).__name__)
+        ArtefactError
+    """
 
 
-class DataError(GenrecError):
-    """Raised when a log, a catalogue or prepared data is not what it should be."""
+class DataError(GenrecError, ValueError):
+    """Raised when a log, a catalogue or prepared data is not what it should be; also a `ValueError`.
+
+    Example:
+        >>> from genrec import DataError, Recommender
+        >>> rec = Recommender.from_pretrained("runs/films")
+        >>> try:
+        ...     rec.recommend(["No Such Film"])
+        ... except DataError as error:
+        ...     print(error)
+        'No Such Film' is neither an id nor a title of the 30 items of the catalogue
+    """
 
 
-class ConfigError(GenrecError):
-    """Raised when settings are unknown, contradictory or impossible.
+class ConfigError(GenrecError, ValueError):
+    """Raised when settings are unknown, contradictory or impossible; also a `ValueError`.
 
     Args:
         problems: every problem found, so that a user mends them in one go.
+
+    Example:
+        >>> import genrec
+        >>> try:
+        ...     genrec.train("data/films", "runs/new", epochs=-1, wamup=0.1)
+        ... except genrec.ConfigError as error:
+        ...     print(len(error.problems), "problems;", error.problems[1])
+        2 problems; unknown key 'wamup', did you mean 'warmup'?
     """
 
     def __init__(self, problems: Sequence[str]) -> None:
@@ -45,19 +72,42 @@ class ConfigError(GenrecError):
 
 
 class ArtefactError(GenrecError):
-    """Raised when a saved folder is incomplete, damaged, or of another format version."""
+    """Raised when a saved folder is incomplete, damaged, or of another format version.
+
+    Example:
+        >>> from genrec import ArtefactError, Recommender
+        >>> try:
+        ...     Recommender.from_pretrained("data/films")
+        ... except ArtefactError as error:
+        ...     print(error)
+        data/films holds 'data', expected a genrec run folder
+    """
 
 
 class ModelError(GenrecError):
-    """Raised when a base model cannot be found or cannot be used."""
+    """Raised when a base model cannot be found or cannot be used.
+
+    Example:
+        >>> import genrec
+        >>> try:
+        ...     genrec.train("data/films", "runs/new", base="./bases/nowhere")
+        ... except genrec.ModelError as error:
+        ...     print(error)
+        there is no folder ./bases/nowhere; give a local folder, a hub id or 'starter'
+    """
 
 
-class MissingExtra(GenrecError):  # noqa: N818 - reads as what is missing, as in "raise MissingExtra"
-    """Raised when an optional library is needed and not installed.
+class MissingExtra(GenrecError, ImportError):  # noqa: N818 - reads as what is missing, as in "raise MissingExtra"
+    """Raised when an optional library is needed and not installed; also an `ImportError`.
 
     Args:
         extra: the name of the extra in `pyproject.toml`.
         purpose: what needs it, as the start of a sentence.
+
+    Example:
+        >>> from genrec import MissingExtra
+        >>> print(MissingExtra("ray", "--workers"))
+        --workers needs an optional library; install it with: pip install 'genrec[ray]'
     """
 
     def __init__(self, extra: str, purpose: str) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from genrec.data.catalog import Item
+
+if TYPE_CHECKING:
+    import polars as pl
 
 How = Literal["exact", "normalised", "nearest", "again", "collaborative", "taste", "popularity"]
 """How an item came to be recommended: the model's text is its label (exact), is so after normalising, is nearest to
@@ -27,6 +30,13 @@ class Recommendation:
         how: how the item came to be here.
         generated: the text that the language model wrote; empty where the item is not the model's.
         explanation: why, in a sentence; empty unless asked for.
+
+    Example:
+        >>> from genrec import Recommender
+        >>> rec = Recommender.from_pretrained("runs/films")
+        >>> first = rec.recommend(["Night Train 1", "Night Train 2"], k=5)[0]
+        >>> first.rank, first.item.title, first.how
+        (1, 'Night Train 3', 'exact')
     """
 
     rank: int
@@ -67,7 +77,42 @@ class Recommendation:
 
 
 class Recommendations(list[Recommendation]):
-    """One user's list, best first; a list like any other, which notebooks show as a table."""
+    """One user's list, best first: a list of `Recommendation`s like any other, which notebooks show as a table.
+
+    Example:
+        >>> from genrec import Recommender
+        >>> rec = Recommender.from_pretrained("runs/films")
+        >>> found = rec.recommend(["Night Train 1", "Night Train 2"], k=5)
+        >>> len(found), found.to_polars()["title"][0]
+        (5, 'Night Train 3')
+    """
+
+    def to_polars(self) -> pl.DataFrame:
+        """Return the list as a Polars frame, a row for each place, best first.
+
+        Returns:
+            Columns `rank` (int), `item` and `title` (text), `score` (float), `signals` (a struct of floats, null where
+            a signal says nothing), `how`, `generated` and `explanation` (text).
+        """
+        import polars as pl
+
+        rows = [
+            {
+                "rank": entry.rank,
+                "item": entry.item.id,
+                "title": entry.item.title,
+                "score": entry.score,
+                "signals": dict(entry.signals),
+                "how": entry.how,
+                "generated": entry.generated,
+                "explanation": entry.explanation,
+            }
+            for entry in self
+        ]
+        signals = pl.Struct(dict.fromkeys(self[0].signals if self else (), pl.Float64()))
+        schema = {"rank": pl.Int64(), "score": pl.Float64(), "signals": signals}
+        names = ("rank", "item", "title", "score", "signals", "how", "generated", "explanation")
+        return pl.DataFrame(rows, schema={name: schema.get(name, pl.String()) for name in names})
 
     def _repr_html_(self) -> str:
         rows = "".join(

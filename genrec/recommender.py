@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 
 from genrec.data.catalog import Catalog, Item, normalise_label
 from genrec.data.history_batch import HistoryBatch
@@ -26,6 +25,8 @@ from genrec.language.decoder import Decoder
 from genrec.language.generator import FreeGenerator
 from genrec.language.proposer import Proposer
 from genrec.manifest import RunManifest
+from genrec.origin import Origin
+from genrec.persistence import Persistent
 from genrec.ranking.candidates import CandidateMaker, Candidates
 from genrec.ranking.filters import FilteredOut, Filters
 from genrec.ranking.fusion import Fusion
@@ -43,13 +44,12 @@ from retrieval.grounding import Grounder
 from retrieval.index import ItemIndex
 from training.backbone import with_own_head
 from training.computing import Computing
-from training.recipe import Precision
 
 Taken = str | Item
 
 
 @dataclass(eq=False, repr=False)
-class Recommender:
+class Recommender(Persistent):
     """Recommends items of one catalogue. Make one with `Recommender.from_pretrained`.
 
     Attributes:
@@ -63,6 +63,13 @@ class Recommender:
         manifest: what the run says of itself.
         fusion: the fitted weights; None where none were fitted, then lists are fused by reciprocal ranks.
         templates: what the model is asked with for explanations, by language.
+        origin: the run folder that it was loaded from; None of one that was put together by hand.
+
+    Example:
+        >>> from genrec import Recommender
+        >>> rec = Recommender.from_pretrained("runs/films")
+        >>> [entry.item.title for entry in rec.recommend(["Night Train 1", "Night Train 2"], k=1)]
+        ['Night Train 3']
     """
 
     catalog: Catalog
@@ -75,34 +82,11 @@ class Recommender:
     manifest: RunManifest
     fusion: Fusion | None = None
     templates: dict[Language, TextTemplate] = field(default_factory=load_templates)
+    origin: Origin | None = None
 
     def __repr__(self) -> str:
         model, signals = type(self.decoder.model).__name__, ", ".join(self.signals)
         return f"<Recommender of {len(self.catalog):,} items: {model} in {self.computing}, with {signals}>"
-
-    @classmethod
-    @translated()
-    def from_pretrained(
-        cls, run: str | Path, device: str | None = None, precision: Precision = "auto", *, base: str | None = None
-    ) -> Recommender:
-        """Load a finished run folder.
-
-        Args:
-            run: the folder that `genrec train` made.
-            device: where the model runs; see `training.computing.choose_device`.
-            precision: "auto", "bf16" or "fp32". It belongs to the weights in memory, so it is asked here, once, and is
-                no field of `Settings`, which may change from call to call. See `training.computing`.
-            base: where the base model is now, if not where the run says: a folder, a hub id or "starter". It must hold
-                what it held when the run was trained.
-
-        Raises:
-            ArtefactError: the folder is missing, unfinished or damaged.
-            ModelError: the base model that the run names is not here, or is another one now.
-            ConfigError: the device is not on this machine, or the precision is none.
-        """
-        from genrec.runs.folder import load_recommender
-
-        return load_recommender(Path(run), device, precision, base)
 
     @refuses_unknown_options
     @translated()
@@ -140,18 +124,17 @@ class Recommender:
         Returns:
             At most k recommendations, the best first: a list, which notebooks show as a table.
 
-        Example:
-            Comedies of at most 20, a varied list with no more than three of a kind:
-
-                rec.recommend(
-                    ["Toy Story"],
-                    filters=Filters(only=(("category", "Comedy"),), highest_price=20),
-                    reranking=Reranking(diversity=0.3, max_per_category=3),
-                )
-
         Raises:
             DataError: something in the history is not in the catalogue, or the taste is too long.
             ConfigError: an option is unknown or impossible, the filters name what no item has, or no item passes them.
+
+        Example:
+            >>> from genrec import Recommender
+            >>> rec = Recommender.from_pretrained("runs/films")
+            >>> from genrec.ranking.filters import Filters
+            >>> found = rec.recommend(["Night Train 1"], filters=Filters(only=(("category", "Red Harbour"),)))
+            >>> len(found), {entry.item.categories for entry in found}
+            (6, {('Red Harbour',)})
         """
         settings = Settings(k, beams, mode, exclude_seen, explain, wording, batch_size, filters, reranking)
         asked = History("", tuple(map(self.find, history)), taste=clean_taste(taste) if taste else "")
@@ -195,6 +178,13 @@ class Recommender:
         Raises:
             DataError: something in a history is not in the catalogue.
             ConfigError: an option is unknown or impossible, or both settings and single options are given.
+
+        Example:
+            >>> from genrec import History, Recommender
+            >>> rec = Recommender.from_pretrained("runs/films")
+            >>> lists = rec.recommend_many([["Night Train 1", "Night Train 2"], History("u1", ("red1",))], k=3)
+            >>> [len(found) for found in lists], lists[0][0].item.title
+            ([3, 3], 'Night Train 3')
         """
         options = Settings(k, beams, mode, exclude_seen, explain, wording, batch_size, filters, reranking)
         if settings is not None and options != Settings(explain="sentence"):
@@ -216,6 +206,13 @@ class Recommender:
 
         Raises:
             DataError: an id is given twice or known already, a title is empty, or a signal is the user's own.
+
+        Example:
+            >>> from genrec import Item, Recommender
+            >>> rec = Recommender.from_pretrained("runs/films")
+            >>> grown = rec.with_items([Item("nig7", "Night Train 7")])
+            >>> len(rec.catalog), len(grown.catalog)
+            (30, 31)
         """
         parts = ItemParts(self.catalog, self.decoder.trie, self.index, self.signals)
         parts = with_new_items(parts, items, self.encoder.answers, self.load_encoder().encode)
@@ -279,7 +276,14 @@ class Recommender:
         return settings.excludes_seen(self.manifest.keep_seen)
 
     def prompt(self, history: History) -> Prompt:
-        """Return the very prompt that the model is given for a history; a taste stands where the oldest item would."""
+        """Return the very prompt that the model is given for a history; a taste stands where the oldest item would.
+
+        Args:
+            history: whose.
+
+        Raises:
+            DataError: an item is not in the catalogue.
+        """
         return self.proposer.prompt(history)
 
     @translated()
@@ -302,6 +306,9 @@ class Recommender:
 
     def find(self, taken: Taken) -> str:
         """Return an item's id from an item, an id, a label or a title.
+
+        Args:
+            taken: the item, or its id, label or title; case and white space do not count in the latter two.
 
         Raises:
             DataError: the catalogue has no such item.

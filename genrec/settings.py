@@ -37,6 +37,13 @@ class Settings:
 
     Raises:
         ConfigError: a setting is of another kind than its field; all problems are told at once.
+
+    Example:
+        >>> from genrec import History, Recommender, Settings
+        >>> rec = Recommender.from_pretrained("runs/films")
+        >>> histories = [History("u1", ("nig1", "nig2")), History("u2", ("red1",))]
+        >>> [len(found) for found in rec.recommend_many(histories, Settings(k=3, exclude_seen=True))]
+        [3, 3]
     """
 
     k: int = 10

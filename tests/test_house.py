@@ -26,7 +26,7 @@ LEVELS = (
     ("data", "recommendation", "language"),
     ("signals",),
     ("ranking", "explain", "settings"),
-    ("manifest", "item_parts", "recommender"),
+    ("origin", "persistence", "manifest", "item_parts", "recommender"),
     ("batch",),
     ("evaluation",),
     ("baselines", "report"),
@@ -36,8 +36,8 @@ LEVELS = (
 )
 """The rooms of `genrec`, from the ground up: a module imports from its own room and from those on lower floors."""
 
-LAZY_UPWARDS = {("genrec.recommender", "genrec.runs.folder")}
-"""The one way up: `Recommender.from_pretrained` loads a run folder, when it is called."""
+LAZY_UPWARDS = {("genrec.persistence", f"genrec.runs.{module}") for module in ("folder", "saving", "hub")}
+"""The one way up: a recommender is loaded from a run folder, saved and uploaded, when it is asked to."""
 
 
 def first_party_imports(package: str) -> set[str]:
@@ -183,8 +183,8 @@ def test_the_public_door() -> None:
 
     assert sorted(genrec.__all__) == [
         "ArtefactError", "Catalog", "ConfigError", "DataError", "GenrecError", "History", "Item", "MissingExtra",
-        "ModelError", "PreparedData", "Recommendation", "Recommender", "Settings", "evaluate", "fit", "prepare",
-        "pretrain", "train",
+        "ModelError", "PreparedData", "Recommendation", "Recommendations", "Recommender", "Settings", "evaluate", "fit",
+        "prepare", "pretrain", "train",
     ]  # fmt: skip
     for name in genrec.__all__:
         assert getattr(genrec, name).__name__ == name

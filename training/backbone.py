@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from torch import Tensor
 from prompts.encoding import Family
 from prompts.errors import first_line
 from training.errors import BackboneError
+from training.merging import merged
 from training.recipe import Recipe
 
 logger = logging.getLogger(__name__)
@@ -63,14 +64,18 @@ def load_tokenizer(base: str) -> Any:
 
 
 def load_base(
-    base: str, device: str, dtype: torch.dtype, quantisation: str = "none", layers: int | None = None
+    base: str,
+    device: str,
+    dtype: torch.dtype | Literal["auto"],
+    quantisation: str = "none",
+    layers: int | None = None,
 ) -> tuple[Any, Family]:
     """Load a base model.
 
     Args:
         base: a local folder or a hub id.
         device: where to put it.
-        dtype: what to compute in.
+        dtype: what to compute in; auto: as the base is stored.
         quantisation: "4bit" loads NF4 weights with double quantisation (QLoRA, arXiv 2305.14314).
         layers: keep only this many first layers.
 
@@ -176,23 +181,29 @@ def adapter_bytes(model: Any, recipe: Recipe) -> int:
     return int(4 * numbers * share)
 
 
-def load_adapted(run: Path, base: str, device: str, dtype: torch.dtype, layers: int | None) -> tuple[Any, Family]:
-    """Load a base model with a trained adapter merged into its weights, for serving.
+def load_adapted(
+    run: Path, base: str, device: str, dtype: torch.dtype | Literal["auto"], layers: int | None
+) -> tuple[Any, Family]:
+    """Load a base model with a trained adapter merged into its weights.
 
-    The merge is done in fp32 and rounded once, so that it costs no precision twice.
+    Args:
+        run: the folder that holds the adapter.
+        base: the base's folder or hub id.
+        device: where to put it.
+        dtype: what to compute in; auto: as the base is stored.
+        layers: keep only this many first layers.
 
     Raises:
         BackboneError: the base or the adapter is missing or does not fit.
     """
-    model, family = load_base(base, "cpu", torch.float32, layers=layers)
+    model, family = load_base(base, "cpu", "auto", layers=layers)
+    stored = next(model.parameters()).dtype
     try:
         with muted():
-            from peft import PeftModel
-
-            model = PeftModel.from_pretrained(model, run / "adapter").merge_and_unload()
+            model = merged(model, run / "adapter", stored if dtype == "auto" else dtype)
     except Exception as error:  # peft raises many kinds for the same fault
         raise BackboneError(f"the adapter in {run} does not fit the base {base!r}: {first_line(error)}") from error
-    return model.to(dtype).to(device).eval(), family
+    return model.to(device).eval(), family
 
 
 def save_adapter(model: Any, folder: Path, base_name: str) -> None:
@@ -202,9 +213,14 @@ def save_adapter(model: Any, folder: Path, base_name: str) -> None:
         model.save_pretrained(folder, save_embedding_layers=False)
     readable_as(folder, "adapter_config.json")
     (folder / "README.md").unlink(missing_ok=True)
-    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    config["base_model_name_or_path"] = base_name
-    (folder / "adapter_config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    rename_base(folder, base_name)
+
+
+def rename_base(adapter: Path, name: str | None) -> None:
+    """Write into a saved adapter's configuration what its base is called; None: nothing that others could look for."""
+    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = name
+    (adapter / "adapter_config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def readable_as(folder: Path, beside: str = "config.json") -> None:

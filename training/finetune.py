@@ -23,7 +23,6 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
-from transformers.integrations import is_tensorboard_available
 
 from prompts.encoding import IGNORED, Example, Family
 from training import processes
@@ -31,6 +30,7 @@ from training.backbone import add_adapter, diverged, readable_as, restrict_head
 from training.best_pass import BestPass, Judge, JudgedPass
 from training.errors import BackboneError, RecipeError
 from training.recipe import Recipe
+from training.reporting import TENSORBOARD, missing_reporters, tensorboard, trainer_arguments
 
 logger = logging.getLogger(__name__)
 
@@ -207,19 +207,19 @@ def _fit(
         logging_steps=min(5, max(1, int(steps) // 100)),
         save_strategy="no",  # the clock decides, see _Clock
         save_total_limit=1,
-        report_to=[],
         disable_tqdm=True,
         seed=recipe.seed,
         dataloader_pin_memory=False,
         remove_unused_columns=False,
+        **trainer_arguments(recipe.report_to, folder),
     )
     clock = _Clock(recipe, progress, folder / "loss.jsonl", resume, parameter.device)
     trainer = _Trainer(model=adapted, args=arguments, train_dataset=batches, data_collator=_only, callbacks=[clock])
     trainer.remove_callback(PrinterCallback)
     if best is not None:
         trainer.add_callback(best)
-    if recipe.tensorboard and processes.is_first():
-        trainer.add_callback(_tensorboard(folder / "tensorboard"))
+    if TENSORBOARD in recipe.report_to and processes.is_first():
+        trainer.add_callback(tensorboard(folder))
     trainer.tokens, trainer.family = tokens, family
     started = time.monotonic()
     trainer.train(resume_from_checkpoint=_newest_checkpoint(folder) if resume else None)
@@ -234,20 +234,11 @@ def _fit(
 
 
 def _check(recipe: Recipe, family: Family) -> None:
-    problems = []
+    problems = missing_reporters(recipe.report_to)
     if recipe.catalogue_epochs and family == "seq2seq":
         problems.append("catalogue_epochs needs a decoder-only base, and this one has an encoder; leave it out")
-    if recipe.tensorboard and not is_tensorboard_available():
-        problems.append("tensorboard=true needs an optional library; run: pip install 'genrec[tensorboard]'")
     if problems:
         raise RecipeError(problems)
-
-
-def _tensorboard(folder: Path) -> Any:
-    from torch.utils.tensorboard import SummaryWriter
-    from transformers.integrations import TensorBoardCallback
-
-    return TensorBoardCallback(SummaryWriter(str(folder)))
 
 
 class _Trainer(Trainer):  # type: ignore[misc]

@@ -31,6 +31,7 @@ from training.backbone import diverged, restrict_head
 from training.errors import BackboneError
 from training.finetune import Progress
 from training.recipe import Precision
+from training.reporting import LABEL, TENSORBOARD, Reporter, tensorboard, trainer_arguments
 
 
 class PreferenceRecipe(BaseModel):
@@ -50,6 +51,7 @@ class PreferenceRecipe(BaseModel):
     tuning_cases: int | None = Field(
         None, ge=0, description="Validation cases that the weights of all signals are fitted on; the run's own number."
     )
+    report_to: list[Reporter] = Field(default_factory=list, description=LABEL)
     seed: int = Field(0, ge=0, description="Seed of everything random.")
 
 
@@ -94,6 +96,7 @@ def prefer(
     *,
     catalogue_tokens: Sequence[int] | None,
     gradient_checkpointing: bool = False,
+    logs: Path | None = None,
     progress: Progress | None = None,
 ) -> tuple[Any, PreferenceOutcome]:
     """Train a saved adapter on preferences.
@@ -106,6 +109,7 @@ def prefer(
         recipe: how.
         catalogue_tokens: the tokens that the adapter's loss was over, sorted; None: the whole vocabulary.
         gradient_checkpointing: recompute activations, to save memory.
+        logs: the folder that TensorBoard's files go into, if they are asked for; its name is that of the run elsewhere.
         progress: told about each step.
 
     Returns:
@@ -143,10 +147,10 @@ def prefer(
             logging_steps=1,
             logging_nan_inf_filter=False,
             save_strategy="no",
-            report_to=[],
             disable_tqdm=True,
             seed=recipe.seed,
             dataloader_pin_memory=False,
+            **trainer_arguments(recipe.report_to, logs or Path(folder)),
         )
         trainer = _Trainer(
             model=adapted,
@@ -161,6 +165,8 @@ def prefer(
             callbacks=[_Clock(recipe, progress)],
         )
         trainer.remove_callback(PrinterCallback)
+        if TENSORBOARD in recipe.report_to and logs is not None:
+            trainer.add_callback(tensorboard(logs))
         hook = None
         if tokens is not None:
             hook = adapted.register_forward_pre_hook(_labels_as_places(tokens), with_kwargs=True)

@@ -48,6 +48,7 @@ from training.errors import BackboneError
 from training.feeding import Feed, Step, hidden_states
 from training.finetune import Batches
 from training.losses import catalogue_loss, rows_at_once
+from training.reporting import LABEL, Reporter
 from training.soft_targets import SoftTargets
 from training.title_tokens import load_with_title_tokens
 
@@ -103,6 +104,7 @@ class PretrainRecipe(BaseModel):
         True,
         description="Leave what a user took before out of the loss; as the data folder says, where left out.",
     )
+    report_to: list[Reporter] = Field(default_factory=list, description=LABEL)
     seed: int = Field(0, ge=0, description="Seed of everything random.")
 
     def to_yaml(self) -> str:

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from training.errors import RecipeError
+from training.reporting import LABEL, Reporter
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
@@ -71,8 +72,18 @@ class Recipe(BaseModel):
     )
     tuning_minutes: float = Field(5.0, gt=0, description="How long it may be asked for that, at most.")
     save_minutes: float = Field(5.0, gt=0, description="Minutes between checkpoints that --resume can start from.")
-    tensorboard: bool = Field(False, description="Also write the losses for TensorBoard, into the run's folder.")
+    report_to: list[Reporter] = Field(default_factory=list, description=LABEL)
     seed: int = Field(0, ge=0, description="Seed of everything random in training.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_older_recipes_say(cls, values: Any) -> Any:
+        """Read `tensorboard`, which runs of before `report_to` hold."""
+        if isinstance(values, dict) and "tensorboard" in values:
+            values = dict(values)
+            if values.pop("tensorboard") is True:
+                values.setdefault("report_to", ["tensorboard"])
+        return values
 
     @property
     def alpha(self) -> int:

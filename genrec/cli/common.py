@@ -66,6 +66,15 @@ PrecisionOption = Annotated[
     Literal["auto", "bf16", "fp32"],
     typer.Option(help="Number format; auto: $GENREC_PRECISION, else bf16 where the device multiplies in it."),
 ]
+ReportOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--report-to",
+        metavar="tensorboard|mlflow|wandb",
+        help="Where losses are also written; repeatable.",
+        show_default="nowhere else",
+    ),
+]
 KeepSeenOption = Annotated[
     bool | None,
     typer.Option(

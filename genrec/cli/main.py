@@ -19,6 +19,7 @@ from genrec.cli.decrypt import decrypt
 from genrec.cli.demo import demo
 from genrec.cli.doctor import doctor
 from genrec.cli.evaluate import evaluate
+from genrec.cli.export import export
 from genrec.cli.fit import fit
 from genrec.cli.forget import forget
 from genrec.cli.prefer import prefer
@@ -64,6 +65,7 @@ for verb in (
     decrypt,
     evaluate,
     show,
+    export,
     forget,
     doctor,
 ):

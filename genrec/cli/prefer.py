@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from genrec.cli.common import BaseOption, DeviceOption, PrecisionOption
+from genrec.cli.common import BaseOption, DeviceOption, PrecisionOption, ReportOption
 
 
 def prefer(
@@ -25,6 +25,7 @@ def prefer(
     base: BaseOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = "auto",
+    report_to: ReportOption = None,
 ) -> None:
     """Train a run on preferences (DPO): what was taken, against the model's own wrong answers.
 
@@ -38,7 +39,8 @@ def prefer(
     from training.recipe import read_changes, validated
 
     changes, problems = read_changes(change or ())
-    recipe = validated(PreferenceRecipe, {"precision": precision, **changes}, problems)
+    asked = {"precision": precision, **({"report_to": report_to} if report_to else {})}
+    recipe = validated(PreferenceRecipe, {**asked, **changes}, problems)
     prepared = load_data_of(run, data)
     with progress_bar("Learning preferences") as bar, progress_bar("Fitting the weights of signals") as weighing:
         manifest = prefer_run(

@@ -17,7 +17,9 @@ def prepare(
     out: Annotated[Path, typer.Option(help="The data folder to make.")],
     interactions: Annotated[
         Path | None,
-        typer.Option(help="The log: who took what when. CSV, TSV, JSON Lines or Parquet; a folder of Parquet files."),
+        typer.Option(
+            help="The log: who took what when. CSV, TSV, JSON Lines, Parquet or RecBole's .inter; a folder of Parquet."
+        ),
     ] = None,
     items: Annotated[
         Path | None, typer.Option(help="The catalogue: ids, titles and whatever else; the other columns are kept.")

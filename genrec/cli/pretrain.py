@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from genrec.cli.common import ReportOption
+
 if TYPE_CHECKING:
     from genrec.runs.bases import Pretrained
     from training.pretrain import PretrainRecipe
@@ -34,6 +36,7 @@ def pretrain(
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1 or mps.", show_default="$GENREC_DEVICE, else cpu")
     ] = None,
+    report_to: ReportOption = None,
 ) -> None:
     """Make a base model: a tokenizer of the catalogue, and weights that know the histories.
 
@@ -49,7 +52,13 @@ def pretrain(
     from training.recipe import read_changes, validated
 
     changes, problems = read_changes(change or ())
-    values = {"family": family, "base": base, "max_minutes": minutes, **changes}
+    values = {
+        "family": family,
+        "base": base,
+        "max_minutes": minutes,
+        **({"report_to": report_to} if report_to else {}),
+        **changes,
+    }
     recipe = validated(PretrainRecipe, values, problems)
     made = pretrain_into(data, recipe, out, encoder, device)
     typer.echo(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genrec.cli.common import DeviceOption, PrecisionOption
+from genrec.cli.common import DeviceOption, PrecisionOption, ReportOption
 
 if TYPE_CHECKING:
     from training.recipe import Recipe
@@ -28,6 +28,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished run from its checkpoint.")] = False,
     device: DeviceOption = None,
     precision: PrecisionOption = "auto",
+    report_to: ReportOption = None,
 ) -> None:
     """Fine-tune a language model on histories, with LoRA.
 
@@ -38,6 +39,7 @@ def train(
     from training.recipe import load_recipe
 
     asked = [] if precision == "auto" else [f"precision={precision}"]
+    asked += [f"report_to=[{', '.join(report_to)}]"] if report_to else []
     chosen = load_recipe(recipe, [*asked, *(change or ())])
     train_into(data, chosen, out, encoder=encoder, resume=resume, device=device)
 

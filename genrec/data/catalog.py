@@ -39,6 +39,11 @@ class Item:
         label: the unique short text by which the model names the item; set by `Catalog.from_items`.
         categories: the item's categories, the most general first; empty where unknown.
         attributes: everything else the catalogue says, as text.
+
+    Example:
+        >>> from genrec import Item
+        >>> Item("242", "Kolya", categories=("Comedy",), attributes={"year": "1996"}).title
+        'Kolya'
     """
 
     id: str
@@ -73,6 +78,21 @@ class Catalog:
     """An ordered, immutable collection of items with unique ids and unique labels.
 
     Build one with `Catalog.from_items`, which assigns the labels.
+
+    Args:
+        items: items that have their labels.
+
+    Raises:
+        DataError: an id is given twice, or an item has no label.
+
+    Example:
+        >>> from genrec import Catalog, Item
+        >>> films = [Item("1", "Heat", attributes={"year": "1995"}), Item("2", "Heat", attributes={"year": "1986"})]
+        >>> catalog = Catalog.from_items([*films, Item("3", "Kolya")])
+        >>> catalog.labels
+        ('Heat (1995)', 'Heat (1986)', 'Kolya')
+        >>> catalog["3"].title, catalog.row("3")
+        ('Kolya', 2)
     """
 
     def __init__(self, items: Iterable[Item]) -> None:

@@ -22,6 +22,7 @@ import polars as pl
 from genrec.data.catalog import Catalog, Item, normalise_label
 from genrec.data.cleaning import Cleaning, CleanLog, clean, make_histories
 from genrec.data.dialects import Dialect
+from genrec.data.frames import as_file
 from genrec.data.raw import Columns, RawData, read_files
 from genrec.data.report import QUANTILES, DataReport
 from genrec.data.sources import read_source
@@ -54,6 +55,15 @@ class PreparedData:
         report: what was read and what was left out.
         keep_seen: whether what a user took before may be recommended again; one setting from training to serving.
         folder: where it was saved or read; None while it is in memory only.
+
+    Example:
+        >>> import genrec
+        >>> data = genrec.prepare("log.csv", "films.csv")
+        >>> len(data.histories), len(data.catalog), data.split_name
+        (60, 30, 'leave-one-out')
+        >>> case = data.split().test[0]
+        >>> case.target in data.catalog
+        True
     """
 
     catalog: Catalog
@@ -83,8 +93,8 @@ def prepare(
     """Read, clean and order a log and its catalogue.
 
     Args:
-        interactions: the log: a file, or a data frame (anything with `__arrow_c_stream__` or `__dataframe__`); goes
-            with `items`.
+        interactions: the log: a file, a data frame (anything with `__arrow_c_stream__` or `__dataframe__`: pandas,
+            Polars, PyArrow, DuckDB), or a `datasets.Dataset` or `DatasetDict`; goes with `items`.
         items: the catalogue, likewise.
         out: the data folder to write as well.
         dataset: instead of the two files, a named source: `NAME` or `NAME:PATH`.
@@ -95,9 +105,21 @@ def prepare(
             usual (see `REPEATED_SHARE`).
         dialects: how the text files are written, by "interactions" and "items"; what is left out is recognised.
 
+    Returns:
+        The catalogue and the histories; `report` says what was read, guessed and left out.
+
     Raises:
         DataError: a file, a column or a row is not what it should be, or nothing is left.
         ArtefactError: `out` is something else already, or cannot be written.
+
+    Example:
+        >>> import genrec
+        >>> data = genrec.prepare("log.csv", "films.csv", out="data/films")
+        >>> data.report.users, data.report.items
+        (60, 30)
+        >>> import polars as pl
+        >>> genrec.prepare(pl.read_csv("log.csv"), pl.read_csv("films.csv")).report.users
+        60
     """
     if out is not None:
         check_target(Path(out), "data")  # before the work, not after it
@@ -114,34 +136,15 @@ def prepare(
         with_rating = cleaning.min_rating is not None
         columns = columns or Columns()
         with TemporaryDirectory(prefix="genrec.") as aside:
-            log, catalogue = (
-                _as_file(given, Path(aside) / f"{name}.parquet")
-                for name, given in (("interactions", interactions), ("items", items))
-            )
+            log, log_notes = as_file(interactions, Path(aside) / "interactions.parquet")
+            catalogue, item_notes = as_file(items, Path(aside) / "items.parquet")
             raw = read_files(log, catalogue, columns, with_rating, cleaning.skip_bad_rows, dialects)
+            raw = replace(raw, notes=(*log_notes, *item_notes, *raw.notes))
     data = _prepared(raw, clean(raw, cleaning), split, keep_seen)
     if out is None:
         return data
     save_prepared(data, Path(out))
     return replace(data, folder=Path(out))
-
-
-def _as_file(given: Any, place: Path) -> Path:
-    """Return the file that is given; a data frame is written to the place, so that one reader reads everything.
-
-    Raises:
-        DataError: it is neither.
-    """
-    if isinstance(given, str | Path):
-        return Path(given)
-    if hasattr(given, "__arrow_c_stream__"):
-        frame = pl.DataFrame(given)
-    elif hasattr(given, "__dataframe__"):
-        frame = pl.from_dataframe(given)
-    else:
-        raise DataError(f"{type(given).__name__} is neither a file nor a data frame; give a path or a table")
-    frame.write_parquet(place)
-    return place
 
 
 def given_data(data: PreparedData | str | Path) -> tuple[PreparedData, Path]:

@@ -16,11 +16,12 @@ from typing import Any
 
 import polars as pl
 
+from genrec.data.atomic import BLANK, open_given, untyped
 from genrec.data.catalog import Item, clean_title
 from genrec.data.dialects import Dialect
 from genrec.data.listed_cells import BRACKETED, is_bracketed, is_empty, split_cell, style_of, told
 from genrec.data.report import BadRows, Dropped, shorten
-from genrec.data.tables import TableFile, open_table, read_columns, read_records
+from genrec.data.tables import TableFile, read_columns, read_records
 from genrec.data.text_rows import WHOLE_DECIMAL, cell_text, id_text
 from genrec.errors import DataError
 
@@ -104,7 +105,8 @@ def read_files(
     """Read a log and a catalogue from files.
 
     Args:
-        interactions: the log; CSV, TSV, JSON Lines or Parquet, by its suffix, or a folder of Parquet files.
+        interactions: the log; CSV, TSV, JSON Lines, Parquet or RecBole's .inter, by its suffix, or a folder of Parquet
+            files.
         items: the catalogue, likewise. Columns that have no role become `Item.attributes`.
         columns: the names of the columns.
         with_rating: the log's rating is needed.
@@ -115,8 +117,9 @@ def read_files(
         DataError: a file or a column is missing or unreadable, or the catalogue has unusable rows.
     """
     dialects = dialects or {}
-    log = open_table(interactions, dialect=dialects.get("interactions"))
-    catalogue = open_table(items, all_keys=True, dialect=dialects.get("items"))
+    log, _ = open_given(interactions, dialect=dialects.get("interactions"))
+    catalogue, blank_lists = open_given(items, all_keys=True, dialect=dialects.get("items"))
+    columns = untyped(columns)
     roles = {"user": columns.user, "item": columns.item}
     found = {role: find_column(log, role, given) for role, given in roles.items()}
     if columns.time is not None or guess_column(log.columns, "time") is not None:
@@ -132,7 +135,7 @@ def read_files(
     if columns.category is not None or guess_column(catalogue.columns, "category") is not None:
         own["category"] = find_column(catalogue, "category", columns.category)
     records, unreadable = read_records(catalogue)
-    style, list_note = _lists(catalogue, records, own, columns.category_lists)
+    style, list_note = _lists(catalogue, records, own, columns.category_lists, blank_lists)
     made, unusable = make_items(items.name, catalogue.unit, catalogue.columns, records, own, style)
     refuse((*unreadable, *unusable), skip_bad_rows)
     if not made:
@@ -173,13 +176,17 @@ def _with_ids(log: TableFile, events: pl.DataFrame) -> tuple[pl.DataFrame, list[
 
 
 def _lists(
-    table: TableFile, records: Sequence[tuple[int, dict[str, Any]]], own: Mapping[str, str], given: str | None
+    table: TableFile,
+    records: Sequence[tuple[int, dict[str, Any]]],
+    own: Mapping[str, str],
+    given: str | None,
+    blank_lists: frozenset[str],
 ) -> tuple[str, list[str]]:
     """Return how the categories' lists are written, and what is to be told of it."""
     if "category" not in own:
         return "|", []
     cells = [record.get(own["category"]) for _, record in records]
-    style = given or style_of(cells)
+    style = given or (BLANK if own["category"] in blank_lists else style_of(cells))
     note = told(own["category"], cells, style, clean_title)
     return style, [f"{table.path.name}: {note}"] if note else []
 
@@ -203,12 +210,13 @@ def read_catalogue(
     Raises:
         DataError: the file or a column is missing or unreadable, or there are unusable rows or no usable ones.
     """
-    table = open_table(path, all_keys=True, dialect=dialect)
+    table, blank_lists = open_given(path, all_keys=True, dialect=dialect)
+    columns = untyped(columns)
     own = {"id": find_column(table, "id", columns.id), "title": find_column(table, "title", columns.title)}
     if columns.category is not None or guess_column(table.columns, "category") is not None:
         own["category"] = find_column(table, "category", columns.category)
     records, unreadable = read_records(table)
-    style, list_note = _lists(table, records, own, columns.category_lists)
+    style, list_note = _lists(table, records, own, columns.category_lists, blank_lists)
     made, unusable = make_items(path.name, table.unit, table.columns, records, own, style)
     refuse((*unreadable, *unusable), skip_bad_rows)
     if not made:

@@ -40,6 +40,14 @@ class History:
         items: item ids, oldest first.
         times: Unix seconds, one for each item; empty where the source has only an order.
         taste: what the user says of their taste, in a sentence; empty where nothing is said.
+
+    Raises:
+        DataError: there are times, and not one for each item.
+
+    Example:
+        >>> from genrec import History
+        >>> History("u1", ("nig1", "nig2", "nig3"), (1000, 1001, 1002)).until(2).items
+        ('nig1', 'nig2')
     """
 
     user: str

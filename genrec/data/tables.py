@@ -37,6 +37,8 @@ SUFFIXES: Mapping[str, tuple[Kind, str]] = {
     ".json": ("jsonl", ""),
     ".parquet": ("parquet", ""),
     ".pq": ("parquet", ""),
+    ".inter": ("delimited", "\t"),  # RecBole's, see genrec.data.atomic
+    ".item": ("delimited", "\t"),
 }
 
 PACKED = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip")

@@ -22,6 +22,7 @@ from retrieval.encoders import load_encoder
 from training.computing import Computing
 from training.pretrain import Pass, PretrainRecipe, best_pass, choose_where, make_base
 from training.recipe import validated
+from training.reporting import check_reporters, reported_passes
 
 TEMPLATES = {"causal": "next-item-joined", "seq2seq": "seq2seq-joined"}
 """The template whose items a base of each family learns as single tokens."""
@@ -87,7 +88,10 @@ def pretrain(
         DataError: no history has two items.
 
     Example:
-        >>> base = genrec.pretrain("data/films", "bases/films", minutes=5)  # doctest: +SKIP
+        >>> import genrec
+        >>> base = genrec.pretrain("data/films", "bases/films", minutes=5)
+        >>> base.template, base.best.gain > 0.5
+        ('next-item-joined', True)
     """
     values = {"family": family, "base": base, "max_minutes": minutes, **changes}
     recipe = validated(PretrainRecipe, values, [])
@@ -116,6 +120,7 @@ def pretrain_with(
         progress: likewise.
         say: told with which values, once they are known.
     """
+    check_reporters(recipe.report_to)
     with locked(out):
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise ArtefactError(f"{out} is not empty; choose another --out or delete it")
@@ -149,7 +154,10 @@ def _pretrain(
     values = recipe.model_dump(exclude=shape, exclude_none=True)
     if say is not None:
         say(f"making a base ({computing}): {', '.join(f'{key}={value}' for key, value in values.items())}")
-    with progress_bar("Pretraining", progress) as bar:
+    with (
+        progress_bar("Pretraining", progress) as bar,
+        reported_passes(recipe.report_to, out, recipe.model_dump()) as report,
+    ):
         passes = make_base(
             [[catalog[item].label for item in history.items] for history in split.train],
             catalog.labels,
@@ -161,20 +169,22 @@ def _pretrain(
             load_template(name),
             recipe,
             out,
-            _teller(bar),
+            _teller(bar, report),
             vectors,
             start,
             computing,
         )
+        report(passes[-1])
     where = "".join(f"{key}: {value}\n" for key, value in computing.to_json().items())
     write_text(out / MADE, f"template: {name}\n{where}{recipe.to_yaml()}")
     return Pretrained(out, name, recipe.max_tokens, passes, computing)
 
 
-def _teller(bar: Bar) -> Callable[[float, Pass | None], None]:
-    """Return what tells a progress bar of passes."""
+def _teller(bar: Bar, report: Callable[[Pass | None], None]) -> Callable[[float, Pass | None], None]:
+    """Return what tells a progress bar, and whatever else is reported to, of passes."""
 
     def tell(share: float, newest: Pass | None) -> None:
+        report(newest)
         bar(share, 1.0, f"pass {newest.number}: validation gain {newest.gain:.4f}" if newest else "")
 
     return tell

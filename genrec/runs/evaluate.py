@@ -27,6 +27,7 @@ from genrec.report.page import write_report
 from genrec.report.parts import loss_points, user_pages
 from genrec.runs.explanation_measures import compare_explanations
 from genrec.runs.folder import read_losses
+from genrec.runs.saving import state_of
 from genrec.runs.train import ENCODER
 from genrec.settings import Settings
 from genrec.storage.folders import write_json
@@ -123,7 +124,7 @@ def evaluate_run(
             "seen_items": "excluded" if excluded else "kept",
             "beams": settings.beams,
             "mode": settings.mode,
-            **({} if recommender is None else recommender.computing.to_json()),
+            **({} if recommender is None else {"run": state_of(recommender), **recommender.computing.to_json()}),
             "cases": "all" if len(cases) == len(parts.cases(split)) else f"a sample of {len(cases)}",
         },
     )
@@ -274,7 +275,14 @@ def evaluate(
         DataError: there are no such cases, or another system's file is not what it should be.
 
     Example:
-        >>> report = genrec.evaluate(rec, "data/films", baselines="quick")  # doctest: +SKIP
+        >>> import genrec
+        >>> rec = genrec.Recommender.from_pretrained("runs/films")
+        >>> report = genrec.evaluate(rec, "data/films", baselines="popularity", sample=20)
+        >>> report.users, sorted(report.systems)
+        (20, ['genrec', 'genrec-lm-only', 'genrec-without-lm', 'popularity'])
+        >>> figure = report.systems["genrec"]["ndcg@10"]
+        >>> figure.low <= figure.value <= figure.high
+        True
     """
     prepared = data if isinstance(data, PreparedData) else load_prepared(data)
     return evaluate_with(

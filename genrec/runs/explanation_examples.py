@@ -106,6 +106,8 @@ def read_reasons(path: Path) -> dict[tuple[str, str], str]:
                 if not isinstance(row, dict) or not {"user", "item", "reason"} <= row.keys():
                     raise DataError(f'{path}, line {number}: expected {{"user": ..., "item": ..., "reason": ...}}')
                 reasons[str(row["user"]), str(row["item"])] = str(row["reason"])
+    except DataError:
+        raise
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as JSON Lines: {error}") from error
     return reasons

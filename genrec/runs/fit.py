@@ -114,7 +114,10 @@ def fit(
         ArtefactError: a folder holds something else, or cannot be written.
 
     Example:
-        >>> rec = genrec.fit("log.csv", "films.csv", "runs/films")  # doctest: +SKIP
+        >>> import genrec
+        >>> rec = genrec.fit("log.csv", "films.csv", "runs/fitted")
+        >>> rec.recommend(["Night Train 1", "Night Train 2"], k=1)[0].item.title
+        'Night Train 3'
     """
     tell = say or logger.info
     run = Path(out)

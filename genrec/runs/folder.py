@@ -32,6 +32,7 @@ from genrec.language.identity import (
     find_model,
 )
 from genrec.manifest import RunManifest
+from genrec.origin import Origin
 from genrec.ranking.fusion import Fusion
 from genrec.recommender import Recommender
 from genrec.signals.registry import load_signals
@@ -131,6 +132,7 @@ def assemble(run: Path, manifest: RunManifest, computing: Computing, base_now: s
         fusion=Fusion.from_json(read_json(weights)) if weights.exists() else None,
         manifest=manifest,
         templates=load_templates(run),
+        origin=Origin(run, base),
     )
 
 

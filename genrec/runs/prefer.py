@@ -35,6 +35,7 @@ from training.computing import Computing, choose_computing
 from training.finetune import Progress
 from training.preference import Preference, PreferenceRecipe, prefer
 from training.recipe import Recipe, load_recipe
+from training.reporting import TENSORBOARD, check_reporters
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ def prefer_run(
         DataError: no training history has two items, or the model names nothing else than what was taken.
         ModelError: the run's base is not here, or is another one now.
     """
+    check_reporters(recipe.report_to)
     manifest = RunManifest.read(run)
     check_target(out, "run")
     if out.resolve() == run.resolve():
@@ -86,7 +88,7 @@ def prefer_run(
     record = read_json(kept / BEGUN) if resume and (kept / BEGUN).exists() else None
     computing = choose_computing(device, recipe.precision, record, f"the training kept in {kept}")
     begun = {
-        "recipe": recipe.model_dump(exclude={"tuning_cases"}),
+        "recipe": recipe.model_dump(exclude={"tuning_cases", "report_to"}),
         "run": fingerprint(run / MANIFEST),
         **computing.to_json(),
     }
@@ -117,9 +119,11 @@ def prefer_run(
                 before = run_ndcg(assemble(run, manifest, computing, base), judged)
             told: dict[str, Any] = {}  # filled at the end of the block
             with new_folder(out, "run", told) as work:
-                aside = shutil.ignore_patterns(MANIFEST, "adapter", "fusion.json", "evaluation")
+                aside = shutil.ignore_patterns(MANIFEST, "adapter", "fusion.json", "evaluation", TENSORBOARD)
                 shutil.copytree(run, work, ignore=aside, dirs_exist_ok=True)
                 shutil.copytree(kept / "adapter", work / "adapter")
+                if (kept / TENSORBOARD).is_dir():
+                    shutil.copytree(kept / TENSORBOARD, work / TENSORBOARD)
                 recommender = assemble(work, manifest, computing, base)
                 no_weights = fit_fusion(lambda: recommender, split.valid, trained, work, tuning_progress)
                 after = run_ndcg(recommender, judged)
@@ -177,6 +181,7 @@ def _train_into(
         recipe,
         catalogue_tokens=tokens,
         gradient_checkpointing=trained.gradient_checkpointing,
+        logs=kept,
         progress=progress,
     )
     done = {

@@ -58,6 +58,7 @@ from training.best_pass import JudgedPass, best_of
 from training.computing import Computing, choose_computing
 from training.finetune import Progress, finetune
 from training.recipe import Recipe, load_recipe
+from training.reporting import check_reporters
 
 BEGUN = "begun.json"
 """What an unfinished run notes of itself, for `resume` to compare."""
@@ -102,6 +103,7 @@ def train_run(
         ArtefactError: the folder holds something that must not be overwritten, or another run's beginning.
         ConfigError: recipe and model do not fit together.
     """
+    check_reporters(recipe.report_to)
     computing = choose_computing(device, recipe.precision, _begun_in(out, resume), f"the unfinished run in {out}")
     begun = {"recipe": recipe.model_dump(), "data": data_fingerprint, **computing.to_json()}
     if not processes.is_first():
@@ -197,7 +199,7 @@ BYTES_PER_ITEM = 2000
 """What an item takes in a run's index and catalogue, at least: 384 numbers of four bytes, and its titles."""
 
 
-LATER_SETTINGS = frozenset({"tuning_cases", "tuning_minutes", "save_minutes"})
+LATER_SETTINGS = frozenset({"tuning_cases", "tuning_minutes", "save_minutes", "report_to", "tensorboard"})
 """What a resumed run may have otherwise than it was begun with: nothing that is trained depends on it."""
 
 
@@ -493,7 +495,11 @@ def train(
         ModelError: the base cannot be found or used.
 
     Example:
-        >>> rec = genrec.train("data/films", "runs/films", base="bases/films")  # doctest: +SKIP
+        >>> import genrec
+        >>> base = genrec.pretrain("data/films", "bases/new", minutes=5)
+        >>> rec = genrec.train("data/films", "runs/new", base=base, tuning_minutes=1)
+        >>> rec.recommend(["Night Train 1", "Night Train 2"], k=1)[0].item.title
+        'Night Train 3'
     """
     values: dict[str, Any] = {}
     if isinstance(base, Pretrained):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from genrec.data.catalog import Catalog
 from genrec.data.splits import History
-from genrec.errors import ArtefactError
+from genrec.errors import ArtefactError, ConfigError
 from genrec.signals.again import Again
 from genrec.signals.arrays import FloatArray
 from genrec.signals.latent import Latent
@@ -74,6 +74,41 @@ def complete(counted: dict[str, Any], catalog: Catalog, vectors: FloatArray) -> 
         **counted,
     }
     return {name: signals[name] for name in SIGNALS if name in signals}
+
+
+def check_savable(signals: dict[str, Signal], vectors: FloatArray) -> None:
+    """Check that `load_signals` will give these signals back, the same and in this order.
+
+    Args:
+        signals: a recommender's.
+        vectors: what the item index holds, of shape (items, dimensions).
+
+    Raises:
+        ConfigError: one is the user's own, or one of a run's is missing.
+    """
+    kinds: dict[str, Any] = {"similarity": Content, "sequence": CoOccurrence, **_SAVED}
+    own = [name for name, signal in signals.items() if type(signal) is not kinds.get(name)]
+    needed = [name for name in SIGNALS if name in kinds and (name in signals or name not in _OPTIONAL)]
+    if not own and list(signals) == needed:
+        similarity, sequence, counted = signals["similarity"], signals["sequence"], signals["collaborative"]
+        assert isinstance(similarity, Content)  # noqa: S101 - for the type checker
+        assert isinstance(sequence, CoOccurrence)  # noqa: S101 - likewise
+        assert isinstance(counted, CoOccurrence)  # noqa: S101 - likewise
+        if similarity.decay != SIMILARITY_DECAY or not np.array_equal(similarity.embeddings, vectors):
+            own = ["similarity"]
+        elif sequence.decay != SEQUENCE_DECAY or abs(sequence.pairs - counted.pairs).max() != 0:
+            own = ["sequence"]
+    if own:
+        raise ConfigError(
+            [
+                f"the signal {own[0]!r} is your own, and a run folder holds no code: take it out of `signals`, fit the "
+                "weights again with genrec.runs.tuning.tune_fusion, and save then"
+            ]
+        )
+    if list(signals) != needed:
+        raise ConfigError(
+            [f"a run folder holds the signals {', '.join(needed)}, in this order; there are {', '.join(signals)}"]
+        )
 
 
 def save_signals(path: Path, signals: dict[str, Signal]) -> None:

@@ -169,7 +169,7 @@ def test_progress_is_told(tmp_path: Path) -> None:
 def test_losses_for_tensorboard_on_request(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    _, outcome = run(tmp_path, tensorboard=True)
+    _, outcome = run(tmp_path, report_to=["tensorboard"])
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     shown = [(event.step, event.value) for event in events.Scalars("train/loss")]
     assert [step for step, _ in shown] == [step for step, _ in outcome.losses]
@@ -177,9 +177,9 @@ def test_losses_for_tensorboard_on_request(tmp_path: Path) -> None:
 
 
 def test_tensorboard_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finetuning, "is_tensorboard_available", lambda: False)
+    monkeypatch.setattr("training.reporting.importlib.util.find_spec", lambda name: None)
     with pytest.raises(RecipeError, match=r"pip install 'genrec\[tensorboard\]'"):
-        run(tmp_path, tensorboard=True)
+        run(tmp_path, report_to=["tensorboard"])
     assert not list(tmp_path.iterdir())
 
 
