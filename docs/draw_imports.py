@@ -27,7 +27,7 @@ FLOORS = (
     ("data", "recommendation", "language"),
     ("signals",),
     ("ranking", "explain", "settings"),
-    ("manifest", "item_parts", "recommender"),
+    ("origin", "persistence", "manifest", "item_parts", "recommender"),
     ("batch",),
     ("evaluation",),
     ("baselines", "report"),
