@@ -57,7 +57,9 @@ def pretrain_for(
     from prompts.encoding import PromptEncoder
     from prompts.template import load_template
     from training.backbone import load_base, load_tokenizer
-    from training.pretrain import PretrainRecipe, best_pass, choose_where, make_base
+    from training.passes import best_pass
+    from training.pretrain import choose_where, make_base
+    from training.pretrain_recipe import PretrainRecipe
 
     prepared, where = load_prepared(data), choose_where(device)
     split, catalog = prepared.split(), prepared.catalog

@@ -217,7 +217,7 @@ def run_genrec(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def packed_loss(model: Any, family: str, inputs: dict[str, Any], tokens: Any) -> tuple[Any, int]:
-    """`training.finetune.summed_loss` for a packed row."""
+    """`training.supervision.summed_loss` for a packed row."""
     import torch
     from torch.nn import functional
 

@@ -49,7 +49,8 @@ from genrec.signals.registry import fit_signals
 from genrec.storage.folders import MANIFEST, fingerprint, read_json, write_json, write_text
 from prompts.template import load_template
 from retrieval import encoders
-from training.pretrain import PretrainRecipe, make_base
+from training.pretrain import make_base
+from training.pretrain_recipe import PretrainRecipe
 from training.recipe import make_recipe
 
 K = 10

@@ -26,7 +26,7 @@ from tests import toyworld
 from tests.conftest import train_toy
 from training.backbone import load_base
 from training.preference import PreferenceRecipe
-from training.pretrain import PretrainRecipe
+from training.pretrain_recipe import PretrainRecipe
 
 
 @pytest.fixture(params=[0o022, 0o077], ids=["022", "077"])
@@ -53,7 +53,7 @@ def test_all_that_is_saved_follows_the_umask(
     save_prepared(toyworld.make_data(world, users=12), data)
     # `save_minutes` is as good as nothing, so checkpoints are written; they stay, to be looked at.
     with monkeypatch.context() as patch:
-        patch.setattr("genrec.runs.train.shutil.rmtree", lambda *_, **__: None)
+        patch.setattr("genrec.runs.unfinished.shutil.rmtree", lambda *_, **__: None)
         train_toy(toy_base, data, run, epochs=0.2, catalogue_epochs=0.1, tuning_cases=5, save_minutes=1e-9)
     assert list((run / "checkpoints").rglob("*.safetensors")), "no checkpoint was written"
     add_to_run(run, [Item("new", "Red Harbour 7")], world / "more")

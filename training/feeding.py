@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 
 from prompts.encoding import IGNORED, Family
+from training.batches import Batches
 from training.device_targets import DeviceLayout, DeviceTargets, SuccessorTable
-from training.finetune import Batches, shift_right
 from training.losses import AnyTargets
 from training.soft_targets import SoftTargets
+from training.supervision import shift_right
 
 THREADS = 2
 """Threads that make batches for a GPU; they share Python's lock with the one that trains, so more help little."""

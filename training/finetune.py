@@ -1,8 +1,7 @@
-"""Fine-tuning: examples into batches, batches into an adapter, through `transformers`' trainer.
+"""Fine-tuning: batches of examples into an adapter, through `transformers`' trainer.
 
-Windows of similar length make a batch, padded on the right, where causal attention never looks: so no mask is
-needed, users never see each other, and the fastest kernel runs. The loss is taken over the catalogue's tokens only,
-or over the whole vocabulary, and exactly where `prompts.encoding` says.
+The loss is taken over the catalogue's tokens only, or over the whole vocabulary, and exactly where `prompts.encoding`
+says. Batches are made in `training.batches`, the loss in `training.supervision`.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import random
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -19,18 +17,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from prompts.encoding import IGNORED, Example, Family
+from prompts.encoding import Example, Family
 from training import processes
 from training.backbone import add_adapter, diverged, readable_as, restrict_head
+from training.batches import Batches
 from training.best_pass import BestPass, Judge, JudgedPass
 from training.errors import BackboneError, RecipeError
 from training.recipe import Recipe
 from training.reporting import TENSORBOARD, missing_reporters, tensorboard, trainer_arguments
+from training.supervision import summed_loss
 
 logger = logging.getLogger(__name__)
 
@@ -55,45 +54,6 @@ class Outcome:
     supervised: int
     seconds: float
     passes: tuple[JudgedPass, ...] = ()
-
-
-class Batches(torch.utils.data.Dataset[dict[str, Tensor]]):
-    """Examples, grouped by length into padded batches; one element is one batch.
-
-    Args:
-        examples: what the batches are of.
-        batch_tokens: the most tokens of one, padding included, but for an example that is longer.
-        seed: of the order among examples of one length.
-        multiple: what widths are multiples of: on a GPU, where each new shape costs time, a few widths serve all.
-    """
-
-    def __init__(self, examples: Sequence[Example], batch_tokens: int, seed: int, multiple: int = 1) -> None:
-        self._multiple = multiple
-
-        def width(example: Example) -> int:
-            return -(-_length(example) // multiple) * multiple
-
-        shuffled = list(examples)
-        random.Random(seed).shuffle(shuffled)  # noqa: S311 - shuffling, not cryptography
-        shuffled.sort(key=width)
-        self.groups: list[list[Example]] = []
-        for example in shuffled:
-            group = self.groups[-1] if self.groups else []
-            if not group or (len(group) + 1) * max(width(example), width(group[-1])) > batch_tokens:
-                self.groups.append([example])
-            else:
-                group.append(example)
-
-    def __len__(self) -> int:
-        return len(self.groups)
-
-    def __getitem__(self, place: int) -> dict[str, Tensor]:
-        group = self.groups[place]
-        return {
-            "input_ids": _pad([example.input_ids for example in group], 0, self._multiple),
-            "attention_mask": _pad([(1,) * len(example.input_ids) for example in group], 0, self._multiple),
-            "labels": _pad([example.labels for example in group], IGNORED, self._multiple),
-        }
 
 
 def finetune(
@@ -279,46 +239,6 @@ def is_write_error(error: Exception) -> bool:
     return isinstance(error, OSError) or told
 
 
-def summed_loss(model: Any, family: Family, inputs: dict[str, Tensor], tokens: Tensor | None) -> tuple[Tensor, int]:
-    """Return the cross-entropy summed over supervised tokens, in nats, and how many they are.
-
-    Args:
-        model: of the family.
-        family: causal, whose labels stand beside their inputs; or seq2seq, whose labels are the decoder's targets.
-        inputs: `input_ids`, `attention_mask` and `labels`, each of shape (examples, length).
-        tokens: the tokens that the model's head is restricted to, sorted; None: it is whole.
-    """
-    logits, wanted = supervised(model, family, inputs)
-    if tokens is not None:
-        wanted = torch.searchsorted(tokens.to(wanted.device), wanted)
-    return F.cross_entropy(logits.float(), wanted, reduction="sum"), len(wanted)
-
-
-def supervised(model: Any, family: Family, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Return what the model's head gives where something is supervised, and the labels there.
-
-    Args:
-        model: of the family.
-        family: see `summed_loss`.
-        inputs: likewise.
-
-    Returns:
-        shape (supervised, size of the head's output), and int64 (supervised,).
-    """
-    labels = inputs["labels"]
-    if family == "seq2seq":
-        config = getattr(model, "module", model).config  # several processes wrap the model
-        shifted = shift_right(labels, config.decoder_start_token_id)
-        logits = model(
-            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], decoder_input_ids=shifted
-        ).logits
-    else:
-        logits = model(input_ids=inputs["input_ids"]).logits[:, :-1]
-        labels = labels[:, 1:]
-    kept = labels != IGNORED
-    return logits[kept], labels[kept]
-
-
 class _Clock(TrainerCallback):  # type: ignore[misc]
     """Saves by the clock, stops by the clock, logs losses, and tells how long it will take."""
 
@@ -393,19 +313,3 @@ def _newest_checkpoint(folder: Path) -> str | None:
 
 def _only(elements: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return elements[0]
-
-
-def _length(example: Example) -> int:
-    return max(len(example.input_ids), len(example.labels))
-
-
-def _pad(rows: Sequence[Sequence[int]], value: int, multiple: int) -> Tensor:
-    width = -(-max(map(len, rows)) // multiple) * multiple
-    return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows])
-
-
-def shift_right(labels: Tensor, start: int) -> Tensor:
-    """Return the decoder's input: the labels one place later, padding in place of what is not supervised."""
-    shifted = labels.new_full(labels.shape, start)
-    shifted[:, 1:] = labels[:, :-1].clamp(min=0)
-    return shifted

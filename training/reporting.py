@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from training.errors import RecipeError
 
 if TYPE_CHECKING:
-    from training.pretrain import Pass
+    from training.passes import Pass
 
 Reporter = Literal["tensorboard", "mlflow", "wandb"]
 

@@ -39,7 +39,7 @@ def demo(
     from genrec.settings import Settings
     from genrec.storage.folders import MANIFEST
     from training.computing import choose_computing
-    from training.pretrain import PretrainRecipe
+    from training.pretrain_recipe import PretrainRecipe
     from training.recipe import load_recipe
 
     data, base = out.with_name(f"{out.name}-data"), out.with_name(f"{out.name}-base")

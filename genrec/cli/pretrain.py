@@ -11,7 +11,7 @@ from genrec.cli.common import ReportOption
 
 if TYPE_CHECKING:
     from genrec.runs.bases import Pretrained
-    from training.pretrain import PretrainRecipe
+    from training.pretrain_recipe import PretrainRecipe
 
 
 def pretrain(
@@ -48,7 +48,7 @@ def pretrain(
 
     genrec pretrain --data data/films --base starter --set layers=6 --set learning_rate=0.001 --out bases/films
     """
-    from training.pretrain import PretrainRecipe
+    from training.pretrain_recipe import PretrainRecipe
     from training.recipe import read_changes, validated
 
     changes, problems = read_changes(change or ())

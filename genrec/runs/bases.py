@@ -11,7 +11,7 @@ from typing import Any
 from genrec.data.prepared import PreparedData, given_data
 from genrec.data.splits import NOTHING_TO_LEARN
 from genrec.errors import ArtefactError, DataError, translated
-from genrec.language.bases import MADE, resolve_base
+from genrec.language.bases import PRETRAIN_FILE, resolve_base
 from genrec.language.identity import source_of
 from genrec.progress import Bar, progress_bar
 from genrec.storage.disk_space import check_space
@@ -20,7 +20,9 @@ from genrec.storage.locks import locked
 from prompts.template import load_template
 from retrieval.encoders import load_encoder
 from training.computing import Computing
-from training.pretrain import Pass, PretrainRecipe, best_pass, choose_where, make_base
+from training.passes import Pass, best_pass
+from training.pretrain import choose_where, make_base
+from training.pretrain_recipe import PretrainRecipe
 from training.recipe import validated
 from training.reporting import check_reporters, reported_passes
 
@@ -77,7 +79,7 @@ def pretrain(
             id, or "none". A trained `base` needs none.
         device: where to train; see `training.computing.choose_device`.
         progress: whether a progress bar is shown on stderr.
-        changes: fields of `training.pretrain.PretrainRecipe`, such as `width=128`.
+        changes: fields of `training.pretrain_recipe.PretrainRecipe`, such as `width=128`.
 
     Returns:
         The base, as `genrec.train` takes it.
@@ -176,7 +178,7 @@ def _pretrain(
         )
         report(passes[-1])
     where = "".join(f"{key}: {value}\n" for key, value in computing.to_json().items())
-    write_text(out / MADE, f"template: {name}\n{where}{recipe.to_yaml()}")
+    write_text(out / PRETRAIN_FILE, f"template: {name}\n{where}{recipe.to_yaml()}")
     return Pretrained(out, name, recipe.max_tokens, passes, computing)
 
 

@@ -19,13 +19,14 @@ from typing import Any
 
 from genrec.data.prepared import PreparedData, load_prepared, prepare
 from genrec.errors import translated
-from genrec.language.bases import MADE
+from genrec.language.bases import PRETRAIN_FILE
 from genrec.recommender import Recommender
 from genrec.runs.bases import pretrain_with
 from genrec.runs.evaluate import evaluate
 from genrec.runs.train import ENCODER, train
 from genrec.storage.folders import MANIFEST
-from training.pretrain import PretrainRecipe, choose_where
+from training.pretrain import choose_where
+from training.pretrain_recipe import PretrainRecipe
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +130,7 @@ def fit(
         chosen = plan(data, choose_where(device).device, minutes)
         for reason in chosen.reasons:
             tell(reason)
-        if not (base / MADE).is_file():
+        if not (base / PRETRAIN_FILE).is_file():
             shutil.rmtree(base, ignore_errors=True)
             begun = base.with_name(f"{base.name}.unfinished")
             shutil.rmtree(begun, ignore_errors=True)

@@ -25,7 +25,8 @@ from genrec.manifest import RunManifest
 from genrec.recommender import Recommender
 from genrec.runs.folder import assemble
 from genrec.runs.judging import BEAMS, K, model_lists, run_ndcg
-from genrec.runs.train import BEGUN, KEPT_FREE, RESERVED, fit_fusion, keep_training, read_trained
+from genrec.runs.unfinished import BEGUN_FILE, KEPT_FREE, RESERVED_FILE, keep_training, read_trained
+from genrec.runs.weights import fit_fusion
 from genrec.settings import Settings
 from genrec.storage.disk_space import check_space, folder_size, reserve
 from genrec.storage.folders import MANIFEST, check_target, fingerprint, new_folder, read_json, write_json
@@ -85,7 +86,7 @@ def prefer_run(
     if manifest.family != "causal":
         raise ConfigError([f"the run in {run} has a seq2seq base; preferences are learnt by decoder-only bases only"])
     kept = _unfinished(out)
-    record = read_json(kept / BEGUN) if resume and (kept / BEGUN).exists() else None
+    record = read_json(kept / BEGUN_FILE) if resume and (kept / BEGUN_FILE).exists() else None
     computing = choose_computing(device, recipe.precision, record, f"the training kept in {kept}")
     begun = {
         "recipe": recipe.model_dump(exclude={"tuning_cases", "report_to"}),
@@ -170,8 +171,8 @@ def _train_into(
     computing: Computing,
     progress: Progress | None,
 ) -> dict[str, Any]:
-    write_json(kept / BEGUN, begun)
-    reserve(kept / RESERVED, folder_size(run / "adapter") + KEPT_FREE)
+    write_json(kept / BEGUN_FILE, begun)
+    reserve(kept / RESERVED_FILE, folder_size(run / "adapter") + KEPT_FREE)
     model, _ = backbone.load_base(base, computing.device, computing.dtype, trained.quantisation, trained.layers)
     adapted, outcome = prefer(
         model,
@@ -204,7 +205,7 @@ def _unfinished(out: Path) -> Path:
 def _check_kept(out: Path, kept: Path, begun: dict[str, Any], resume: bool) -> None:
     """Check that a training that was kept is the one to go on from; what a kill left of one is cleared away."""
     if read_trained(kept) is None:
-        if (kept / BEGUN).exists() or (kept.is_dir() and not any(kept.iterdir())):
+        if (kept / BEGUN_FILE).exists() or (kept.is_dir() and not any(kept.iterdir())):
             shutil.rmtree(kept)
         elif kept.exists():
             raise ArtefactError(f"{kept} is in the way; move it, or choose another --out")
@@ -213,7 +214,7 @@ def _check_kept(out: Path, kept: Path, begun: dict[str, Any], resume: bool) -> N
             f"an earlier start for {out} finished its training, kept in {kept}; add --resume to go on after it, or "
             "delete it"
         )
-    elif read_json(kept / BEGUN) != begun:
+    elif read_json(kept / BEGUN_FILE) != begun:
         raise ArtefactError(
             f"the training kept in {kept} had other settings or another run; resume it with the same, or delete it"
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import shutil
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -12,18 +11,15 @@ from typing import Any
 
 from genrec.data.catalog import Catalog
 from genrec.data.prepared import PreparedData, given_data
-from genrec.data.splits import Case, Split
-from genrec.errors import ArtefactError, ConfigError, DataError, keeping, translated
+from genrec.data.splits import Split
+from genrec.errors import ConfigError, keeping, translated
 from genrec.explain.writer import TEMPLATES, load_templates
 from genrec.language.bases import resolve_base, template_of
 from genrec.language.identity import (
     MODELS,
     Identity,
-    Source,
-    check_contents,
     identity_of,
     source_of,
-    where_known,
 )
 from genrec.manifest import RunManifest, Training
 from genrec.progress import progress_bar
@@ -31,17 +27,27 @@ from genrec.recommender import Recommender
 from genrec.runs.bases import Pretrained
 from genrec.runs.examples import catalogue_texts, chosen_histories, make_examples
 from genrec.runs.explanation_examples import explanation_examples, read_reasons
-from genrec.runs.folder import FUSION, assemble, logger, write_items
+from genrec.runs.folder import assemble, logger, write_items
 from genrec.runs.judging import judge_maker
-from genrec.runs.tuning import tune_fusion
+from genrec.runs.unfinished import (
+    KEPT_FREE,
+    LATER_SETTINGS,
+    RESERVED_FILE,
+    base_to_train,
+    begin,
+    begun_in,
+    check_begun_base,
+    check_folder,
+    check_room,
+    keep_training,
+    read_trained,
+)
+from genrec.runs.weights import FEWEST_CASES, few_cases, fit_fusion
 from genrec.signals.registry import fit_signals, save_signals
-from genrec.storage.disk_space import check_file_size, check_space, reserve
+from genrec.storage.disk_space import reserve
 from genrec.storage.folders import (
     MANIFEST,
-    check_writable,
     fingerprint,
-    read_json,
-    write_json,
     write_manifest,
     write_text,
 )
@@ -59,10 +65,6 @@ from training.computing import Computing, choose_computing
 from training.finetune import Progress, finetune
 from training.recipe import Recipe, load_recipe
 from training.reporting import check_reporters
-
-BEGUN = "begun.json"
-"""What an unfinished run notes of itself, for `resume` to compare."""
-
 
 ENCODER = "starter"
 """The encoder of the item index."""
@@ -104,70 +106,13 @@ def train_run(
         ConfigError: recipe and model do not fit together.
     """
     check_reporters(recipe.report_to)
-    computing = choose_computing(device, recipe.precision, _begun_in(out, resume), f"the unfinished run in {out}")
+    computing = choose_computing(device, recipe.precision, begun_in(out, resume), f"the unfinished run in {out}")
     begun = {"recipe": recipe.model_dump(), "data": data_fingerprint, **computing.to_json()}
     if not processes.is_first():
         return _train(data, recipe, out, begun, data_folder, resume, computing, encoder, progress, tuning_progress)
     with locked(out):
-        _check_folder(out, begun, resume)
+        check_folder(out, begun, resume)
         return _train(data, recipe, out, begun, data_folder, resume, computing, encoder, progress, tuning_progress)
-
-
-def fit_fusion(
-    load: Callable[[], Recommender],
-    valid: Sequence[Case],
-    recipe: Recipe,
-    out: Path,
-    progress: Callable[[int, int], None] | None = None,
-) -> str:
-    """Fit the weights of all signals on validation cases, where there are enough and the recipe wants it; write them.
-
-    A run whose weights cannot be fitted is whole all the same: its signals are fused by reciprocal ranks.
-
-    Returns:
-        Why there are none; nothing where they were fitted.
-    """
-    (out / FUSION).unlink(missing_ok=True)  # of an earlier fit, with other settings
-    if recipe.tuning_cases == 0:
-        return "the recipe has tuning_cases=0"
-    usable = [case for case in valid if case.history.items]
-    if len(usable) < FEWEST_CASES:
-        return few_cases(len(usable))
-    try:
-        fusion = tune_fusion(
-            load(), valid, recipe.tuning_cases, recipe.seed, progress=progress, minutes=recipe.tuning_minutes
-        )
-    except DataError as error:  # training has been paid for by now
-        return str(error)
-    if fusion.cases < FEWEST_CASES:
-        return few_cases(fusion.cases)
-    write_json(out / FUSION, fusion.to_json())
-    return ""
-
-
-def _check_folder(out: Path, begun: dict[str, Any], resume: bool) -> None:
-    """Check that a run may be written to the folder, and that an unfinished one in it is the one to resume."""
-    if (out / MANIFEST).exists():
-        raise ArtefactError(f"{out} holds a finished folder already; choose another --out or delete it")
-    mark = out / BEGUN
-    if not mark.exists():
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise ArtefactError(f"{out} is not empty and holds no run; choose another --out")
-        check_writable(out)
-    elif not resume:
-        raise ArtefactError(f"{out} holds an unfinished run; add --resume to continue it, or delete it")
-    elif changed := _changed(read_json(mark), begun):
-        raise ArtefactError(
-            f"the unfinished run in {out} was begun with another {', '.join(changed)}; "
-            "resume it with the same, or choose another --out"
-        )
-
-
-def _begin(out: Path, begun: dict[str, Any], recipe: Recipe) -> None:
-    """Make the folder and note in it what was begun, or for a resumed run what is asked for now."""
-    out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "recipe.yaml", recipe.to_yaml())
-    write_json(out / BEGUN, begun)
 
 
 def _check_context(config: Any, encoder: PromptEncoder, catalog: Catalog, recipe: Recipe) -> None:
@@ -181,30 +126,6 @@ def _check_context(config: Any, encoder: PromptEncoder, catalog: Catalog, recipe
                 f"model's context of {context}; lower max_tokens to at most {context - longest}"
             ]
         )
-
-
-TRAINED = "trained.json"
-"""What a run notes of itself once its adapter is trained; what comes after it can be done again."""
-
-
-RESERVED = ".reserved"
-"""Takes the room of the adapter while it is trained, so that a disk that fills up meanwhile does not cost it."""
-
-
-KEPT_FREE = 1 << 20
-"""Bytes for the small files of a run."""
-
-
-BYTES_PER_ITEM = 2000
-"""What an item takes in a run's index and catalogue, at least: 384 numbers of four bytes, and its titles."""
-
-
-LATER_SETTINGS = frozenset({"tuning_cases", "tuning_minutes", "save_minutes", "report_to", "tensorboard"})
-"""What a resumed run may have otherwise than it was begun with: nothing that is trained depends on it."""
-
-
-FEWEST_CASES = 20
-"""Validation cases below which no weights are fitted: there are about half as many signals."""
 
 
 def _train(
@@ -221,13 +142,13 @@ def _train(
 ) -> RunManifest | None:
     """Do what `train_run` says, in a folder that has been looked at and is this process' own."""
     template = load_template(recipe.template)
-    base = _base_to_train(recipe.base, out)
+    base = base_to_train(recipe.base, out)
     encoder_source = source_of("encoder", encoder)  # one that is missing is told before the training
     if (meant := template_of(base.folder)) not in (None, recipe.template):
         logger.warning("%s was made for template=%s; with %s it has to learn anew", recipe.base, meant, recipe.template)
     if processes.is_first():
         begun[MODELS] = {"base": identity_of("base", recipe.base, base, out).to_json()}
-        _check_begun_base(out, begun)
+        check_begun_base(out, begun)
     split = data.split()
     cases = sum(bool(case.history.items) for case in split.valid)
     if recipe.tuning_cases != 0 and cases < FEWEST_CASES and processes.is_first():
@@ -239,7 +160,7 @@ def _train(
             return None
     elif processes.is_first():
         logger.warning("the training in %s is finished already; going on after it", out)
-        _begin(out, begun, recipe)
+        begin(out, begun, recipe)
     else:
         return None
     with keeping(
@@ -310,9 +231,9 @@ def _fine_tune(
         examples += explanation_examples(prompt_encoder, data.catalog, taught, recipe.explain, reasons, recipe.seed)
     if processes.is_first():
         adapter = backbone.adapter_bytes(model, recipe)
-        _check_space(out, adapter, data.catalog)
-        _begin(out, begun, recipe)
-        reserve(out / RESERVED, adapter + KEPT_FREE)
+        check_room(out, adapter, data.catalog)
+        begin(out, begun, recipe)
+        reserve(out / RESERVED_FILE, adapter + KEPT_FREE)
     logger.info(
         "%d training examples from %d histories, in %s on %s",
         len(examples),
@@ -357,72 +278,6 @@ def _validation(passes: Sequence[JudgedPass]) -> dict[str, Any]:
         return {}
     best = best_of(passes)
     return {"passes": [round(one.figure, 5) for one in passes], "kept_pass": best.number}
-
-
-def keep_training(adapted: Any, folder: Path, base_name: str, trained: dict[str, Any]) -> None:
-    """Write a trained adapter and, last, the mark that it is whole; the room that was reserved for it is given back."""
-    (folder / RESERVED).unlink(missing_ok=True)
-    backbone.save_adapter(adapted, folder / "adapter", base_name)
-    write_json(folder / TRAINED, trained)
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-
-
-def read_trained(folder: Path) -> dict[str, Any] | None:
-    """Return what was noted of a finished training whose later steps are still to be done; None where there is none."""
-    mark = folder / TRAINED
-    if not mark.exists():
-        return None
-    trained: dict[str, Any] = read_json(mark)
-    return trained
-
-
-def _base_to_train(name: str, out: Path) -> Source:
-    """Return where the base is: where the name says, or where the run that is resumed was begun with it."""
-    begun = read_json(out / BEGUN) if (out / BEGUN).exists() else {}
-    if MODELS not in begun or begun["recipe"].get("base") != name:
-        return source_of("base", name)
-    return where_known("base", Identity(**begun[MODELS]["base"]), out)
-
-
-def _check_begun_base(out: Path, begun: dict[str, Any]) -> None:
-    """Check that an unfinished run goes on with the base that it was begun with."""
-    before = read_json(out / BEGUN) if (out / BEGUN).exists() else {}
-    if MODELS in before:
-        check_contents("base", Identity(**before[MODELS]["base"]), Identity(**begun[MODELS]["base"]), out)
-
-
-def _check_space(out: Path, adapter: int, catalog: Catalog) -> None:
-    """Check that a run can fit: its adapter, two checkpoints with the optimiser's two moments, and its index."""
-    check_space(out, 7 * adapter + len(catalog) * BYTES_PER_ITEM + KEPT_FREE, "the run and its checkpoints")
-    check_file_size(2 * adapter, "a checkpoint")
-
-
-def few_cases(count: int) -> str:
-    """Return why no weights are fitted on so few cases."""
-    return (
-        f"there are {count} validation cases to fit them on, and fewer than {FEWEST_CASES} would teach their accidents"
-    )
-
-
-def _begun_in(out: Path, resume: bool) -> dict[str, Any] | None:
-    """Return what an unfinished run that is to be continued noted of itself; None where there is none."""
-    found = read_json(out / BEGUN) if resume and (out / BEGUN).exists() else None
-    return found if isinstance(found, dict) else None
-
-
-def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Return what a resumed run has otherwise than it was begun with, of what its training depends on.
-
-    The base's name may be another, as it may have moved; its contents are compared.
-    """
-    free = LATER_SETTINGS | ({"base"} if MODELS in before else set())
-    old, new = before["recipe"], now["recipe"]
-    changed = [
-        f"{key}={old.get(key)} (now {new.get(key)})"
-        for key in sorted(old.keys() | new.keys())
-        if key not in free and old.get(key) != new.get(key)
-    ]
-    return changed + (["data"] if before["data"] != now["data"] else [])
 
 
 def train_with(

@@ -27,7 +27,8 @@ from tests.conftest import train_toy
 from tests.toyworld import make_catalog, make_histories
 from training.backbone import load_base
 from training.computing import choose_computing
-from training.pretrain import PretrainRecipe, make_base
+from training.pretrain import make_base
+from training.pretrain_recipe import PretrainRecipe
 
 FIRST, LATER = datetime(2026, 11, 26, 8, 0, 0), datetime(2027, 3, 1, 23, 59, 59)
 

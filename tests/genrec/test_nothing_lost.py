@@ -23,14 +23,15 @@ from genrec.cli.pretrain import pretrain_into
 from genrec.data.prepared import load_prepared
 from genrec.errors import ArtefactError, told
 from genrec.runs.prefer import prefer_run
-from genrec.runs.train import RESERVED, TRAINED, train_run
+from genrec.runs.train import train_run
+from genrec.runs.unfinished import RESERVED_FILE, TRAINED_FILE
 from genrec.storage.disk_space import check_file_size, check_space, reserve
 from genrec.storage.folders import MANIFEST, fingerprint, read_manifest
 from genrec.storage.locks import locked
 from training import pretrain as pretraining
 from training.backbone import load_base
 from training.preference import PreferenceRecipe
-from training.pretrain import PretrainRecipe
+from training.pretrain_recipe import PretrainRecipe
 from training.recipe import make_recipe
 
 
@@ -59,7 +60,7 @@ def test_what_follows_a_training_is_done_again_from_it(
 ) -> None:
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr("genrec.runs.train.tune_fusion", no_weights)
+        patch.setattr("genrec.runs.weights.tune_fusion", no_weights)
         with pytest.raises(ArtefactError, match="no weights can be fitted") as failed:
             train(toy_base, toy_data, out)
     line = told(failed.value)
@@ -87,7 +88,7 @@ def test_preferences_that_were_learnt_are_kept(
     out, data = tmp_path / "preferred", load_prepared(toy_data)
     recipe = PreferenceRecipe(cases=8, negatives=1, precision="fp32")
     with monkeypatch.context() as patch:
-        patch.setattr("genrec.runs.train.tune_fusion", no_weights)
+        patch.setattr("genrec.runs.weights.tune_fusion", no_weights)
         with pytest.raises(ArtefactError) as failed:
             prefer_run(toy_run, data, recipe, out)
     assert "the training is finished and kept in" in told(failed.value)
@@ -194,7 +195,7 @@ def test_a_checkpoint_that_cannot_be_written_costs_no_training(
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def fill(share: float, *_: Any) -> None:
-        assert (out / RESERVED).exists()
+        assert (out / RESERVED_FILE).exists()
         resource.setrlimit(resource.RLIMIT_FSIZE, (4000 if share < 0.9 else soft, hard))
 
     try:
@@ -204,12 +205,12 @@ def test_a_checkpoint_that_cannot_be_written_costs_no_training(
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert "no checkpoint could be written at step" in caplog.text
     assert read_manifest(out, "run")["training"]["steps"] == 2 * steps_of_an_epoch(out)
-    assert not (out / RESERVED).exists()
-    assert (out / TRAINED).exists()
+    assert not (out / RESERVED_FILE).exists()
+    assert (out / TRAINED_FILE).exists()
 
 
 def steps_of_an_epoch(run: Path) -> int:
-    return int(json.loads((run / TRAINED).read_text(encoding="utf-8"))["training"]["steps"]) // 2
+    return int(json.loads((run / TRAINED_FILE).read_text(encoding="utf-8"))["training"]["steps"]) // 2
 
 
 def test_a_base_that_is_being_replaced_stays_whole(

@@ -18,7 +18,8 @@ from genrec.cli.recommend import job_of
 from genrec.data.prepared import load_prepared
 from genrec.errors import ConfigError
 from genrec.recommender import Recommender
-from genrec.runs.train import BEGUN, train_run
+from genrec.runs.train import train_run
+from genrec.runs.unfinished import BEGUN_FILE
 from genrec.settings import Settings
 from genrec.storage.folders import MANIFEST, read_json, write_json
 from tests.genrec.test_cli import fails
@@ -199,13 +200,13 @@ def test_training_goes_on_in_what_it_was_begun_with(
     run = tmp_path / "run"
     run.mkdir()
     begun = {"recipe": recipe.model_dump(), "data": "", "device": "cpu", "precision": "bf16"}
-    write_json(run / BEGUN, begun)
+    write_json(run / BEGUN_FILE, begun)
     (run / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
     monkeypatch.setenv(SWITCH, "fp32")
-    write_json(run / BEGUN, {**begun, "device": "cuda"})
+    write_json(run / BEGUN_FILE, {**begun, "device": "cuda"})
     with pytest.raises(ComputingError, match=r"the unfinished run in .* was begun on cuda"):
         train_run(data, recipe, run, resume=True, encoder="hashing")
-    write_json(run / BEGUN, begun)
+    write_json(run / BEGUN_FILE, begun)
     assert train_run(data, recipe, run, resume=True, encoder="hashing").training.precision == "bf16"
 
 

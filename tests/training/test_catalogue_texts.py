@@ -15,8 +15,9 @@ from training import finetune as finetuning
 from training.backbone import load_base, load_tokenizer
 from training.catalogue_texts import ItemText, catalogue_examples
 from training.errors import RecipeError
-from training.finetune import finetune, summed_loss
+from training.finetune import finetune
 from training.recipe import make_recipe
+from training.supervision import summed_loss
 
 NEW = ("Glass Orchard 1", "Glass Orchard 2", "Iron Lantern 1", "Iron Lantern 2")
 """Titles that nobody has taken."""

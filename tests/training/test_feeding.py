@@ -14,20 +14,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from prompts.encoding import IGNORED, Example, PromptEncoder
 from prompts.template import load_template
 from tests.toyworld import make_catalog, make_histories
+from training.batches import Batches
 from training.computing import Computing, Format
 from training.device_targets import DeviceLayout, DeviceTargets, SuccessorTable
 from training.feeding import AHEAD, Feed, ahead
-from training.finetune import Batches
+from training.learner import Learner, NoHead
 from training.losses import catalogue_loss
-from training.pretrain import (
-    Learner,
-    NoHead,
-    PretrainRecipe,
-    dense_examples,
-    make_base,
-    make_model,
-    train_tokenizer,
-)
+from training.new_base import make_model, train_tokenizer
+from training.pretrain import dense_examples, make_base
+from training.pretrain_recipe import PretrainRecipe
 from training.soft_targets import SoftTargets
 
 CATALOG = make_catalog()

@@ -16,9 +16,10 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, LlamaConfi
 from prompts.encoding import IGNORED, Example
 from training import finetune as finetuning
 from training.backbone import add_adapter, load_base, restrict_head
+from training.batches import Batches
 from training.computing import choose_device, choose_precision
 from training.errors import BackboneError, RecipeError
-from training.finetune import Batches, finetune
+from training.finetune import finetune
 from training.recipe import make_recipe
 
 VOCABULARY = 40

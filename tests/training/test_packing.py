@@ -10,7 +10,8 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, Qwen2Con
 
 from benchmarks.training import pack, packed_loss
 from prompts.encoding import IGNORED, Example
-from training.finetune import Batches, summed_loss
+from training.batches import Batches
+from training.supervision import summed_loss
 
 VOCABULARY = 40
 COMMON = {"vocab_size": VOCABULARY, "pad_token_id": 0}

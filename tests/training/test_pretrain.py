@@ -16,21 +16,15 @@ from prompts.template import load_template
 from tests.toyworld import make_catalog, make_histories
 from training import pretrain
 from training.backbone import load_base, load_tokenizer, restrict_head
+from training.batches import Batches
 from training.computing import Computing
-from training.finetune import Batches, supervised
-from training.pretrain import (
-    Learner,
-    NoHead,
-    Pass,
-    PretrainRecipe,
-    best_pass,
-    dense_examples,
-    make_base,
-    make_model,
-    start_from_vectors,
-    train_tokenizer,
-)
+from training.learner import Learner, NoHead
+from training.new_base import make_model, start_from_vectors, train_tokenizer
+from training.passes import Pass, best_pass
+from training.pretrain import dense_examples, make_base
+from training.pretrain_recipe import PretrainRecipe
 from training.soft_targets import SoftTargets
+from training.supervision import supervised
 
 CATALOG = make_catalog()
 TEMPLATES = {"causal": "next-item-joined", "seq2seq": "seq2seq-joined"}
@@ -217,17 +211,18 @@ def test_the_minutes_hold_judging_too(minutes: float, tmp_path: Path, monkeypatc
 
         return timed
 
-    monkeypatch.setattr(pretrain, "time", SimpleNamespace(monotonic=lambda: now))
-    monkeypatch.setattr(pretrain, "PART", 8)
+    for module in ("pretrain", "passes"):
+        monkeypatch.setattr(f"training.{module}.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("training.passes.PART", 8)
     monkeypatch.setattr(Learner, "loss", ticking(Learner.loss, 1.0))
     monkeypatch.setattr(Learner, "judge", ticking(Learner.judge, 2.0, note=True))
-    real = pretrain._judge_all
+    real = pretrain.judge_all
 
     def judged(*given: Any) -> Any:
         asked.append([])
         return real(*given)
 
-    monkeypatch.setattr(pretrain, "_judge_all", judged)
+    monkeypatch.setattr(pretrain, "judge_all", judged)
     valid = [(labels[:-1], labels[-1]) for labels in labels_of(2000, seed=7)]
     settings = recipe("causal", epochs=1000, patience=1000, max_minutes=minutes, width=16)
     passes = make_base(

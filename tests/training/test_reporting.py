@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from training.pretrain import Pass
+from training.passes import Pass
 from training.recipe import load_recipe, make_recipe
 from training.reporting import reported_passes
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from prompts.encoding import IGNORED, Example
-from training.finetune import Batches
+from training.batches import Batches
 from training.losses import Targets, catalogue_loss
 from training.soft_targets import DECAY, MOST, SoftTargets, Successors, taken
 

@@ -14,7 +14,9 @@ from prompts.template import load_template
 from tests import toyworld
 from training.backbone import load_base, load_tokenizer
 from training.errors import BackboneError
-from training.pretrain import PretrainRecipe, best_pass, make_base
+from training.passes import best_pass
+from training.pretrain import make_base
+from training.pretrain_recipe import PretrainRecipe
 from training.title_tokens import load_with_title_tokens
 
 CATALOG = toyworld.make_catalog()

@@ -21,7 +21,8 @@ from genrec.data.splits import History
 from genrec.errors import ArtefactError, ModelError
 from genrec.language.bases import hub_folder, path_or_hub_id, resolve_base
 from genrec.language.identity import Identity, Role, find_model, identity_of, source_of
-from genrec.runs.train import BEGUN, train_run
+from genrec.runs.train import train_run
+from genrec.runs.unfinished import BEGUN_FILE
 from genrec.settings import Settings
 from genrec.storage.fingerprints import file_entries
 from genrec.storage.folders import MANIFEST, fingerprint, read_manifest, write_json
@@ -98,7 +99,7 @@ def test_a_moved_project_is_used_from_anywhere(made: Path, project: Path, monkey
     monkeypatch.chdir(project)
     assert lists("runs/books") == lists(made / "runs" / "books")
     # Nothing in the run names this machine's folders.
-    for name in (MANIFEST, BEGUN, "recipe.yaml"):
+    for name in (MANIFEST, BEGUN_FILE, "recipe.yaml"):
         assert str(made) not in (project / "runs" / "books" / name).read_text(encoding="utf-8")
 
 

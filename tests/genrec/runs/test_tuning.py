@@ -19,8 +19,8 @@ from genrec.ranking.fitting import FOLDS
 from genrec.ranking.forest import fit_forest, forest_scores, model_features
 from genrec.ranking.fusion import Fusion, fuse_reciprocal_ranks
 from genrec.runs.folder import apply_fusion
-from genrec.runs.train import FEWEST_CASES, fit_fusion
 from genrec.runs.tuning import tune_fusion
+from genrec.runs.weights import FEWEST_CASES, fit_fusion
 from genrec.storage.folders import read_json
 from tests.toyworld import PARTS, make_catalog
 from training.recipe import make_recipe

@@ -1,0 +1,93 @@
+"""A model while it is pretrained: what it is asked, and what it is to say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from prompts.encoding import Family
+from training.batches import Batches
+from training.computing import Computing
+from training.feeding import Feed, Step, hidden_states
+from training.losses import catalogue_loss, rows_at_once
+from training.soft_targets import SoftTargets
+
+K = 10
+"""Ranks from which on a token counts nothing in `Pass.gain`."""
+
+
+class NoHead(torch.nn.Module):
+    """Stands where the output head was, so that the model's logits are its last hidden states.
+
+    The loss then goes over the tokens of titles only: BPE leaves many tokens that are only steps towards longer ones,
+    and no loss need look at them.
+    """
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return the hidden states as they come."""
+        return hidden
+
+
+class Learner:
+    """A model in training, with what it is asked and what it is to say.
+
+    Args:
+        model: of the family, with `NoHead`.
+        family: causal or seq2seq.
+        head: the weights of the head it had, of shape (tokens, width).
+        soft: makes the targets, and knows the tokens that the probabilities are over.
+        computing: where the model is, and the number format of its products; its weights are fp32.
+
+    Attributes:
+        feed: makes its steps.
+    """
+
+    def __init__(self, model: Any, family: Family, head: Tensor, soft: SoftTargets, computing: Computing) -> None:
+        self._model, self._head, self._computing = model, head, computing
+        device, kind = computing.device, computing.kind
+        self._tokens = soft.tokens.to(device)
+        self.feed = Feed(family, getattr(model.config, "decoder_start_token_id", None), soft, device, kind == "cpu")
+
+    def loss(self, step: Step) -> Tensor:
+        """Return the mean cross-entropy of supervised tokens over some tokens, in nats."""
+        return catalogue_loss(self._hidden(step), self._items(), step.targets)
+
+    def _hidden(self, step: Step) -> Tensor:
+        with torch.autocast(self._computing.kind, torch.bfloat16, enabled=self._computing.precision == "bf16"):
+            hidden = hidden_states(self._model, step)
+        return hidden.to(self._computing.dtype)  # norms leave fp32
+
+    def _items(self) -> Tensor:
+        return self._head.index_select(0, self._tokens)
+
+    @torch.inference_mode()
+    def judge(self, questions: Batches) -> tuple[float, float]:
+        """Return the mean loss of an answer, in nats, and the mean gain (see `Pass`); zeros without questions."""
+        self._model.eval()
+        losses: list[Tensor] = []
+        gains: list[Tensor] = []
+        items = self._items()
+        weights = items.to(self._computing.dtype)
+        many = rows_at_once(items)
+        for step in self.feed.steps(questions, range(len(questions)), hard=True):
+            hidden = self._hidden(step)
+            products = items.new_ones(step.examples)
+            for start in range(0, len(hidden), many):
+                part = slice(start, start + many)
+                scores = (hidden[part] @ weights.T).float()
+                step.targets.leave_out(scores, start)
+                own = scores.gather(1, step.wanted[part, None])
+                losses.append((scores.logsumexp(dim=1) - own[:, 0]).sum())
+                ranks = (scores >= own).sum(dim=1)
+                shares = torch.where(ranks <= K, 1 / torch.log2(1.0 + ranks), 0.0)
+                products.scatter_reduce_(0, step.owners[part], shares, "prod")
+            gains.append(products.sum())
+        count = max(1, sum(map(len, questions.groups)))
+        return _sum(losses) / count, _sum(gains) / count
+
+
+def _sum(values: Sequence[Tensor]) -> float:
+    return float(sum(torch.stack(list(values)).tolist())) if values else 0.0

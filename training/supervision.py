@@ -1,0 +1,58 @@
+"""What is supervised in a batch, and the loss over it: exactly where `prompts.encoding` says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from prompts.encoding import IGNORED, Family
+
+
+def summed_loss(model: Any, family: Family, inputs: dict[str, Tensor], tokens: Tensor | None) -> tuple[Tensor, int]:
+    """Return the cross-entropy summed over supervised tokens, in nats, and how many they are.
+
+    Args:
+        model: of the family.
+        family: causal, whose labels stand beside their inputs; or seq2seq, whose labels are the decoder's targets.
+        inputs: `input_ids`, `attention_mask` and `labels`, each of shape (examples, length).
+        tokens: the tokens that the model's head is restricted to, sorted; None: it is whole.
+    """
+    logits, wanted = supervised(model, family, inputs)
+    if tokens is not None:
+        wanted = torch.searchsorted(tokens.to(wanted.device), wanted)
+    return F.cross_entropy(logits.float(), wanted, reduction="sum"), len(wanted)
+
+
+def supervised(model: Any, family: Family, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return what the model's head gives where something is supervised, and the labels there.
+
+    Args:
+        model: of the family.
+        family: see `summed_loss`.
+        inputs: likewise.
+
+    Returns:
+        shape (supervised, size of the head's output), and int64 (supervised,).
+    """
+    labels = inputs["labels"]
+    if family == "seq2seq":
+        config = getattr(model, "module", model).config  # several processes wrap the model
+        shifted = shift_right(labels, config.decoder_start_token_id)
+        logits = model(
+            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], decoder_input_ids=shifted
+        ).logits
+    else:
+        logits = model(input_ids=inputs["input_ids"]).logits[:, :-1]
+        labels = labels[:, 1:]
+    kept = labels != IGNORED
+    return logits[kept], labels[kept]
+
+
+def shift_right(labels: Tensor, start: int) -> Tensor:
+    """Return the decoder's input: the labels one place later, padding in place of what is not supervised."""
+    shifted = labels.new_full(labels.shape, start)
+    shifted[:, 1:] = labels[:, :-1].clamp(min=0)
+    return shifted
