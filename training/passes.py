@@ -92,13 +92,16 @@ def judge_all(learner: Learner, questions: Questions, until: float | None) -> tu
     """
     losses, gains, counts = [], [], []
     for number in range(questions.parts):
+        begun = time.monotonic()
         part = questions.part(number)
         loss, gain = learner.judge(part)
         count = sum(map(len, part.groups))
         losses.append(loss * count)
         gains.append(gain * count)
         counts.append(count)
-        if until is not None and time.monotonic() >= until and number + 1 < questions.parts:
+        now = time.monotonic()
+        # The next part will take about as long as this one.
+        if until is not None and 2 * now - begun > until and number + 1 < questions.parts:
             questions.parts = number + 1
             logger.warning(
                 "each pass is judged on the same %s of %s validation cases, drawn by the seed: all would take too much "

@@ -180,8 +180,7 @@ def _train(
     learner = Learner(model, encoder.family, head.weight, soft, computing)
     draw = random.Random(recipe.seed)  # noqa: S311 - not cryptography
     passes: list[Pass] = []
-    step, started, judging = 0, time.monotonic(), 0.0
-    limit = None if recipe.max_minutes is None else 60 * recipe.max_minutes
+    step, started, minutes = 0, time.monotonic(), _Minutes(recipe.max_minutes)
     examples: list[Example] = []
     for number in range(1, recipe.epochs + 1):
         examples = _examples(encoder, histories, recipe.answers, draw, examples)
@@ -193,11 +192,7 @@ def _train(
         steps = learner.feed.steps(batches, order)
         for place, given in enumerate(steps):
             share = (number - 1 + (place + 1) / len(order)) / recipe.epochs
-            if limit is not None:
-                spent = time.monotonic() - started
-                if not passes and len(questions):
-                    judging = max(JUDGED_SHARE * spent, limit / 20)
-                share = max(share, (spent + judging) / limit)
+            share = max(share, minutes.gone(first=not passes and bool(len(questions))))
             rate = recipe.learning_rate * min(1.0, (step + 1) / recipe.warmup) * max(0.1, 1 - 0.9 * share)
             for group in optimiser.param_groups:
                 group["lr"] = rate * group["share"]
@@ -208,15 +203,16 @@ def _train(
             optimiser.zero_grad(set_to_none=True)
             losses.append((loss.detach(), len(given.wanted)))
             step += 1
+            minutes.stepped()
             if progress is not None:
                 progress(min(share, 1.0), passes[-1] if passes else None)
             if share >= 1.0:
                 break
         trained = _mean(losses)  # the device is asked once a pass
         before = time.monotonic()
-        until = None if passes or limit is None else before + judging
+        until = None if passes or recipe.max_minutes is None else before + minutes.judging
         valid, gain = judge_all(learner, questions, until)
-        judging = time.monotonic() - before
+        minutes.judging = time.monotonic() - before
         _check_finite(number, trained, valid)
         passes.append(Pass(number, trained, valid, gain, time.monotonic() - started))
         logger.info("pass %d: loss %.3f a token; validation loss %.3f, gain %.4f", number, trained, valid, gain)
@@ -228,6 +224,40 @@ def _train(
         if share >= 1.0 or (len(questions) and since >= recipe.patience):
             break
     return passes
+
+
+class _Minutes:
+    """The minutes that a training has.
+
+    Args:
+        limit: how many; None: as many as it takes.
+
+    Attributes:
+        judging: seconds that judging a pass takes, or is given the first time.
+    """
+
+    def __init__(self, limit: float | None) -> None:
+        self._limit = None if limit is None else 60 * limit
+        self._started = self._before_step = time.monotonic()
+        self._step = self.judging = 0.0
+
+    def gone(self, first: bool) -> float:
+        """Return the share of the minutes that will be gone after one more step and the judging; 0 without a limit.
+
+        Args:
+            first: whether no pass has been judged yet, so that it is still to be said how long that may take.
+        """
+        if self._limit is None:
+            return 0.0
+        self._before_step = time.monotonic()
+        spent = self._before_step - self._started
+        if first:
+            self.judging = max(JUDGED_SHARE * spent, self._limit / 20)
+        return (spent + self._step + self.judging) / self._limit
+
+    def stepped(self) -> None:
+        """Note that a step is over: the next one will take about as long."""
+        self._step = time.monotonic() - self._before_step
 
 
 def _check_finite(number: int, *losses: float) -> None:

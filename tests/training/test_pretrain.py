@@ -195,9 +195,14 @@ def test_histories_of_one_item_are_told(tmp_path: Path) -> None:
         make_base([["a"]], ["a"], [], load_template("next-item"), recipe("causal"), tmp_path)
 
 
-@pytest.mark.parametrize("minutes", [1.0, 4.0])
-def test_the_minutes_hold_judging_too(minutes: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many validation cases there are, and each pass is judged on the same ones. A clock of our own ticks."""
+@pytest.mark.parametrize(("minutes", "a_step", "a_part"), [(1.0, 1.0, 2.0), (4.0, 1.0, 2.0), (1.0, 8.0, 6.0)])
+def test_the_minutes_hold_judging_too(
+    minutes: float, a_step: float, a_part: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many cases there are and however slow the machine; all passes are judged on the same cases.
+
+    A clock of our own ticks: so many seconds for a step, and for a part of the validation cases.
+    """
     now = 0.0
     asked: list[list[Any]] = [[]]
 
@@ -214,8 +219,8 @@ def test_the_minutes_hold_judging_too(minutes: float, tmp_path: Path, monkeypatc
     for module in ("pretrain", "passes"):
         monkeypatch.setattr(f"training.{module}.time", SimpleNamespace(monotonic=lambda: now))
     monkeypatch.setattr("training.passes.PART", 8)
-    monkeypatch.setattr(Learner, "loss", ticking(Learner.loss, 1.0))
-    monkeypatch.setattr(Learner, "judge", ticking(Learner.judge, 2.0, note=True))
+    monkeypatch.setattr(Learner, "loss", ticking(Learner.loss, a_step))
+    monkeypatch.setattr(Learner, "judge", ticking(Learner.judge, a_part, note=True))
     real = pretrain.judge_all
 
     def judged(*given: Any) -> Any:
