@@ -64,6 +64,8 @@ class BestPass(TrainerCallback):  # type: ignore[misc]
     def __init__(self, adapted: Any, judge: Judge, patience: int, folder: Path, resume: bool) -> None:
         self._adapted, self._judge, self._patience, self._folder = adapted, judge, patience, folder
         self._passes: dict[int, JudgedPass] = {}
+        self._best: dict[str, torch.Tensor] | None = None  # its weights; None: those of the file, where it is resumed
+        self._saved = True
         if resume and (folder / PASSES).exists():
             earlier = json.loads((folder / PASSES).read_text(encoding="utf-8"))
             self._passes = {entry["number"]: JudgedPass(**entry) for entry in earlier}
@@ -85,25 +87,42 @@ class BestPass(TrainerCallback):  # type: ignore[misc]
         best = best_of(self.passes)
         logger.info("pass %d: validation %.4f; best so far %.4f in pass %d", number, figure, best.figure, best.number)
         if processes.is_first():
-            self._folder.mkdir(parents=True, exist_ok=True)
             if best.number == number:
                 weights = get_peft_model_state_dict(self._adapted)
-                kept = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-                _replace(self._folder / WEIGHTS, save(kept))
-            entries = [{"number": one.number, "step": one.step, "figure": one.figure} for one in self.passes]
-            _replace(self._folder / PASSES, json.dumps(entries).encode())
+                self._best = {
+                    name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in weights.items()
+                }
+                self._saved = False
+            self._write()
         if number - best.number >= self._patience:
             control.should_training_stop = True
+
+    def _write(self) -> None:
+        """Write what a resumed training needs; where the disk has no room for it, go on: the training is worth more."""
+        entries = [{"number": one.number, "step": one.step, "figure": one.figure} for one in self.passes]
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            if self._best is not None and not self._saved:
+                _replace(self._folder / WEIGHTS, save(self._best))
+                self._saved = True
+            _replace(self._folder / PASSES, json.dumps(entries).encode())
+        except OSError as error:
+            logger.warning("the best pass could not be written to %s (%s); training goes on", self._folder, error)
 
     @torch.no_grad()
     def restore(self) -> None:
         """Give the model the adapter of the best pass; only the first process, which writes it, needs to."""
         if processes.is_first() and self._passes:
-            set_peft_model_state_dict(self._adapted, load_file(self._folder / WEIGHTS))
+            best = load_file(self._folder / WEIGHTS) if self._best is None else self._best
+            set_peft_model_state_dict(self._adapted, best)
 
 
 def _replace(path: Path, contents: bytes) -> None:
     """Write a file whole or not at all."""
     unfinished = path.with_suffix(".unfinished")
-    unfinished.write_bytes(contents)
-    unfinished.replace(path)
+    try:
+        unfinished.write_bytes(contents)
+        unfinished.replace(path)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise
