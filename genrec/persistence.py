@@ -12,7 +12,7 @@ from genrec.errors import translated
 
 if TYPE_CHECKING:
     from genrec.recommender import Recommender
-    from training.recipe import Precision
+    from training.recipe import ServedPrecision
 
 
 class Persistent:
@@ -24,7 +24,7 @@ class Persistent:
         cls,
         run: str | Path,
         device: str | None = None,
-        precision: Precision = "auto",
+        precision: ServedPrecision = "auto",
         *,
         base: str | None = None,
         revision: str | None = None,
@@ -35,8 +35,9 @@ class Persistent:
             run: the folder that `genrec train` made, or a hub id, `owner/name`, of a run that `push_to_hub` wrote. What
                 is a folder here, or looks like a path, is never asked of a hub.
             device: where the model runs; see `training.computing.choose_device`.
-            precision: "auto", "bf16" or "fp32". It belongs to the weights in memory, so it is asked here, once, and is
-                no field of `Settings`, which may change from call to call. See `training.computing`.
+            precision: "auto", "bf16", "fp32", or "4bit" for a base that stays in 4 bits, as QLoRA trained on it. It
+                belongs to the weights in memory, so it is asked here, once, and is no field of `Settings`, which may
+                change from call to call. See `training.computing`.
             base: where the base model is now, if not where the run says: a folder, a hub id or "starter". It must hold
                 what it held when the run was trained.
             revision: of a hub's, the branch, tag or commit; None: the newest. What was downloaded before is used where

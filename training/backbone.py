@@ -206,6 +206,32 @@ def load_adapted(
     return model.to(device).eval(), family
 
 
+def load_packed(run: Path, base: str, device: str, dtype: torch.dtype, layers: int | None) -> tuple[Any, Family]:
+    """Load a base model in 4 bits with a trained adapter beside its weights, as QLoRA trained it.
+
+    To merge them would unpack the base, or round it anew: the adapter learnt to mend the base as it was packed.
+
+    Args:
+        run: the folder that holds the adapter.
+        base: the base's folder or hub id.
+        device: where to put it.
+        dtype: what products are made in.
+        layers: keep only this many first layers.
+
+    Raises:
+        BackboneError: the base or the adapter is missing or does not fit.
+    """
+    model, family = load_base(base, device, dtype, "4bit", layers)
+    try:
+        with muted():
+            from peft import PeftModel
+
+            adapted = PeftModel.from_pretrained(model, run / "adapter")
+    except Exception as error:  # peft raises many kinds for the same fault
+        raise BackboneError(f"the adapter in {run} does not fit the base {base!r}: {first_line(error)}") from error
+    return adapted.get_base_model().eval(), family
+
+
 def save_adapter(model: Any, folder: Path, base_name: str) -> None:
     """Write the adapter as safetensors, naming the base as the user named it, not as a path on this machine."""
     with muted():

@@ -20,11 +20,14 @@ import torch
 
 from training import processes
 from training.errors import TrainingError
-from training.recipe import Precision
+from training.recipe import Precision, ServedPrecision
 
 PRECISIONS: tuple[str, ...] = get_args(Precision)
-Format = Literal["bf16", "fp32"]
-DTYPES: dict[Format, torch.dtype] = {"bf16": torch.bfloat16, "fp32": torch.float32}
+SERVED_PRECISIONS: tuple[str, ...] = get_args(ServedPrecision)
+Format = Literal["bf16", "fp32", "4bit"]
+DTYPES: dict[Format, torch.dtype] = {"bf16": torch.bfloat16, "fp32": torch.float32, "4bit": torch.bfloat16}
+"""What products are made in; the weights of 4bit are unpacked for that."""
+
 SWITCH = "GENREC_PRECISION"
 """The environment variable that says what `auto` is."""
 
@@ -39,7 +42,7 @@ class Computing:
 
     Attributes:
         device: as PyTorch names it, such as "cuda:1".
-        precision: "bf16" or "fp32", never "auto".
+        precision: "bf16", "fp32" or "4bit", never "auto".
     """
 
     device: str
@@ -62,8 +65,9 @@ class Computing:
     @classmethod
     def of(cls, model: Any) -> Computing:
         """Return what a loaded model really computes in."""
-        weight = next(model.parameters())
-        return cls(str(weight.device), _name(weight.dtype))
+        weight = model.get_input_embeddings().weight  # never packed
+        packed = getattr(model, "is_loaded_in_4bit", False)
+        return cls(str(weight.device), "4bit" if packed else _name(weight.dtype))
 
     def __str__(self) -> str:
         return f"{self.precision} on {self.kind}"
@@ -87,14 +91,15 @@ def choose_precision(precision: str, device: str) -> torch.dtype:
     """Return the number format; `auto` is what `$GENREC_PRECISION` says, else bf16 where the device multiplies in it.
 
     Raises:
-        ComputingError: the argument, or the environment variable, is none of auto, bf16 and fp32.
+        ComputingError: the argument is none of auto, bf16, fp32 and 4bit, or the environment variable none of
+            the first three.
     """
-    _check(precision, "precision")
+    _check(precision, "precision", SERVED_PRECISIONS)
     if precision == "auto":
         precision = os.environ.get(SWITCH) or "auto"
         _check(precision, f"the environment variable {SWITCH}")
     if precision != "auto":
-        return DTYPES["bf16" if precision == "bf16" else "fp32"]
+        return DTYPES["fp32" if precision == "fp32" else "bf16"]
     if device.startswith("cuda"):
         # Emulated, as before Ampere, it is slower than fp32.
         native = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -105,7 +110,7 @@ def choose_precision(precision: str, device: str) -> torch.dtype:
 
 def choose_computing(
     device: str | None = None,
-    precision: Precision = "auto",
+    precision: ServedPrecision = "auto",
     begun: Mapping[str, Any] | None = None,
     what: str = "the job",
 ) -> Computing:
@@ -125,8 +130,9 @@ def choose_computing(
         _check_device(asked)
     if begun is None:
         where = choose_device(device)
-        return Computing(where, _name(choose_precision(precision, where)))
-    _check(precision, "precision")
+        chosen_type = choose_precision(precision, where)
+        return Computing(where, "4bit" if precision == "4bit" else _name(chosen_type))
+    _check(precision, "precision", SERVED_PRECISIONS)
     kind, number_format = str(begun.get("device")), begun.get("precision")
     if "device" not in begun or number_format not in DTYPES:
         raise ComputingError(
@@ -173,6 +179,6 @@ def _name(dtype: torch.dtype) -> Format:
     return next(name for name, known in DTYPES.items() if known == dtype)
 
 
-def _check(precision: str, name: str) -> None:
-    if precision not in PRECISIONS:
-        raise ComputingError(f"{name} is {precision!r}; expected {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}")
+def _check(precision: str, name: str, known: tuple[str, ...] = PRECISIONS) -> None:
+    if precision not in known:
+        raise ComputingError(f"{name} is {precision!r}; expected {', '.join(known[:-1])} or {known[-1]}")

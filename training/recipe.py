@@ -24,6 +24,9 @@ Settings = TypeVar("Settings", bound=BaseModel)
 Precision = Literal["auto", "bf16", "fp32"]
 """A number format to compute in; `training.computing` says what auto is."""
 
+ServedPrecision = Literal["auto", "bf16", "fp32", "4bit"]
+"""The same for a finished run; in 4bit the base stays in NF4, as QLoRA trained on it, and the adapter beside it."""
+
 
 class Recipe(BaseModel):
     """How a model is trained."""

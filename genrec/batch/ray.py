@@ -24,7 +24,7 @@ from genrec.errors import MissingExtra, ModelError
 from genrec.libraries import debugging, listen
 from genrec.settings import Settings
 from training.computing import SWITCH, Computing, choose_computing, choose_device
-from training.recipe import Precision
+from training.recipe import ServedPrecision
 
 RAY_BLOCKS = 2000
 """Most parts that Ray is given to schedule."""
@@ -134,7 +134,7 @@ def _absolute(base: str | None) -> str | None:
 
 
 def choose_for_workers(
-    device: str | None, precision: Precision, begun: Mapping[str, Any] | None = None, what: str = "the job"
+    device: str | None, precision: ServedPrecision, begun: Mapping[str, Any] | None = None, what: str = "the job"
 ) -> Computing:
     """Return where and in what all workers compute: chosen once, by a worker where they have GPUs and we may have none.
 
@@ -167,7 +167,7 @@ def choose_for_workers(
     return computing
 
 
-def _choose_there(precision: Precision, begun: Mapping[str, Any] | None, what: str, switch: str) -> Computing:
+def _choose_there(precision: ServedPrecision, begun: Mapping[str, Any] | None, what: str, switch: str) -> Computing:
     os.environ[SWITCH] = switch
     return choose_computing("cuda", precision, begun, what)
 

@@ -66,6 +66,13 @@ PrecisionOption = Annotated[
     Literal["auto", "bf16", "fp32"],
     typer.Option(help="Number format; auto: $GENREC_PRECISION, else bf16 where the device multiplies in it."),
 ]
+ServedPrecisionOption = Annotated[
+    Literal["auto", "bf16", "fp32", "4bit"],
+    typer.Option(
+        help="Number format; auto: $GENREC_PRECISION, else bf16 where the device multiplies in it; 4bit: the base "
+        "stays in 4 bits, for what QLoRA trained."
+    ),
+]
 ReportOption = Annotated[
     list[str] | None,
     typer.Option(

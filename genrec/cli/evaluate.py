@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from genrec.cli.common import BaseOption, DataOption, DeviceOption, KeepSeenOption, PrecisionOption
+from genrec.cli.common import BaseOption, DataOption, DeviceOption, KeepSeenOption, ServedPrecisionOption
 
 if TYPE_CHECKING:
     from genrec.evaluation.results import Report
@@ -46,7 +46,7 @@ def evaluate(
     data: DataOption = None,
     base: BaseOption = None,
     device: DeviceOption = None,
-    precision: PrecisionOption = "auto",
+    precision: ServedPrecisionOption = "auto",
 ) -> None:
     """Evaluate a run: full ranking, 95 % intervals, baselines in the same table, and a report to look at.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from genrec.cli.common import BaseOption, DataOption, DeviceOption, KeepSeenOption, PrecisionOption, RunOption
+from genrec.cli.common import BaseOption, DataOption, DeviceOption, KeepSeenOption, RunOption, ServedPrecisionOption
 
 FILTERS, BEYOND = "Which items", "Beyond the scores"
 
@@ -109,7 +109,7 @@ def recommend(
     data: DataOption = None,
     base: BaseOption = None,
     device: DeviceOption = None,
-    precision: PrecisionOption = "auto",
+    precision: ServedPrecisionOption = "auto",
 ) -> None:
     """Recommend for all users, or for those of a file.
 

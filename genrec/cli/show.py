@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from genrec.cli.common import BaseOption, DataOption, DeviceOption, PrecisionOption, RunOption
+from genrec.cli.common import BaseOption, DataOption, DeviceOption, RunOption, ServedPrecisionOption
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,7 +23,7 @@ def show(
     data: DataOption = None,
     base: BaseOption = None,
     device: DeviceOption = None,
-    precision: PrecisionOption = "auto",
+    precision: ServedPrecisionOption = "auto",
 ) -> None:
     """Show what the model is given for a user, what training supervises, and what comes out.
 

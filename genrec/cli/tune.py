@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from genrec.cli.common import BaseOption, DataOption, DeviceOption, KeepSeenOption, PrecisionOption
+from genrec.cli.common import BaseOption, DataOption, DeviceOption, KeepSeenOption, ServedPrecisionOption
 
 
 def tune(
@@ -23,7 +23,7 @@ def tune(
     data: DataOption = None,
     base: BaseOption = None,
     device: DeviceOption = None,
-    precision: PrecisionOption = "auto",
+    precision: ServedPrecisionOption = "auto",
 ) -> None:
     """Fit the weights of a finished run again: with more cases, with seen items kept, or for another list length.
 

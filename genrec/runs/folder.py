@@ -52,7 +52,7 @@ from retrieval.trie import TokenTrie
 from training import backbone
 from training.computing import Computing, ComputingError, choose_computing
 from training.errors import BackboneError
-from training.recipe import Precision
+from training.recipe import ServedPrecision
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def apply_fusion(run: Path, fusion: Fusion) -> None:
 
 
 def load_recommender(
-    run: Path, device: str | None = None, precision: Precision = "auto", base: str | None = None
+    run: Path, device: str | None = None, precision: ServedPrecision = "auto", base: str | None = None
 ) -> Recommender:
     """Load a finished run folder; `Recommender.from_pretrained` is its public name.
 
@@ -109,7 +109,8 @@ def assemble(run: Path, manifest: RunManifest, computing: Computing, base_now: s
     template = Template.from_toml((run / "template.toml").read_text(encoding="utf-8"))
     base = find_model("base", manifest, run, base_now)
     try:
-        model, family = backbone.load_adapted(run, base, computing.device, computing.dtype, manifest.layers)
+        load = backbone.load_packed if computing.precision == "4bit" else backbone.load_adapted
+        model, family = load(run, base, computing.device, computing.dtype, manifest.layers)
         tokenizer = backbone.load_tokenizer(base)
     except BackboneError as error:
         raise ModelError(f"{error}; the run in {run} was trained on the base {manifest.base!r}") from error

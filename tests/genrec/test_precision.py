@@ -9,13 +9,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from genrec.batch.job import read_record, recommend_all, record_of
 from genrec.batch.users import open_users
 from genrec.cli.recommend import job_of
+from genrec.data.catalog import Item
 from genrec.data.prepared import load_prepared
+from genrec.data.splits import History
 from genrec.errors import ConfigError
 from genrec.recommender import Recommender
 from genrec.runs.train import train_run
@@ -24,6 +27,7 @@ from genrec.settings import Settings
 from genrec.storage.folders import MANIFEST, read_json, write_json
 from tests.genrec.test_cli import fails
 from tests.toyworld import make_histories
+from training.backbone import load_packed
 from training.computing import SWITCH, Computing, ComputingError, choose_computing, choose_precision
 from training.recipe import make_recipe
 
@@ -211,7 +215,7 @@ def test_training_goes_on_in_what_it_was_begun_with(
 
 
 def test_what_is_none_is_refused(toy_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match="precision is 'fp16'; expected auto, bf16 or fp32"):
+    with pytest.raises(ConfigError, match="precision is 'fp16'; expected auto, bf16, fp32 or 4bit"):
         Recommender.from_pretrained(toy_run, precision="fp16")  # type: ignore[arg-type]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match="there is no device 'cuda:3' here"):
@@ -232,3 +236,35 @@ def test_what_was_begun_decides_the_device_too(monkeypatch: pytest.MonkeyPatch) 
     assert choose_computing(None, "auto", {"device": "cuda", "precision": "bf16"}) == Computing("cuda", "bf16")
     with pytest.raises(ComputingError, match="begun on cuda"):
         choose_computing("cpu", "auto", {"device": "cuda", "precision": "bf16"})
+
+
+def test_a_base_in_four_bits_is_served_as_qlora_trained_it(
+    genrec: Any, toy_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The adapter stays beside a packed base; lists are those of the very same modules called plainly."""
+    recommender = Recommender.from_pretrained(toy_run, precision="4bit")
+    assert recommender.computing == Computing("cpu", "4bit")
+    kinds = {type(module).__name__ for module in recommender.decoder.model.modules()}
+    assert {"Linear4bit", "lora.Linear4bit"} & kinds
+    history = History("", tuple(recommender.catalog.ids[:4]))
+    prompt = recommender.prompt(history).input_ids
+    (scores,) = recommender.decoder.score(recommender.decoder.read([prompt]), [np.arange(5)])
+    plain, _ = load_packed(toy_run, recommender.origin.base, "cpu", torch.bfloat16, None)
+    allowed = torch.from_numpy(recommender.decoder.trie.vocabulary.astype(np.int64))
+    for row, score in enumerate(scores.tolist()):
+        answer = recommender.encoder.answer(recommender.catalog.labels[row])
+        logits = plain(torch.tensor([[*prompt, *answer[:-1]]])).logits[0, len(prompt) - 1 :, allowed].float()
+        wanted = torch.searchsorted(allowed, torch.tensor(answer))
+        expected = float(logits.log_softmax(-1)[torch.arange(len(answer)), wanted].sum())
+        assert score == pytest.approx(expected, abs=0.15)  # bf16 sums of another order
+    grown = recommender.with_items([Item("new", "A Title That Is New")])
+    assert len(grown.recommend([recommender.catalog.items[0]], k=5)) == 5
+    out = tmp_path / "lists.jsonl"
+    code, _, err = genrec("recommend", "--run", toy_run, "--precision", "4bit", "--k", "3", "--out", out)
+    assert code == 0, err
+    assert json.loads(record_of(out).read_text(encoding="utf-8"))["precision"] == "4bit"
+    code, _, err = genrec(
+        "train", "--data", tmp_path, "--recipe", "cpu", "--out", tmp_path / "x", "--set", "precision=4bit"
+    )
+    assert code == 2
+    assert "4bit" in err
