@@ -144,6 +144,9 @@ def test_the_site_builds_strictly(tmp_path: Path) -> None:
     commands_page = (tmp_path / "site" / "reference" / "cli" / "index.html").read_text(encoding="utf-8")
     python_page = (tmp_path / "site" / "reference" / "api" / "index.html").read_text(encoding="utf-8")
     assert all(f"genrec {verb}" in commands_page for verb in verbs())
+    assert all(
+        f'id="genrec.Recommender.{name}"' in python_page for name in ("from_pretrained", "push_to_hub", "recommend")
+    )
     assert all(f'id="genrec.{name}"' in python_page for name in genrec.__all__ if not name.startswith("__"))
 
 
