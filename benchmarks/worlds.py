@@ -392,7 +392,7 @@ WORLDS = (
 # Making and judging one world.
 
 
-def make_world(world: World, data: Path, work: Path) -> dict[str, float]:
+def make_world(world: World, data: Path, work: Path, slack: float = 1.0) -> dict[str, float]:
     """Make a world's data, base and run where they are not there; returns the processor seconds of what was made."""
     seconds: dict[str, float] = {}
     folder, started = work / world.name, time.process_time()
@@ -408,7 +408,7 @@ def make_world(world: World, data: Path, work: Path) -> dict[str, float]:
     vectors = titles.encode([item.title for item in prepared.catalog])
     seconds["titles"] = time.process_time() - started
     started = time.process_time()
-    recipe = PretrainRecipe(max_minutes=world.minutes, exclude_seen=not world.keep_seen, **world.settings)
+    recipe = PretrainRecipe(max_minutes=slack * world.minutes, exclude_seen=not world.keep_seen, **world.settings)
     split, catalog = prepared.split(), prepared.catalog
     make_base(
         [[catalog[item].label for item in history.items] for history in split.train],
@@ -512,7 +512,10 @@ def judge_world(world: World, work: Path, made: dict[str, float]) -> dict[str, A
     started = time.process_time()
     systems |= judge_baselines(world, prepared, cases, vectors, folder)
     seconds["baselines"] = time.process_time() - started
-    return compare(world, prepared, systems, {"fusion": fusion.to_words(), "weights": fusion.describe()}, seconds)
+    proof = fusion.proof
+    validation = {proof.served: proof.value, **{one.name: one.value for one in proof.compared}} if proof else {}
+    told = {"fusion": fusion.to_words(), "weights": fusion.describe(), "validation": validation}
+    return compare(world, prepared, systems, told, seconds)
 
 
 def compare(
@@ -642,6 +645,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/worlds"))
     parser.add_argument("--out", type=Path, default=Path("runs/worlds/worlds.json"), help="the table to write")
     parser.add_argument("--world", nargs="*", choices=[world.name for world in WORLDS], help="only these")
+    parser.add_argument("--slack", type=float, default=1.0, help="times longer pretraining may take on a busy machine")
     parser.add_argument("--make", action="store_true", help="only make data, bases and runs")
     parser.add_argument("--again", action="store_true", help="fit and judge again what has a result")
     parser.add_argument("--table", action="store_true", help="only write the table of what is there")
@@ -656,7 +660,7 @@ def main() -> None:
             continue
         noted = folder / "seconds.json"
         try:
-            made = make_world(world, arguments.data, arguments.work)
+            made = make_world(world, arguments.data, arguments.work, arguments.slack)
         except (OSError, ValueError) as error:
             logger.warning("%s is left out: %s", world.name, error)
             continue

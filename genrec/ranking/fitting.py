@@ -21,13 +21,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from genrec.ranking.candidate_numbers import fewest, recalls_of
 from genrec.ranking.cases import FitCase, Table, of_folds
 from genrec.ranking.choice import MODEL, MODEL_FOREST, WITH_MODEL, choose, gate_of, surest
 from genrec.ranking.forest import ENOUGH_CASES, model_features
 from genrec.ranking.fusion import Fusion
-from genrec.ranking.grown import forest_on, grow
-from genrec.ranking.model_table import ModelTable
-from genrec.ranking.pools import fewest, recalls_of
+from genrec.ranking.held_out_forests import forest_on, grow
+from genrec.ranking.model_cases import ModelTable
 from genrec.ranking.proof import paired, proof_of, told
 from genrec.ranking.weights import single
 from genrec.ranking.without_model import TRIED_TOGETHER, SignalsFit

@@ -16,7 +16,7 @@ from genrec.ranking.cases import FOLDS, Table, of_folds
 from genrec.ranking.choice import FOREST, SIGNALS, overtaken, surest
 from genrec.ranking.forest import ENOUGH_CASES
 from genrec.ranking.fusion import Fusion, log_levels
-from genrec.ranking.grown import forest_on, grow
+from genrec.ranking.held_out_forests import forest_on, grow
 from genrec.ranking.proof import Gains, paired, told
 from genrec.ranking.weights import fit_sum, single
 

@@ -20,12 +20,12 @@ from genrec.baselines.search import sample_cases
 from genrec.data.catalog import Catalog
 from genrec.data.splits import Case
 from genrec.errors import DataError
+from genrec.ranking.candidate_numbers import TRIED_EACH
 from genrec.ranking.candidates import Candidates
 from genrec.ranking.cases import FOLDS, FitCase, Table
 from genrec.ranking.fitting import fit_model
 from genrec.ranking.fusion import Fusion
-from genrec.ranking.model_table import settled
-from genrec.ranking.pools import TRIED_EACH
+from genrec.ranking.model_cases import settled
 from genrec.ranking.without_model import TRIED_TOGETHER, fit_signals_fusion
 from genrec.recommender import Recommender
 from genrec.settings import Settings

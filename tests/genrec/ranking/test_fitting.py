@@ -15,7 +15,7 @@ from genrec.ranking.choice import FOREST, MODEL, MODEL_FOREST, SIGNALS, WITH_MOD
 from genrec.ranking.fitting import fit_model
 from genrec.ranking.forest import ENOUGH_CASES, shares_of
 from genrec.ranking.fusion import Fusion
-from genrec.ranking.model_table import settled
+from genrec.ranking.model_cases import settled
 from genrec.ranking.weights import fit_sum, fit_weights
 from genrec.ranking.without_model import fit_signals_fusion
 
@@ -247,7 +247,7 @@ def test_the_last_gate_serves_the_best_part(by_signals, monkeypatch: pytest.Monk
     cases = asked(300, 0, "nothing")
     for module in ("fitting", "choice"):
         monkeypatch.setattr(f"genrec.ranking.{module}.choose", lambda gains, used: WITH_MODEL[1.0])
-    monkeypatch.setattr("genrec.ranking.model_table.relative", lambda weights: 5.0)  # far too much
+    monkeypatch.setattr("genrec.ranking.model_cases.relative", lambda weights: 5.0)  # far too much
     fusion = fit_model(by_signals, cases, 0, 10, True)
     assert fusion.model == 0
     assert "The last gate" in " ".join(fusion.to_words())

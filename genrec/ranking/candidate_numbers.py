@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from genrec.ranking.cases import asked_of
 from genrec.ranking.fusion import CANDIDATES
-from genrec.ranking.model_table import ModelTable
+from genrec.ranking.model_cases import ModelTable
 from genrec.ranking.proof import paired
 from genrec.ranking.without_model import TRIED_TOGETHER
 
