@@ -512,6 +512,8 @@ def judge_world(world: World, work: Path, made: dict[str, float]) -> dict[str, A
     started = time.process_time()
     systems |= judge_baselines(world, prepared, cases, vectors, folder)
     seconds["baselines"] = time.process_time() - started
+    write_json(folder / "fusion.json", fusion.to_json())
+    np.savez(folder / "gains.npz", **systems)  # type: ignore[arg-type]  # case by case, for other comparisons
     proof = fusion.proof
     validation = {proof.served: proof.value, **{one.name: one.value for one in proof.compared}} if proof else {}
     told = {"fusion": fusion.to_words(), "weights": fusion.describe(), "validation": validation}
