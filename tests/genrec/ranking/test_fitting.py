@@ -11,11 +11,12 @@ import pytest
 
 from genrec.errors import DataError
 from genrec.ranking.cases import FOLDS, FitCase, Table
-from genrec.ranking.choice import FOREST, MODEL, MODEL_FOREST, SIGNALS, WITH_MODEL, choose
+from genrec.ranking.choice import FOREST, MODEL, MODEL_FOREST, SIGNALS, WITH_MODEL, choose, overtaken
 from genrec.ranking.fitting import fit_model
 from genrec.ranking.forest import ENOUGH_CASES, shares_of
 from genrec.ranking.fusion import Fusion
 from genrec.ranking.model_cases import settled
+from genrec.ranking.proof import errors_for, paired
 from genrec.ranking.weights import fit_sum, fit_weights
 from genrec.ranking.without_model import fit_signals_fusion
 
@@ -81,6 +82,13 @@ def test_the_fit_by_hand():
     (weight,), _ = fit_weights(table.values, table, np.arange(4))
     assert weight < math.log(3)
     assert 4 * (math.exp(weight) / (math.exp(weight) + 1) - 0.75) + weight / 10 == pytest.approx(0, abs=1e-6)
+
+
+def test_what_is_thought_beforehand_matters_less_the_more_cases_there_are():
+    few, many = (Table([one_case([[1.0], [0.0]], target) for target in (0, 0, 0, 1)] * times) for times in (1, 100))
+    (first,), (second,) = (fit_weights(table.values, table, np.arange(len(table.cases)))[0] for table in (few, many))
+    assert math.log(3) - first > 0.1
+    assert math.log(3) - second < 0.002
 
 
 def test_only_the_cases_that_are_given_say_anything():
@@ -240,6 +248,17 @@ def test_what_is_richer_must_earn_more_than_its_error():
 def test_what_is_simpler_takes_over_where_it_is_better():
     assert choose(named(half=0.01, model=0.1), SIGNALS) == MODEL
     assert choose(named(popularity=0.05), SIGNALS) == "popularity"
+
+
+def test_of_ten_simpler_ways_the_luckiest_needs_more_than_luck():
+    draw = np.random.default_rng(3)
+    served = draw.random(400)
+    lucky = {f"way {number}": served + 0.05 * draw.standard_normal(400) for number in range(9)}
+    ahead = {name: paired(own, served).size for name, own in lucky.items()}
+    assert 1 < max(ahead.values()) < errors_for(9)
+    assert overtaken(lucky, served) is None
+    assert overtaken({**lucky, "better": served + 0.01 + 0.05 * draw.standard_normal(400)}, served) == "better"
+    assert overtaken({}, served) is None
 
 
 def test_the_last_gate_serves_the_best_part(by_signals, monkeypatch: pytest.MonkeyPatch) -> None:
