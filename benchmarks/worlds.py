@@ -570,6 +570,7 @@ def write_table(work: Path, out: Path) -> None:
         "mean_ndcg@10": {name: round(value, 6) for name, value in means.items()},
         "mean_relative_regret": round(float(np.mean(regrets)), 6),
         "mean_relative_gain_over_best_single": round(float(np.mean(over_singles)), 6),
+        "median_relative_gain_over_best_single": round(float(np.median(over_singles)), 6),
         "processor_minutes": round(minutes, 1),
     }
     write_json(out, {"summary": summary, "worlds": rows})
