@@ -20,9 +20,10 @@ from genrec.data.prepared import PreparedData  # noqa: E402
 from genrec.data.rows import tie_order, top_rows  # noqa: E402
 from genrec.data.splits import Case, History  # noqa: E402
 from genrec.ranking.candidates import CONSIDERED  # noqa: E402
-from genrec.ranking.fitting import FOLDS, FitCase, Table, fit_signals_fusion  # noqa: E402
+from genrec.ranking.cases import FOLDS, FitCase, Table  # noqa: E402
 from genrec.ranking.forest import shares_of  # noqa: E402
 from genrec.ranking.fusion import Fusion, log_levels  # noqa: E402
+from genrec.ranking.without_model import fit_signals_fusion  # noqa: E402
 from genrec.runs.tuning import CANDIDATES_ALONE, CASES_ALONE  # noqa: E402
 from genrec.signals.simple import Signal  # noqa: E402
 from retrieval.encoders import load_encoder  # noqa: E402

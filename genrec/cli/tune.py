@@ -37,23 +37,26 @@ def tune(
     from genrec.runs.folder import apply_fusion
     from genrec.runs.tuning import MINUTES, tune_fusion
     from genrec.settings import Settings
+    from genrec.signals.registry import with_again
     from genrec.storage.locks import locked
 
-    valid = load_data_of(run, data).split().valid
+    split = load_data_of(run, data).split()
     recommender = Recommender.from_pretrained(run, device, precision, base=base)
-    exclude_seen = None if keep_seen is None else not keep_seen
+    settings = Settings(k=k, exclude_seen=None if keep_seen is None else not keep_seen)
+    if not recommender.excludes_seen(settings):
+        recommender.signals = with_again(recommender.signals, recommender.catalog, split.train)
     with progress_bar("Fitting the weights of signals") as bar:
         fusion = tune_fusion(
             recommender,
-            valid,
+            split.valid,
             cases,
             seed,
-            Settings(k=k, exclude_seen=exclude_seen),
+            settings,
             bar,
             MINUTES if minutes is None else minutes,
         )
     with locked(run):
-        apply_fusion(run, fusion)
+        apply_fusion(run, fusion, recommender.signals)
     typer.echo(f"weights of the signals, fitted on {fusion.cases} validation cases: {fusion.describe()}")
     for sentence in fusion.to_words():
         typer.echo(f"  {sentence}")

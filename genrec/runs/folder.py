@@ -35,7 +35,8 @@ from genrec.manifest import RunManifest
 from genrec.origin import Origin
 from genrec.ranking.fusion import Fusion
 from genrec.recommender import Recommender
-from genrec.signals.registry import load_signals
+from genrec.signals.registry import load_signals, save_signals
+from genrec.signals.simple import Signal
 from genrec.storage.folders import (
     MANIFEST,
     read_json,
@@ -60,8 +61,13 @@ logger = logging.getLogger(__name__)
 FUSION = "fusion.json"
 
 
-def apply_fusion(run: Path, fusion: Fusion) -> None:
+def apply_fusion(run: Path, fusion: Fusion, signals: dict[str, Signal] | None = None) -> None:
     """Write a fusion into a finished run, in the place of the one it has; the run is whole before and after.
+
+    Args:
+        run: the folder.
+        fusion: the fitted weights.
+        signals: all signals of the run, where the weights are for others than it holds.
 
     Raises:
         ArtefactError: the run is unfinished or damaged, or cannot be written.
@@ -72,6 +78,8 @@ def apply_fusion(run: Path, fusion: Fusion) -> None:
     manifest.pop("no_weights", None)
     try:
         write_json(replacements.file_for(run / FUSION), fusion.to_json())
+        if signals is not None:
+            save_signals(replacements.file_for(run / "signals.safetensors"), signals)
         replacements.manifest(run / MANIFEST, manifest)
         replacements.commit()
     except BaseException:

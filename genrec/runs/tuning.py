@@ -20,18 +20,13 @@ from genrec.baselines.search import sample_cases
 from genrec.data.catalog import Catalog
 from genrec.data.splits import Case
 from genrec.errors import DataError
+from genrec.ranking.candidate_numbers import TRIED_EACH
 from genrec.ranking.candidates import Candidates
-from genrec.ranking.fitting import (
-    FOLDS,
-    TRIED_EACH,
-    TRIED_TOGETHER,
-    FitCase,
-    Table,
-    fit_model,
-    fit_signals_fusion,
-    settled,
-)
+from genrec.ranking.cases import FOLDS, FitCase, Table
+from genrec.ranking.fitting import fit_model
 from genrec.ranking.fusion import Fusion
+from genrec.ranking.model_cases import settled
+from genrec.ranking.without_model import TRIED_TOGETHER, fit_signals_fusion
 from genrec.recommender import Recommender
 from genrec.settings import Settings
 

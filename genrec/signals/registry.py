@@ -66,6 +66,16 @@ def fit_signals(
     )
 
 
+def with_again(signals: dict[str, Signal], catalog: Catalog, histories: Sequence[History]) -> dict[str, Signal]:
+    """Return signals with that of what is taken again, counted on the training histories where it is not there yet.
+
+    A run whose data hardly ever repeat has none; lists that keep seen items need it all the same.
+    """
+    if "again" in signals:
+        return signals
+    return {**signals, Again.name: Again.fit(catalog, histories)}
+
+
 def complete(counted: dict[str, Any], catalog: Catalog, vectors: FloatArray) -> dict[str, Signal]:
     """Return all signals in their order, given those that are counted."""
     signals = {

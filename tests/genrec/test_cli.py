@@ -78,6 +78,11 @@ def test_the_verbs_in_a_row(genrec: Any, files: tuple[Path, Path], toy_base: Pat
     page = (tmp_path / "judged" / "report.html").read_text(encoding="utf-8")
     assert "What lists are made of, and how sure that is" in page
     assert "Served: " in page
+    code, shown, err = genrec("tune", "--run", out, "--cases", "30", "--keep-seen")  # what is taken again counts then
+    assert code == 0, err
+    fusion = json.loads((out / "fusion.json").read_text(encoding="utf-8"))
+    assert (fusion["k"], fusion["exclude_seen"], fusion["lm_cases"]) == (10, False, 30)
+    assert "again" in fusion["weights"]
     code, shown, err = genrec("tune", "--run", out, "--cases", "20", "--k", "5", "--exclude-seen")
     assert code == 0, err
     assert "NDCG@5" in shown

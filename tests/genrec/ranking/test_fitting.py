@@ -10,24 +10,15 @@ import numpy as np
 import pytest
 
 from genrec.errors import DataError
-from genrec.ranking.fitting import (
-    FOLDS,
-    FOREST,
-    MODEL,
-    MODEL_FOREST,
-    SIGNALS,
-    WITH_MODEL,
-    FitCase,
-    Table,
-    choose,
-    fit_model,
-    fit_signals_fusion,
-    fit_sum,
-    fit_weights,
-    settled,
-)
+from genrec.ranking.cases import FOLDS, FitCase, Table
+from genrec.ranking.choice import FOREST, MODEL, MODEL_FOREST, SIGNALS, WITH_MODEL, choose, overtaken
+from genrec.ranking.fitting import fit_model
 from genrec.ranking.forest import ENOUGH_CASES, shares_of
 from genrec.ranking.fusion import Fusion
+from genrec.ranking.model_cases import settled
+from genrec.ranking.proof import errors_for, paired
+from genrec.ranking.weights import fit_sum, fit_weights
+from genrec.ranking.without_model import fit_signals_fusion
 
 CANDIDATES = 20
 
@@ -85,12 +76,19 @@ def test_planted_weights_are_found_again_within_their_errors():
 
 
 def test_the_fit_by_hand():
-    # One signal, two candidates, taken three times in four: exp(w) / (exp(w) + 1) = 3/4 but for the ridge, which pulls
-    # down: the derivative is p - 3/4 + 0.002 w = 0.
+    # One signal, two candidates, taken three times in four: exp(w) / (exp(w) + 1) = 3/4 but for the prior, which pulls
+    # down: the derivative of all four cases together is 4 (p - 3/4) + w / 10 = 0.
     table = Table([one_case([[1.0], [0.0]], target) for target in (0, 0, 0, 1)])
     (weight,), _ = fit_weights(table.values, table, np.arange(4))
     assert weight < math.log(3)
-    assert math.exp(weight) / (math.exp(weight) + 1) - 0.75 + 0.002 * weight == pytest.approx(0, abs=1e-6)
+    assert 4 * (math.exp(weight) / (math.exp(weight) + 1) - 0.75) + weight / 10 == pytest.approx(0, abs=1e-6)
+
+
+def test_what_is_thought_beforehand_matters_less_the_more_cases_there_are():
+    few, many = (Table([one_case([[1.0], [0.0]], target) for target in (0, 0, 0, 1)] * times) for times in (1, 100))
+    (first,), (second,) = (fit_weights(table.values, table, np.arange(len(table.cases)))[0] for table in (few, many))
+    assert math.log(3) - first > 0.1
+    assert math.log(3) - second < 0.002
 
 
 def test_only_the_cases_that_are_given_say_anything():
@@ -164,7 +162,8 @@ def test_each_case_is_judged_by_a_fit_that_does_not_know_it():
 
 def test_a_signal_that_is_better_alone_is_served_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "genrec.ranking.fitting.fit_sum", lambda signals, table, cases: Fusion(signals, (1.0, 1.0), (0.0, 1.0), 0, 9, 0)
+        "genrec.ranking.without_model.fit_sum",
+        lambda signals, table, cases: Fusion(signals, (1.0, 1.0), (0.0, 1.0), 0, 9, 0),
     )
     draw, cases = np.random.default_rng(8), []
     for case in range(100):
@@ -251,11 +250,23 @@ def test_what_is_simpler_takes_over_where_it_is_better():
     assert choose(named(popularity=0.05), SIGNALS) == "popularity"
 
 
+def test_of_ten_simpler_ways_the_luckiest_needs_more_than_luck():
+    draw = np.random.default_rng(3)
+    served = draw.random(400)
+    lucky = {f"way {number}": served + 0.05 * draw.standard_normal(400) for number in range(9)}
+    ahead = {name: paired(own, served).size for name, own in lucky.items()}
+    assert 1 < max(ahead.values()) < errors_for(9)
+    assert overtaken(lucky, served) is None
+    assert overtaken({**lucky, "better": served + 0.01 + 0.05 * draw.standard_normal(400)}, served) == "better"
+    assert overtaken({}, served) is None
+
+
 def test_the_last_gate_serves_the_best_part(by_signals, monkeypatch: pytest.MonkeyPatch) -> None:
     """A choice that is wrong on other cases than those it was made on is taken back, and that is said."""
     cases = asked(300, 0, "nothing")
-    monkeypatch.setattr("genrec.ranking.fitting.choose", lambda gains, used: WITH_MODEL[1.0])
-    monkeypatch.setattr("genrec.ranking.fitting._relative", lambda weights: 5.0)  # far too much
+    for module in ("fitting", "choice"):
+        monkeypatch.setattr(f"genrec.ranking.{module}.choose", lambda gains, used: WITH_MODEL[1.0])
+    monkeypatch.setattr("genrec.ranking.model_cases.relative", lambda weights: 5.0)  # far too much
     fusion = fit_model(by_signals, cases, 0, 10, True)
     assert fusion.model == 0
     assert "The last gate" in " ".join(fusion.to_words())

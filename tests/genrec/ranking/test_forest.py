@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from genrec.errors import ArtefactError
-from genrec.ranking.fitting import Table, fit_signals_fusion
+from genrec.ranking.cases import Table
 from genrec.ranking.forest import ENOUGH_CASES, forest_features, forest_scores, shares_of
 from genrec.ranking.fusion import Fusion
+from genrec.ranking.without_model import fit_signals_fusion
 from tests.genrec.ranking.test_fitting import gains_of, two_signals
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from genrec.ranking.fusion import Fusion, fuse_reciprocal_ranks, log_levels, mean_positive
-from genrec.ranking.proof import Compared, Proof, paired
+from genrec.ranking.proof import Compared, Proof, errors_for, paired
 
 FUSION = Fusion(("similarity", "popularity"), (1.5, 2.0), (1.0, -0.5), 0.125, 70, 7)
 
@@ -82,6 +82,16 @@ def test_paired_differences_by_hand():
     assert found.proves
     assert not paired(np.array([1.0]), np.array([0.0])).proves  # one case proves nothing
     assert not paired(np.zeros(4), np.zeros(4)).proves
+    assert found.size == pytest.approx(found.gain / found.error)
+    assert paired(np.zeros(4), np.zeros(4)).size == 0
+    assert paired(np.zeros(4), np.ones(4)).size == -np.inf  # every case is worse by the same: there is no doubt
+
+
+def test_the_more_are_compared_the_more_errors_it_takes():
+    assert errors_for(1) == pytest.approx(1)
+    assert errors_for(9) == pytest.approx(2.11, abs=0.01)
+    chance = np.random.default_rng(0).standard_normal((20_000, 9)).max(axis=1)
+    assert (chance > errors_for(9)).mean() == pytest.approx(1 - 0.8413, abs=0.02)  # as often as one exceeds one error
 
 
 def test_a_fusion_says_its_weights():

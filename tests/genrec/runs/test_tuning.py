@@ -15,7 +15,7 @@ from genrec.data.catalog import Catalog
 from genrec.data.prepared import load_prepared
 from genrec.data.splits import Case, History
 from genrec.errors import DataError
-from genrec.ranking.fitting import FOLDS
+from genrec.ranking.cases import FOLDS
 from genrec.ranking.forest import fit_forest, forest_scores, model_features
 from genrec.ranking.fusion import Fusion, fuse_reciprocal_ranks
 from genrec.runs.folder import apply_fusion

@@ -1,0 +1,51 @@
+"""How many candidates each source puts up, and how often the item that was taken is among them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genrec.ranking.cases import asked_of
+from genrec.ranking.fusion import CANDIDATES
+from genrec.ranking.model_cases import ModelTable
+from genrec.ranking.proof import paired
+from genrec.ranking.without_model import TRIED_TOGETHER
+
+TRIED_EACH = 20
+"""Most candidates that each signal puts up by itself while it is found out how many are worth it."""
+
+
+def members(asked: ModelTable, together: int, each: int) -> NDArray[np.bool_]:
+    """Return which rows are candidates where the sources put up so many, bool [rows]."""
+    table = asked.table
+    inside = np.concatenate([asked_of(case.found) for case in table.cases]) | (table.places(asked.evidence) < together)
+    if each:
+        for number in range(table.values.shape[1]):
+            inside |= table.places(table.values[:, number]) < each
+    return inside
+
+
+def fewest(asked: ModelTable, scores: NDArray[np.floating]) -> tuple[int, int]:
+    """Return how many candidates the signals together and each put up: the fewest that do not prove too few."""
+    tried = [(CANDIDATES, 0), (CANDIDATES, TRIED_EACH), (TRIED_TOGETHER, 0), (TRIED_TOGETHER, TRIED_EACH)]
+    gains = [asked.table.gains(scores, asked.k, members(asked, *numbers)) for numbers in tried]
+    best = int(np.argmax([own.mean() for own in gains]))
+    return next(numbers for numbers, own in zip(tried, gains, strict=True) if not paired(gains[best], own).proves)
+
+
+def recalls_of(asked: ModelTable, together: int, each: int) -> dict[str, float]:
+    """Return the share of cases whose item each source puts up."""
+    table = asked.table
+
+    def share(inside: NDArray[np.bool_]) -> float:
+        return round(float((inside[table.target] & (table.target >= 0)).mean()), 4)
+
+    own = np.concatenate([asked_of(case.found) for case in table.cases])
+    recalls = {
+        "all together": share(members(asked, together, each)),
+        f"the signals together ({together})": share(table.places(asked.evidence) < together),
+        "the language model": share(own),
+    }
+    for number, name in enumerate(asked.fit.fusion.signals):
+        recalls[f"{name} ({TRIED_EACH})"] = share(table.places(table.values[:, number]) < TRIED_EACH)
+    return recalls

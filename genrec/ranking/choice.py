@@ -1,0 +1,68 @@
+"""Which of several ways to rank is served: the rules of `genrec.ranking.proof`, applied."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from genrec.ranking.proof import Gains, Paired, errors_for, paired
+
+SIGNALS, MODEL = "the weighted sum of signals", "the language model alone"
+FOREST = {
+    0.25: "the sum and a quarter of what a forest is worth",
+    0.5: "the sum and half of what a forest is worth",
+    1.0: "the sum and a forest",
+}
+WITH_MODEL = {
+    0.25: "with a quarter of what the language model is worth",
+    0.5: "with half of what the language model is worth",
+    1.0: "with the language model",
+}
+MODEL_FOREST = "with a forest that reads the language model"
+
+
+def choose(gains: Mapping[str, Gains], used: str) -> str:
+    """Return which way to rank is served, by the rules of `genrec.ranking.proof`.
+
+    Args:
+        gains: each way's gains on the same cases.
+        used: the way that needs no model.
+    """
+    best = used
+    share, found = surest(gains, WITH_MODEL, gains[used])
+    if found.proves:
+        best = WITH_MODEL[share]
+    if MODEL_FOREST in gains and paired(gains[MODEL_FOREST], gains[best]).proves:
+        best = MODEL_FOREST
+    return overtaken(gains, gains[best]) or best
+
+
+def surest(gains: Mapping[str, Gains], ways: Mapping[float, str], over: Gains) -> tuple[float, Paired]:
+    """Return the share whose gain over others is highest when its error is taken off, and that gain."""
+    found = {share: paired(gains[name], over) for share, name in ways.items()}
+    share = max(found, key=lambda one: found[one].gain - found[one].error)
+    return share, found[share]
+
+
+def overtaken(gains: Mapping[str, Gains], served: Gains) -> str | None:
+    """Return the simpler way that the served list is worse than by more than chance explains; of many, the surest."""
+    simpler = {
+        name: paired(own, served) for name, own in gains.items() if name not in (*WITH_MODEL.values(), MODEL_FOREST)
+    }
+    best = max(simpler, key=lambda name: simpler[name].size, default=None)
+    return best if best is not None and simpler[best].size > errors_for(len(simpler)) else None
+
+
+def gate_of(gains: Mapping[str, Gains], used: str) -> str | None:
+    """Return the part that beats what is chosen, where the choice is made on other cases than the comparison.
+
+    Each half of the cases is ranked by what the other half chooses, so no case has a part in what is said of it.
+    """
+    size = len(gains[used])
+    half = np.random.default_rng(0).permutation(size) % 2
+    served = np.zeros(size)
+    for side in (0, 1):
+        choice = choose({name: own[half != side] for name, own in gains.items()}, used)
+        served[half == side] = gains[choice][half == side]
+    return overtaken(gains, served)
