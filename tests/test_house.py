@@ -129,7 +129,6 @@ MOST_LINES = 400
 
 TOO_LONG = {
     "genrec/data/tables.py",
-    "genrec/ranking/fitting.py",
 }
 """Modules that are still to be carved; what is carved must be taken out, and nothing may come in."""
 
