@@ -25,6 +25,7 @@ import polars as pl
 
 from genrec.data.columns import guess_column
 from genrec.data.dialects import Dialect
+from genrec.data.json_lines import TwiceError, once
 from genrec.data.parquet_files import check_parquet, parquet_parts
 from genrec.data.prepared import HISTORIES
 from genrec.data.splits import History, clean_taste
@@ -315,7 +316,14 @@ def _lines(path: Path, marks: Sequence[int], start: int, stop: int) -> Iterator[
 
 
 def _history_of_line(line: str) -> History:
-    row = json.loads(line)
+    try:
+        row = json.loads(line, object_pairs_hook=once)
+    except TwiceError as error:
+        raise ValueError(f"the key {error.args[0]!r} stands there twice") from error
+    if not isinstance(row, dict):
+        raise TypeError("not a JSON object")
+    if missing := [key for key in ("user", *(() if row.get("taste") else ("items",))) if key not in row]:
+        raise ValueError(f"there is no {missing[0]!r}")
     user, taste = row["user"], row.get("taste", "")
     items = row.get("items", []) if taste else row["items"]
     if not isinstance(taste, str):
@@ -326,6 +334,8 @@ def _history_of_line(line: str) -> History:
         if not (isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))):
             raise TypeError("user and items must be texts or numbers")
         str(value).encode()  # half of a surrogate pair is a text that cannot be written
+    if not id_text(user):
+        raise ValueError("the user is empty")
     try:
         return History(id_text(user), tuple(map(id_text, items)), taste=clean_taste(taste) if taste else "")
     except DataError as error:

@@ -37,8 +37,8 @@ def json_objects(path: Path, bad: BadRows, faults: Mapping[int, str]) -> Iterato
             if not text.strip():
                 continue
             try:
-                value = json.loads(text, object_pairs_hook=_once)
-            except _TwiceError as error:
+                value = json.loads(text, object_pairs_hook=once)
+            except TwiceError as error:
                 bad.add(line, f"the key {error.args[0]!r} stands there twice")
                 continue
             except (ValueError, RecursionError):
@@ -128,15 +128,20 @@ def cell_fault(cell: Any, column: str) -> str:
     return ""
 
 
-class _TwiceError(ValueError):
+class TwiceError(ValueError):
     """A key that stands twice in one object; which of the two is meant, nobody can say."""
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of these pairs, for `json.loads`; raise where a key stands twice.
+
+    Raises:
+        ValueError: one does.
+    """
     found = dict(pairs)
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise _TwiceError(next(key for key in keys if keys.count(key) > 1))
+        raise TwiceError(next(key for key in keys if keys.count(key) > 1))
     return found
 
 

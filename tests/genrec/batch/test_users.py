@@ -71,7 +71,7 @@ def test_listed_users_whom_the_data_does_not_know_are_empty(toy_data: Path, tmp_
     ("line", "problem"),
     [
         ("[1]", "line 2: "),
-        ('{"user": 1}', "line 2: 'items'"),
+        ('{"user": 1}', "line 2: there is no 'items'"),
         ('{"user": 1, "items": "red1"}', "line 2: items must be a list"),
         ('{"user": null, "items": []}', "line 2: user and items must be texts"),
         ('{"user": {"id": 1}, "items": []}', "line 2: user and items must be texts"),

@@ -315,3 +315,19 @@ def test_room_is_asked_for_before_anything_is_written(tmp_path: Path, monkeypatc
 def test_what_a_wrong_encoding_leaves_is_told(tmp_path: Path, title: str) -> None:
     data = prepared(tmp_path, b"user,item\nu,1\n", items=f"id,title\n1,{title}\n2,Amélie für zwei €5\n")
     assert "1 title holds what a wrong encoding leaves" in told(data)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"user": "u", "items": ["1"], "items": ["2"]}', "line 1: the key 'items' stands there twice"),
+        ('{"user": "", "items": ["1"]}', "line 1: the user is empty"),
+        ('{"user": "u"}', "line 1: .*there is no 'items'"),
+        ('[{"user": "u"}]', "line 1: not a JSON object"),
+        ('{"user": "u", "taste": "\\u200b"}', "line 1: the taste has 0 characters"),
+    ],
+)
+def test_a_line_of_users_that_says_nothing_is_told(tmp_path: Path, line: str, message: str) -> None:
+    (tmp_path / "users.jsonl").write_text(line)
+    with pytest.raises(DataError, match=message):
+        open_users(str(tmp_path / "users.jsonl"), lambda: tmp_path)
