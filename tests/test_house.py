@@ -128,7 +128,6 @@ def test_no_module_imports_itself_in_a_circle() -> None:
 MOST_LINES = 400
 
 TOO_LONG = {
-    "genrec/data/tables.py",
     "genrec/ranking/fitting.py",
 }
 """Modules that are still to be carved; what is carved must be taken out, and nothing may come in."""

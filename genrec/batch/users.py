@@ -254,7 +254,9 @@ def _readable(path: Path, dialect: Dialect) -> TextFile:
     for note in text.notes:
         logger.warning("%s", note)
     for line, fault in text.faults.items():
-        raise DataError(f"{path} line {line}: {fault}; mend it, or name the file's encoding with --encoding")
+        raise DataError(
+            f"{path} line {line}: {fault}; mend it, or name its encoding with --encoding; expected {FORMATS}"
+        )
     return text
 
 
