@@ -127,11 +127,6 @@ def test_no_module_imports_itself_in_a_circle() -> None:
 
 MOST_LINES = 400
 
-TOO_LONG = {
-    "genrec/data/tables.py",
-}
-"""Modules that are still to be carved; what is carved must be taken out, and nothing may come in."""
-
 
 def test_no_module_is_long() -> None:
     lines = {
@@ -140,7 +135,7 @@ def test_no_module_is_long() -> None:
         for path in (ROOT / package).rglob("*.py")
     }
     assert len(lines) > 100, "nothing was walked"
-    assert {name for name, count in lines.items() if count > MOST_LINES} == TOO_LONG
+    assert not {name for name, count in lines.items() if count > MOST_LINES}, "carve it by sense"
 
 
 def test_the_picture_has_the_same_floors() -> None:

@@ -12,20 +12,24 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import re
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
 import polars as pl
 
+from genrec.data.columns import guess_column
+from genrec.data.dialects import Dialect
+from genrec.data.json_lines import TwiceError, once
+from genrec.data.parquet_files import check_parquet, parquet_parts
 from genrec.data.prepared import HISTORIES
-from genrec.data.raw import guess_column
 from genrec.data.splits import History, clean_taste
-from genrec.data.tables import check_parquet, parquet_parts
+from genrec.data.text_files import TextFile, open_text
 from genrec.data.text_rows import WHOLE_DECIMAL, id_text
 from genrec.errors import ConfigError, DataError
 from genrec.storage.folders import fingerprint, read_manifest
@@ -57,12 +61,13 @@ class Users(Protocol):
         ...
 
 
-def open_users(name: str, data_folder: Callable[[], Path]) -> Users:
+def open_users(name: str, data_folder: Callable[[], Path], dialect: Dialect | None = None) -> Users:
     """Open the users that the command line names.
 
     Args:
         name: `all`, or a file of one of the `FORMATS`.
         data_folder: finds the data folder; asked only where the histories are in it.
+        dialect: what the user says of how a text file is written.
 
     Raises:
         DataError: the file cannot be read, or a row of it cannot be used.
@@ -75,9 +80,10 @@ def open_users(name: str, data_folder: Callable[[], Path]) -> Users:
     file = Path(name)
     if file.suffix == ".parquet" or file.is_dir():
         return ParquetUsers.open(file)
-    if file.suffix == ".jsonl":
-        return JsonLinesUsers.open(file)
-    return ListedUsers.open(file, data_folder)
+    text = _readable(file, dialect or Dialect())
+    if file.suffix == ".jsonl" or file.name.lower().split(".")[1:2] == ["jsonl"]:
+        return JsonLinesUsers.open(text)
+    return ListedUsers.open(text, data_folder, dialect.separator if dialect else None)
 
 
 def users_fingerprint(file: Path) -> str:
@@ -125,8 +131,10 @@ class ParquetUsers:
             schema = table.collect_schema()
             items = schema.get("items")
             if not _is_id(schema.get("user")) or not (isinstance(items, pl.List) and _is_id(items.inner)):
-                raise DataError(f"{path} has {_shown(schema)}; expected user (text or whole number) and items (a list)")
+                raise DataError(f"{path} has {_shown(schema)}; expected user (text or number) and items (a list)")
             user_missing = pl.col("user").is_null()
+            if schema["user"].is_float():
+                user_missing |= ~pl.col("user").is_finite()
             item_missing = pl.col("items").list.eval(pl.element().is_null()).list.any().fill_null(value=False)
             places = table.with_row_index("row").filter(user_missing | item_missing)
             count = table.select(pl.len()).collect(engine="streaming").item()
@@ -142,10 +150,10 @@ class ParquetUsers:
     def histories(self, start: int, stop: int) -> Iterator[History]:
         """Yield the histories at the places from `start` until before `stop`."""
         # "7.0" is the id 7 that met a missing value on its way; in text as in decimals.
-        whole = pl.element().cast(pl.String).str.replace(f"^{WHOLE_DECIMAL}$", "${1}")
+        schema = _scan(self.parts).collect_schema()
+        inner = schema["items"].inner  # type: ignore[attr-defined]
         table = _scan(self.parts).select(
-            pl.col("user").cast(pl.String).str.replace(f"^{WHOLE_DECIMAL}$", "${1}"),
-            pl.col("items").list.eval(whole).fill_null([]),
+            _id_of(pl.col("user"), schema["user"]), pl.col("items").list.eval(_id_of(pl.element(), inner)).fill_null([])
         )
         for first in range(start, stop, USERS_READ):
             for user, items in table.slice(first, min(USERS_READ, stop - first)).collect().iter_rows():
@@ -159,18 +167,18 @@ class JsonLinesUsers:
     A line may have a `taste`, a sentence in words, beside the items or in their place.
     """
 
-    path: Path
+    text: TextFile
     count: int
     marks: Sequence[int]
 
     @classmethod
-    def open(cls, path: Path) -> JsonLinesUsers:
+    def open(cls, text: TextFile) -> JsonLinesUsers:
         """Check every line."""
-        return cls(path.absolute(), *_look_through(path, _history_of_line))
+        return cls(text, *_look_through(text, _history_of_line))
 
     def histories(self, start: int, stop: int) -> Iterator[History]:
         """Yield the histories at the places from `start` until before `stop`."""
-        return map(_history_of_line, _lines(self.path, self.marks, start, stop))
+        return map(_history_of_line, _lines(self.text.readable, self.marks, start, stop))
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,25 +188,39 @@ class ListedUsers:
     A user whom the data does not know has an empty history; a list of which it knows nobody is refused.
     """
 
-    path: Path
+    text: TextFile
     count: int
     marks: Sequence[int]
     table: Path
     header: int = 0
+    separator: str | None = None
+    cell: int = 0
 
     @classmethod
-    def open(cls, path: Path, data_folder: Callable[[], Path]) -> ListedUsers:
-        """Check that the file is text and that its ids are the data's."""
-        count, marks = _look_through(path, _listed)
+    def open(cls, text: TextFile, data_folder: Callable[[], Path], separator: str | None = None) -> ListedUsers:
+        """Check that the file is text and that its ids are the data's.
+
+        Args:
+            text: the file.
+            data_folder: finds the data folder.
+            separator: what stands between the cells of a table whose user column is meant; None for ids alone.
+        """
+        path = text.path
+        count, marks = _look_through(text, _listed)
         folder = data_folder()
         read_manifest(folder, "data")
-        users = cls(path.absolute(), count, marks, (folder / HISTORIES).absolute())
+        users = cls(text, count, marks, (folder / HISTORIES).absolute(), separator=separator)
+        if separator is not None:
+            names = [_listed(cell) for cell in next(_lines(text.readable, marks, 0, 1)).split(separator)]
+            named = guess_column(names, "user")
+            users = replace(users, cell=names.index(named) if named else 0)
         first = next(users.histories(0, 1))
         if guess_column([first.user], "user") is not None and not first.items and count > 1:
             logger.warning("%s: its first line, %r, names the column and is no user", path, first.user)
-            users = cls(users.path, count - 1, marks, users.table, header=1)
+            users = replace(users, count=count - 1, header=1)
         if not any(history.items for history in users.histories(0, users.count)):
-            several = "; its lines hold several cells, keep the one with the id" if _has_cells(first.user) else ""
+            cells = _has_cells(first.user)
+            several = f"; its lines hold several cells, say with --separator {cells!r} what is between" if cells else ""
             raise DataError(
                 f"none of the {users.count} users in {path} is in {folder}; give user ids as the log has them{several}"
             )
@@ -206,11 +228,36 @@ class ListedUsers:
 
     def histories(self, start: int, stop: int) -> Iterator[History]:
         """Yield the histories at the places from `start` until before `stop`."""
-        lines = _lines(self.path, self.marks, start + self.header, stop + self.header)
+        lines = _lines(self.text.readable, self.marks, start + self.header, stop + self.header)
         table = pl.scan_parquet(self.table, glob=False).select("user", "items")
-        while wanted := [_listed(line) for line in islice(lines, USERS_READ)]:
+        while wanted := [self._user(line) for line in islice(lines, USERS_READ)]:
             found = dict(table.filter(pl.col("user").is_in(wanted)).collect(engine="streaming").iter_rows())
             yield from (History(user, tuple(found.get(user, ()))) for user in wanted)
+
+    def _user(self, line: str) -> str:
+        if self.separator is None:
+            return _listed(line)
+        cells = line.rstrip("\r\n").split(self.separator)
+        return _listed(cells[self.cell]) if self.cell < len(cells) else ""
+
+
+def _readable(path: Path, dialect: Dialect) -> TextFile:
+    """Return a file of users as lines of UTF-8, however it is packed and encoded.
+
+    Raises:
+        DataError: it is not text, or a line of it is not.
+    """
+    try:
+        text = open_text(path, dialect.encoding)
+    except DataError as error:
+        raise DataError(f"{error}; expected {FORMATS}") from error
+    for note in text.notes:
+        logger.warning("%s", note)
+    for line, fault in text.faults.items():
+        raise DataError(
+            f"{path} line {line}: {fault}; mend it, or name its encoding with --encoding; expected {FORMATS}"
+        )
+    return text
 
 
 def _check_parts(parts: Sequence[Path]) -> None:
@@ -233,16 +280,18 @@ def _listed(line: str) -> str:
     return id_text(text)
 
 
-def _has_cells(line: str) -> bool:
-    return any(separator in line for separator in ",;\t|")
+def _has_cells(line: str) -> str:
+    """Return what seems to stand between the cells of a line; nothing where it is one."""
+    return next((separator for separator in ",;\t|" if separator in line), "")
 
 
-def _look_through(path: Path, parse: Callable[[str], object]) -> tuple[int, array[int]]:
+def _look_through(text: TextFile, parse: Callable[[str], object]) -> tuple[int, array[int]]:
     """Parse every line that is not blank; return how many there are, and the places of every 1,024th in the file."""
     marks = array("q")
     count = place = 0
+    path = text.path
     try:
-        with path.open("rb") as file:
+        with text.readable.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     if count % LINES_PER_MARK == 0:
@@ -269,7 +318,14 @@ def _lines(path: Path, marks: Sequence[int], start: int, stop: int) -> Iterator[
 
 
 def _history_of_line(line: str) -> History:
-    row = json.loads(line)
+    try:
+        row = json.loads(line, object_pairs_hook=once)
+    except TwiceError as error:
+        raise ValueError(f"the key {error.args[0]!r} stands there twice") from error
+    if not isinstance(row, dict):
+        raise TypeError("not a JSON object")
+    if missing := [key for key in ("user", *(() if row.get("taste") else ("items",))) if key not in row]:
+        raise ValueError(f"there is no {missing[0]!r}")
     user, taste = row["user"], row.get("taste", "")
     items = row.get("items", []) if taste else row["items"]
     if not isinstance(taste, str):
@@ -277,10 +333,11 @@ def _history_of_line(line: str) -> History:
     if not isinstance(items, list):
         raise TypeError("items must be a list")
     for value in (user, taste, *items):
-        whole = isinstance(value, str | int) or (isinstance(value, float) and value.is_integer())
-        if isinstance(value, bool) or not whole:
-            raise TypeError("user and items must be texts or whole numbers")
+        if not (isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))):
+            raise TypeError("user and items must be texts or numbers")
         str(value).encode()  # half of a surrogate pair is a text that cannot be written
+    if not id_text(user):
+        raise ValueError("the user is empty")
     try:
         return History(id_text(user), tuple(map(id_text, items)), taste=clean_taste(taste) if taste else "")
     except DataError as error:
@@ -291,7 +348,16 @@ def _is_id(kind: object) -> bool:
     if not isinstance(kind, pl.DataType):
         return False
     # Decimals were whole numbers before they met a missing value; what else they are, the catalogue says.
-    return kind.is_integer() or kind.is_decimal() or kind in (pl.String, pl.Categorical, pl.Enum)
+    return kind.is_numeric() or kind in (pl.String, pl.Categorical, pl.Enum, pl.Boolean)
+
+
+def _id_of(cell: pl.Expr, kind: pl.DataType) -> pl.Expr:
+    """Return an id as text, the same as in a log: 7 for 7.0, whether it is a number or written so."""
+    text = cell.cast(pl.String)
+    if kind.is_float():
+        whole = cell.cast(pl.Int64, strict=False)
+        text = pl.when(whole.cast(kind) == cell).then(whole.cast(pl.String)).otherwise(text)
+    return text.str.replace(f"^{WHOLE_DECIMAL}$", "${1}")
 
 
 def _some(count: int, path: Path) -> int:

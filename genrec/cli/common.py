@@ -44,6 +44,26 @@ EncodingOption = Annotated[
         rich_help_panel=FILES,
     ),
 ]
+OneSeparatorOption = Annotated[
+    str | None,
+    typer.Option(
+        "--separator",
+        metavar="SIGN",
+        help="Between the cells of a text table: one character, or tab.",
+        show_default=False,
+        rich_help_panel=FILES,
+    ),
+]
+OneEncodingOption = Annotated[
+    str | None,
+    typer.Option(
+        "--encoding",
+        metavar="NAME",
+        help="Of a text file, such as utf-8, cp1252 or gb18030.",
+        show_default="recognised",
+        rich_help_panel=FILES,
+    ),
+]
 QuotesOption = Annotated[
     bool | None,
     typer.Option(

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from genrec.cli.common import BaseOption, DataOption, DeviceOption, KeepSeenOption, ServedPrecisionOption
+from genrec.cli.common import (
+    BaseOption,
+    DataOption,
+    DeviceOption,
+    KeepSeenOption,
+    OneEncodingOption,
+    OneSeparatorOption,
+    QuotesOption,
+    ServedPrecisionOption,
+)
 
 if TYPE_CHECKING:
     from genrec.evaluation.results import Report
@@ -43,6 +52,9 @@ def evaluate(
         int, typer.Option(help="Measure explanations on this many seeded users, three items each; slow.", min=0)
     ] = 0,
     seed: Annotated[int, typer.Option(help="Seed of sample, intervals and baselines.")] = 0,
+    separator: OneSeparatorOption = None,
+    encoding: OneEncodingOption = None,
+    quotes: QuotesOption = None,
     data: DataOption = None,
     base: BaseOption = None,
     device: DeviceOption = None,
@@ -53,6 +65,7 @@ def evaluate(
     [bold]Example:[/bold] genrec evaluate --run runs/films --split test --other mine=my_lists.jsonl
     """
     from genrec.cli.common import load_data_of
+    from genrec.data.dialects import Dialect
     from genrec.data.prepared import load_prepared
     from genrec.errors import ConfigError, DataError
     from genrec.recommender import Recommender
@@ -67,7 +80,7 @@ def evaluate(
         prepared, target = load_prepared(data), out
     else:
         raise ConfigError(["without --run, give --data and --out"])
-    names = baseline_names(baselines)
+    names, dialect = baseline_names(baselines), Dialect(separator, encoding, quotes)
     if not prepared.split().cases(split):  # before the model is loaded and asked
         raise DataError(
             f"the data has no {'validation' if split == 'valid' else split} cases, so nothing can be evaluated; a user "
@@ -89,6 +102,7 @@ def evaluate(
         seed,
         explanations,
         progress=True,
+        dialect=dialect,
     )
     print_table(report)
     typer.echo(f"written to {target / 'metrics.json'} and {target / 'report.html'}")

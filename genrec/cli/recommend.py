@@ -9,12 +9,23 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from genrec.cli.common import BaseOption, DataOption, DeviceOption, KeepSeenOption, RunOption, ServedPrecisionOption
+from genrec.cli.common import (
+    BaseOption,
+    DataOption,
+    DeviceOption,
+    KeepSeenOption,
+    OneEncodingOption,
+    OneSeparatorOption,
+    RunOption,
+    ServedPrecisionOption,
+)
 
 FILTERS, BEYOND = "Which items", "Beyond the scores"
 
 if TYPE_CHECKING:
     from genrec.batch.job import Summary
+    from genrec.batch.users import Users
+    from genrec.data.dialects import Dialect
     from genrec.recommender import Recommender
     from genrec.settings import Settings
     from training.computing import Computing
@@ -106,6 +117,8 @@ def recommend(
     discount_popularity: Annotated[
         float, typer.Option(help="From 0: how much fame counts against an item.", rich_help_panel=BEYOND)
     ] = 0.0,
+    separator: OneSeparatorOption = None,
+    encoding: OneEncodingOption = None,
     data: DataOption = None,
     base: BaseOption = None,
     device: DeviceOption = None,
@@ -117,7 +130,9 @@ def recommend(
     """
     from genrec.batch.job import begun_in
     from genrec.batch.ray import choose_for_workers
-    from genrec.cli.common import read_or_announce_key
+    from genrec.batch.users import open_users
+    from genrec.cli.common import data_folder_of, read_or_announce_key
+    from genrec.data.dialects import Dialect
     from genrec.errors import ConfigError
     from genrec.explain.evidence import Wording
     from genrec.ranking.filters import Filters, parse_condition, parse_price_range
@@ -149,7 +164,9 @@ def recommend(
     if settings.filters.asked:
         tell_what_passes(run, settings)
     read_manifest(run, "run", verify=False)  # a folder that holds no run is told as such
-    job = job_of(run, data, users, settings, shard)
+    dialect = Dialect(separator, encoding)
+    stream = open_users(users, lambda: data_folder_of(run, data), dialect)  # before the model is loaded
+    job = job_of(run, data, users, settings, shard, dialect)
     begun = begun_in(out, job, resume)
     choose = choose_for_workers if workers else choose_computing
     computing = choose(device, precision, begun, f"the job of {out}")
@@ -158,7 +175,7 @@ def recommend(
     )
     key = None if encrypt is None else read_or_announce_key(encrypt)
     summary = recommend_into(
-        recommender or computing, run, data, users, out, settings, resume, job=job, workers=workers, key=key, base=base
+        recommender or computing, run, data, stream, out, settings, resume, job=job, workers=workers, key=key, base=base
     )
     note = f", {summary.resumed} of them from the job before" if summary.resumed else ""
     told = f"computing in {computing}{', as it was begun' if begun else ''}"
@@ -183,12 +200,15 @@ def tell_what_passes(run: Path, settings: Settings) -> None:
     typer.echo(f"{mask.sum():,} of {len(mask):,} items pass the filters{short}")
 
 
-def job_of(run: Path, data: Path | None, users: str, settings: Settings, shard: str = "1/1") -> dict[str, Any]:
+def job_of(
+    run: Path, data: Path | None, users: str, settings: Settings, shard: str = "1/1", dialect: Dialect | None = None
+) -> dict[str, Any]:
     """Return what a job's output depends on besides what computes it."""
     from dataclasses import asdict
 
     from genrec.batch.users import users_fingerprint
     from genrec.cli.common import data_folder_of, run_fingerprint
+    from genrec.data.dialects import Dialect
     from genrec.storage.folders import MANIFEST, fingerprint
 
     own = users == "all"
@@ -197,6 +217,7 @@ def job_of(run: Path, data: Path | None, users: str, settings: Settings, shard: 
         **run_fingerprint(run),
         "histories": fingerprint(data_folder_of(run, data) / MANIFEST) if own else users_fingerprint(Path(users)),
         "shard": shard,
+        **({"dialect": asdict(dialect)} if dialect is not None and dialect != Dialect() else {}),
     }
 
 
@@ -204,7 +225,7 @@ def recommend_into(
     recommender: Recommender | Computing,
     run: Path,
     data: Path | None,
-    users: str,
+    users: str | Users,
     out: Path,
     settings: Settings,
     resume: bool,
@@ -224,7 +245,7 @@ def recommend_into(
     from training.computing import Computing
 
     read_manifest(run, "run", verify=isinstance(recommender, Computing))
-    stream = open_users(users, lambda: data_folder_of(run, data))
+    stream = open_users(users, lambda: data_folder_of(run, data)) if isinstance(users, str) else users
     first, last = shard_span(job["shard"], stream.count, BLOCK_USERS)
     items = settings.k if isinstance(recommender, Computing) else min(settings.k, len(recommender.catalog))
     _check_space(out, (last - first) * items)

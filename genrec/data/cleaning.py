@@ -17,7 +17,7 @@ Everything is done on whole columns, so that tens of millions of rows pass in se
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from genrec.data.catalog import Catalog
+from genrec.data.ids import meant
 from genrec.data.raw import MISSING, RawData, refuse
 from genrec.data.report import LINES_SHOWN, BadRows, Dropped
 from genrec.data.splits import History
@@ -96,7 +97,8 @@ def clean(raw: RawData, cleaning: Cleaning) -> CleanLog:
     ids = [item.id for item in raw.items]
     if len(set(ids)) < len(ids):
         raise DataError(f"{raw.source} gives an item id more than once; give every item an id of its own")
-    bad, left_out, notes = BadRows(raw.log, raw.unit), BadRows(raw.log, raw.unit), list(raw.notes)
+    bad, left_out = BadRows(raw.log, raw.unit, raw.parts), BadRows(raw.log, raw.unit, raw.parts)
+    notes = list(raw.notes)
     warnings = list(raw.warnings)
     events = _usable(raw, ids, cleaning, bad, notes, warnings)
     refuse((*raw.dropped, *bad.dropped()), cleaning.skip_bad_rows)
@@ -190,13 +192,13 @@ def _usable(
     if cleaning.min_rating is not None:
         if "rating" not in events.columns:
             raise DataError(f"{raw.source} has no ratings, which a least rating needs; leave out --min-rating")
-        ratings = events["rating"].cast(pl.Float64, strict=False)
+        ratings = events["rating"].cast(pl.String).str.replace(r"^(\d+),(\d)$", "$1.$2").cast(pl.Float64, strict=False)
         checks.append(("no rating, or none that is a number", ~(ratings.is_not_null() & ratings.is_finite())))
         columns.append(ratings.alias("rating"))
     usable = pl.Series([True]).new_from_index(0, events.height)
     for reason, fault in checks:
         wrong = (fault & usable).fill_null(value=True)
-        _count(bad, events, wrong, reason, _example(events, reason, wrong))
+        _count(bad, events, wrong, reason, _example(events, reason, wrong, ids))
         usable &= ~wrong
     return pl.DataFrame(columns).filter(usable)
 
@@ -212,11 +214,14 @@ def _count(bad: BadRows, events: pl.DataFrame, where: pl.Series, reason: str, ex
     bad.add_many(lines.bottom_k(LINES_SHOWN).sort().to_list(), lines.len(), reason, example)
 
 
-def _example(events: pl.DataFrame, reason: str, where: pl.Series) -> str:
+def _example(events: pl.DataFrame, reason: str, where: pl.Series, ids: Sequence[str]) -> str:
     """Return what the first faulty row held, where that helps; a user's id is never shown."""
     column = "item" if "catalogue" in reason else "time" if "not a time" in reason else None
     found = events[column].filter(where).head(1).to_list() if column else []
-    return f"{column} {found[0]!r}" if found else ""
+    if not found:
+        return ""
+    other = meant(found[0], ids) if column == "item" else None
+    return f"{column} {found[0]!r}" + (f"; the catalogue has {other!r}" if other is not None else "")
 
 
 def _ordered(users: pl.Series) -> list[str]:

@@ -22,7 +22,7 @@ from genrec.data.report import shorten
 from genrec.data.text_files import TextFile, checked_encoding
 from genrec.errors import ConfigError, DataError
 
-SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", "\x01": "Hive's control-A"}
 """What cells are separated by, where nobody says otherwise."""
 
 SPELT = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "bar": "|"}
@@ -120,8 +120,10 @@ def recognise(text: TextFile, promised: str, dialect: Dialect, columns: Sequence
     said = re.fullmatch(r"(?i)\"?sep=(.)\"?\s*", first[0][1]) if first else None
     skipped = first[0][0] if said else 0
     first = first[1:] if said else first
-    if not first:
+    if not first or (len(first) == 1 and not _name(first[0][1])):
         raise DataError(f"{text.path} is empty; expected a header line and rows")
+    if first[0][1].lstrip().startswith(('{"', "{ ", "[{")):
+        raise DataError(f"{text.path} holds JSON and no delimited table; give it the suffix .jsonl")
     if dialect.separator is not None:
         separator = dialect.separator
     elif said:

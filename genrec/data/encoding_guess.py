@@ -57,6 +57,19 @@ RARE = "ґђѓєѕіїјљњћќўџёΰΐ"
 PUNCTUATION = "‘’“”„–—…€£©®™°«»·、。《》「」【】・！？：，（）"
 
 
+def is_broken(text: str) -> bool:
+    """Say whether a text holds what a wrong encoding leaves: signs that stand for none, or UTF-8 read as cp1252."""
+    if "\ufffd" in text or any("\x80" <= letter <= "\x9f" for letter in text):
+        return True
+    if text.isascii():
+        return False
+    try:
+        once = text.encode("cp1252").decode("utf-8")
+    except UnicodeError:
+        return False
+    return len(once) < len(text)
+
+
 def guess_encoding(text: bytes) -> str | None:
     """Return which of the `CANDIDATES` reads like a language, or None where none does.
 

@@ -7,6 +7,8 @@ name in the next. So a style is found for the column, and is told with examples.
 The trap is Python's own reader of literals: `['Comedy' 'Drama']`, as NumPy prints two texts, is to it one text.
 """
 
+# ruff: noqa: RUF001 - the commas of Chinese and Japanese are other signs
+
 from __future__ import annotations
 
 import ast
@@ -24,10 +26,13 @@ from genrec.data.text_rows import cell_text
 from genrec.errors import ConfigError
 
 BRACKETED, WHOLE = "brackets", "none"
-SEPARATORS = ("|", ";", " > ", ",")
+SEPARATORS = ("|", "\n", "\t", " > ", " » ", "、", " / ", ";", "；", ",", "，")
 """What stands between the parts of a cell, the surest first."""
 
-STYLES = (BRACKETED, WHOLE, "|", ";", ">", ",")
+DOUBTFUL = (";", "；", ",", "，")
+"""Of these, what stands within names, too; the others divide wherever they stand."""
+
+STYLES = (BRACKETED, WHOLE, *(separator.strip(" ") for separator in SEPARATORS))
 """How a column of lists can be written: as JSON or Python lists, not as lists, or with something in between."""
 
 NAMES = ("name", "title", "label", "genre", "category", "tag", "value", "text", "description")
@@ -42,6 +47,7 @@ EMPTY = frozenset((
 """Cells, and parts of lists, that say "nothing here", whatever their case."""
 
 _PAIRS = {"[": "]", "{": "}", "(": ")"}
+_TYPED = re.compile(r"(?:array|set|frozenset|list|tuple)\(\s*([\[({].*[\])}])?\s*(?:,\s*dtype=.*)?\)", re.DOTALL)
 _NEIGHBOURS = re.compile(r"""(['"])\s+(['"])""")
 _QUOTED = re.compile(r"""'([^']*)'|"([^"]*)\"""")
 
@@ -52,9 +58,10 @@ def checked_style(style: str) -> str:
     Raises:
         ConfigError: there is no such style.
     """
-    found = {"json": BRACKETED, "python": BRACKETED, " > ": ">"}.get(style, style)
+    found = {"json": BRACKETED, "python": BRACKETED, "tab": "\t", "\\t": "\t", "\\n": "\n"}.get(style, style.strip(" "))
     if found not in STYLES:
-        raise ConfigError([f"--category-lists is {style!r}; expected json, python, none, or one of | ; , >"])
+        listed = " ".join(separator.strip(" ") for separator in SEPARATORS if separator.strip())
+        raise ConfigError([f"--category-lists is {style!r}; expected json, python, none, tab, or one of {listed}"])
     return found
 
 
@@ -70,16 +77,15 @@ def style_of(cells: Sequence[Any]) -> str:
     Args:
         cells: the column; lists of the format's own (JSON Lines, Parquet) need no style and do not count.
     """
-    texts = {html.unescape(cell).strip() for cell in cells if isinstance(cell, str)}
+    texts = {_unwrapped(html.unescape(cell).strip()) for cell in cells if isinstance(cell, str)}
     texts = {text for text in texts if text and not is_empty(text)}
     bracketed = sum(text[0] in _PAIRS and text[-1] == _PAIRS[text[0]] for text in texts)
     if texts and bracketed * 2 > len(texts):
         return BRACKETED
     for separator in SEPARATORS:
-        if separator in ("|", " > ") and any(separator in text for text in texts):
-            return separator.strip()
-        if separator in (";", ",") and _parts_recur(texts, separator):
-            return separator
+        sure = separator not in DOUBTFUL and any(separator in text for text in texts)
+        if sure or (separator in DOUBTFUL and _parts_recur(texts, separator)):
+            return separator.strip(" ")
     return WHOLE
 
 
@@ -131,12 +137,26 @@ def told(column: str, cells: Sequence[Any], style: str, tidy: Callable[[str], st
 def _parsed(cell: Any, style: str) -> Any:
     if not isinstance(cell, str):
         return cell
-    text = cell.strip()
+    text = _unwrapped(cell.strip())
     if text[:1] in _PAIRS and (style == BRACKETED or (text.startswith("[") and style != WHOLE)):
         return _bracketed(text)
     if style in (BRACKETED, WHOLE):
         return text
-    return html.unescape(text).split(style)
+    # A slash divides only with blanks around it; without, it stands within names such as Sausages/Sandwiches.
+    return html.unescape(text).split(" / " if style == "/" else style)
+
+
+def _unwrapped(text: str) -> str:
+    """Return a list without the type that Python or NumPy wrote around it, and without a second layer of JSON."""
+    if found := _TYPED.fullmatch(text):
+        return found[1] or "[]"
+    if len(text) > 3 and text[0] == text[-1] == '"' and text[1] in _PAIRS:
+        try:
+            inner = json.loads(text)
+        except ValueError:
+            return text
+        return inner.strip() if isinstance(inner, str) else text
+    return text
 
 
 def _bracketed(text: str) -> Any:
@@ -166,8 +186,8 @@ def _flat(value: Any) -> Iterator[Any]:
         yield from sorted(map(cell_text, value))
     elif isinstance(value, dict):
         name = next((value[key] for key in NAMES if isinstance(value.get(key), str)), None)
-        if name is None:
-            name = next((part for part in value.values() if isinstance(part, str)), None)
-        yield from [name] if name is not None else map(cell_text, value)
+        # Without a name: a table of numbers to names, as Freebase has it, or an id alone.
+        texts = [part for part in value.values() if isinstance(part, str)] or list(value.values())
+        yield from [name] if name is not None else map(cell_text, texts)
     else:
         yield value

@@ -28,6 +28,7 @@ from genrec.data.report import QUANTILES, DataReport
 from genrec.data.sources import read_source
 from genrec.data.splits import NOTHING_TO_LEARN, History, Split, SplitName, make_split
 from genrec.errors import ArtefactError, DataError
+from genrec.storage.disk_space import check_space
 from genrec.storage.folders import check_target, new_folder, read_json, read_manifest, write_json
 
 ITEMS, HISTORIES, REPORT = "items.jsonl", "histories.parquet", "report.json"
@@ -160,6 +161,10 @@ def given_data(data: PreparedData | str | Path) -> tuple[PreparedData, Path]:
     return loaded, loaded.folder
 
 
+BYTES_PER_EVENT = 1
+"""The least that an event takes in the histories' file, packed."""
+
+
 def save_prepared(data: PreparedData, folder: Path) -> None:
     """Write prepared data to a folder, whole or not at all.
 
@@ -174,6 +179,8 @@ def save_prepared(data: PreparedData, folder: Path) -> None:
         "interactions": report.interactions,
         **({"keep_seen": True} if data.keep_seen else {}),
     }
+    letters = sum(len(item.title) + len(item.label) for item in data.catalog)
+    check_space(folder, letters + BYTES_PER_EVENT * report.interactions, "the prepared data")
     with new_folder(folder, "data", details) as work:
         with (work / ITEMS).open("w", encoding="utf-8", newline="\n") as file:
             for item in data.catalog:

@@ -8,7 +8,6 @@ is the one place where that is decided and worded.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,28 +17,23 @@ import polars as pl
 
 from genrec.data.atomic import BLANK, open_given, untyped
 from genrec.data.catalog import Item, clean_title
+from genrec.data.columns import columns_note, find_column, guess_column, refuse_doubled, value_headers
 from genrec.data.dialects import Dialect
+from genrec.data.encoding_guess import is_broken
+from genrec.data.ids import tidy_ids
+from genrec.data.json_lines import cell_fault
 from genrec.data.listed_cells import BRACKETED, is_bracketed, is_empty, split_cell, style_of, told
 from genrec.data.report import BadRows, Dropped, shorten
 from genrec.data.tables import TableFile, read_columns, read_records
-from genrec.data.text_rows import WHOLE_DECIMAL, cell_text, id_text
+from genrec.data.text_rows import cell_text, id_text
 from genrec.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-ITEM_NAMES = ("item", "itemid", "iid", "movieid", "productid", "articleid", "bookid", "asin", "parentasin", "isbn")
-GUESSES: dict[str, tuple[str, ...]] = {
-    "user": ("user", "userid", "uid", "customer", "customerid", "reviewerid", "visitorid", "memberid"),
-    "item": ITEM_NAMES,
-    "time": ("time", "timestamp", "ts", "datetime", "date", "unixreviewtime", "unixtimestamp", "eventtime", "tdat"),
-    "rating": ("rating", "ratings", "score", "stars", "overall"),
-    "id": ("id", *ITEM_NAMES),
-    "title": ("title", "name", "itemtitle", "itemname", "movietitle", "booktitle", "producttitle", "productname"),
-    "category": ("categories", "category", "genres", "genre", "class"),
-}
-"""Column names tried for each role, in this order; case, `_`, `-`, blanks and a `:type` ending do not count."""
-
-MISSING = frozenset({"", "nan", "NaN", "NAN", "null", "NULL", "None", "<NA>", "#N/A"})
+MISSING = frozenset((
+    *["", "nan", "NaN", "NAN", "null", "NULL", "None", "<NA>", "#N/A", "\\N", "(null)", "[NULL]", "<null>"],
+    *["undefined", "#REF!", "#VALUE!", "#NAME?"],
+))  # fmt: skip
 """Cells that say "nothing here", exactly so written: a film may be called "Null"."""
 
 
@@ -82,6 +76,7 @@ class RawData:
         dropped: rows that cannot be used, found so far.
         notes: what was guessed or decided.
         warnings: what was read and should be looked at.
+        parts: the files of a log that has several, each with its number of rows; `line` counts through them.
     """
 
     source: str
@@ -92,6 +87,7 @@ class RawData:
     dropped: tuple[Dropped, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    parts: tuple[tuple[str, int], ...] = ()
 
 
 def read_files(
@@ -118,7 +114,12 @@ def read_files(
     """
     dialects = dialects or {}
     log, _ = open_given(interactions, dialect=dialects.get("interactions"))
+    if log.kind == "jsonl" and any(guess_column(log.columns, role) is None for role in ("user", "item", "time")):
+        log, _ = open_given(
+            interactions, all_keys=True, dialect=dialects.get("interactions")
+        )  # later lines may have it
     catalogue, blank_lists = open_given(items, all_keys=True, dialect=dialects.get("items"))
+    refuse_doubled(catalogue)
     columns = untyped(columns)
     roles = {"user": columns.user, "item": columns.item}
     found = {role: find_column(log, role, given) for role, given in roles.items()}
@@ -136,12 +137,19 @@ def read_files(
         own["category"] = find_column(catalogue, "category", columns.category)
     records, unreadable = read_records(catalogue)
     style, list_note = _lists(catalogue, records, own, columns.category_lists, blank_lists)
-    made, unusable = make_items(items.name, catalogue.unit, catalogue.columns, records, own, style)
+    made, unusable = make_items(
+        items.name, catalogue.unit, catalogue.columns, records, own, style, catalogue.part_sizes()
+    )
     refuse((*unreadable, *unusable), skip_bad_rows)
     if not made:
         raise DataError(f"{items} holds no usable items; expected a header and one row per item")
+    told = (
+        *value_headers(log, found),
+        *value_headers(catalogue, own),
+        *_broken_titles(catalogue, records, own["title"]),
+    )
     events, bad = read_columns(log, found)
-    events, id_notes = _with_ids(log, events)
+    events, id_notes, id_warnings = tidy_ids(log.path.name, events)
     if not events.height and not bad:
         raise DataError(f"{interactions} has a header and no rows; expected one row per event")
     return RawData(
@@ -152,27 +160,21 @@ def read_files(
         unit=log.unit,
         dropped=(*unreadable, *unusable, *bad),
         notes=(
-            _columns_note(log, found),
-            _columns_note(catalogue, own),
+            columns_note(log, found),
+            columns_note(catalogue, own),
             *log.notes,
             *catalogue.notes,
             *list_note,
             *id_notes,
         ),
-        warnings=(*log.remarks, *catalogue.remarks),
+        warnings=(
+            *log.remarks,
+            *catalogue.remarks,
+            *told,
+            *id_warnings,
+        ),
+        parts=log.part_sizes(),
     )
-
-
-def _with_ids(log: TableFile, events: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
-    """Return a log's events with "7.0" as "7" again, in users and items, and what is to be told of it."""
-    notes = []
-    for role in ("user", "item"):
-        decimal = events[role].str.contains(f"^{WHOLE_DECIMAL}$").fill_null(value=False)
-        if decimal.any():
-            shown = "" if role == "user" else f" such as {events[role].filter(decimal)[0]!r}"
-            notes.append(f"{log.path.name}: {role} ids{shown} that end in .0 are read without it")
-            events = events.with_columns(pl.col(role).str.replace(f"^{WHOLE_DECIMAL}$", "${1}"))
-    return events, notes
 
 
 def _lists(
@@ -211,18 +213,27 @@ def read_catalogue(
         DataError: the file or a column is missing or unreadable, or there are unusable rows or no usable ones.
     """
     table, blank_lists = open_given(path, all_keys=True, dialect=dialect)
+    refuse_doubled(table)
     columns = untyped(columns)
     own = {"id": find_column(table, "id", columns.id), "title": find_column(table, "title", columns.title)}
     if columns.category is not None or guess_column(table.columns, "category") is not None:
         own["category"] = find_column(table, "category", columns.category)
     records, unreadable = read_records(table)
     style, list_note = _lists(table, records, own, columns.category_lists, blank_lists)
-    made, unusable = make_items(path.name, table.unit, table.columns, records, own, style)
+    made, unusable = make_items(path.name, table.unit, table.columns, records, own, style, table.part_sizes())
     refuse((*unreadable, *unusable), skip_bad_rows)
     if not made:
         raise DataError(f"{path} holds no usable items; expected a header and one row per item")
+    broken = _broken_titles(table, records, own["title"])
     left_out = (entry.to_text() for entry in (*unreadable, *unusable))
-    for sentence in (_columns_note(table, own), *table.notes, *list_note, *table.remarks, *left_out):
+    for sentence in (
+        columns_note(table, own),
+        *table.notes,
+        *list_note,
+        *table.remarks,
+        *broken,
+        *left_out,
+    ):
         tell(sentence)
     return made
 
@@ -234,6 +245,7 @@ def make_items(
     records: Iterable[tuple[int, dict[str, Any]]],
     own: Mapping[str, str],
     style: str = "|",
+    parts: tuple[tuple[str, int], ...] = (),
 ) -> tuple[tuple[Item, ...], tuple[Dropped, ...]]:
     """Make items of a catalogue's rows.
 
@@ -244,11 +256,12 @@ def make_items(
         records: its rows, each with its place.
         own: the catalogue's own column for "id", "title" and, if it has one, "category".
         style: how texts that hold lists of categories are written.
+        parts: the files of a catalogue that has several, each with its number of rows.
 
     Returns:
         The items, and the rows without an id or a title or with an id given before.
     """
-    bad = BadRows(file, unit)
+    bad = BadRows(file, unit, parts)
     items: dict[str, Item] = {}
     others = [name for name in columns if name not in own.values()]
     records = list(records)
@@ -256,14 +269,15 @@ def make_items(
     for line, record in records:
         item_id, written = id_text(record.get(own["id"])), cell_text(record.get(own["title"]))
         title = "" if written in MISSING else clean_title(written)
-        if isinstance(record.get(own["id"]), dict | list):
-            bad.add(line, f"a list or object where text or a number is expected, in {own['id']!r}")
+        if fault := cell_fault(record.get(own["id"]), own["id"]):
+            bad.add(line, fault)
         elif isinstance(record.get(own["title"]), dict | list):
             bad.add(line, f"a list or object where text is expected, in {own['title']!r}")
         elif item_id in MISSING:
-            bad.add(line, f"no id in column {own['id']!r}")
+            bad.add(line, f"no id in column {own['id']!r}", repr(item_id) if item_id else "")
         elif not title:
-            bad.add(line, f"no title in column {own['title']!r}", repr(written))
+            told = f"{written!r}; if that is its title, add a word" if written in MISSING - {""} else repr(written)
+            bad.add(line, f"no title in column {own['title']!r}", told)
         elif item_id in items:
             bad.add(line, "an item id given before", repr(item_id))
         else:
@@ -294,30 +308,6 @@ def attribute_text(value: Any, listed: bool = False) -> str:
     return "" if text in MISSING else clean_title(text)
 
 
-def find_column(table: TableFile, role: str, given: str | None) -> str:
-    """Return the table's column for a role, as given or as guessed.
-
-    Raises:
-        DataError: there is no such column, or it stands there twice.
-    """
-    name = given if given is not None else guess_column(table.columns, role)
-    if name is None or name not in table.columns:
-        asked = f"no column {given!r}" if given is not None else f"no column that looks like the {role}"
-        listed = ", ".join(shorten(column, 40) for column in table.columns[:12])
-        more = f" and {len(table.columns) - 12} more" if len(table.columns) > 12 else ""
-        hint = _header_hint(table) if given is None else ""
-        raise DataError(f"{table.path} has {asked}; it has: {listed}{more}; name one with --{role}-column{hint}")
-    if table.columns.count(name) > 1:
-        raise DataError(f"{table.path} has the column {name!r} more than once; rename one of them")
-    return name
-
-
-def guess_column(columns: Sequence[str], role: str) -> str | None:
-    """Return the first column whose name is among the role's `GUESSES`, or None."""
-    plain = {_plain(column): column for column in reversed(columns)}
-    return next((plain[guess] for guess in GUESSES[role] if guess in plain), None)
-
-
 def refuse(dropped: Sequence[Dropped], skip_bad_rows: bool) -> None:
     """Raise if there are unusable rows and the caller did not ask to skip them.
 
@@ -334,19 +324,12 @@ def refuse(dropped: Sequence[Dropped], skip_bad_rows: bool) -> None:
     raise DataError(f"{'; '.join(told)}; mend the file, or pass --skip-bad-rows to leave such rows out")
 
 
-def _header_hint(table: TableFile) -> str:
-    """Return what else may be wrong with a header in which a column is missed."""
-    if table.kind == "delimited" and len(table.columns) == 1:
-        return ", or, if this is several columns, say with --separator what is between them"
-    if table.kind == "delimited" and all(re.fullmatch(r"[\d.:+\-\sTZ]*", column) for column in table.columns):
-        return ", or, if this is no header but a row, write a header line above it"
-    return ""
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\W_]", "", name.split(":")[0].casefold())
-
-
-def _columns_note(table: TableFile, found: dict[str, str]) -> str:
-    pairs = ", ".join(f"{role} from {shorten(own, 40)!r}" for role, own in found.items())
-    return f"{table.path.name}: {pairs}"
+def _broken_titles(table: TableFile, records: Sequence[tuple[int, dict[str, Any]]], own: str) -> list[str]:
+    """Return what is to be told where titles were read in a wrong encoding, here or before."""
+    broken = [title for _, record in records if is_broken(title := cell_text(record.get(own)))]
+    if not broken:
+        return []
+    return [
+        f"{table.path.name}: {len(broken):,} title{'s hold' if len(broken) > 1 else ' holds'} what a wrong encoding "
+        f"leaves, such as {shorten(broken[0], 40)!r}; export the table again, or name its encoding with --encoding"
+    ]

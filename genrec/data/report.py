@@ -53,10 +53,16 @@ class Dropped:
 
 
 class BadRows:
-    """Collects rows that cannot be used, by reason."""
+    """Collects rows that cannot be used, by reason.
 
-    def __init__(self, file: str, unit: str) -> None:
-        self._file, self._unit = file, unit
+    Args:
+        file: the table's name.
+        unit: what places count: "line" or "row".
+        parts: of a table in several files, their names and numbers of rows; the first row's is told with its part.
+    """
+
+    def __init__(self, file: str, unit: str, parts: Sequence[tuple[str, int]] = ()) -> None:
+        self._file, self._unit, self._parts = file, unit, parts if len(parts) > 1 else ()
         self._counts: Counter[str] = Counter()
         self._first: dict[str, tuple[list[int], str]] = {}
 
@@ -76,9 +82,18 @@ class BadRows:
     def dropped(self) -> tuple[Dropped, ...]:
         """Return what was collected, in the order in which the reasons came up."""
         return tuple(
-            Dropped(self._file, reason, self._counts[reason], tuple(lines), example, self._unit)
+            Dropped(self._file, reason, self._counts[reason], tuple(lines), self._placed(lines, example), self._unit)
             for reason, (lines, example) in self._first.items()
         )
+
+    def _placed(self, lines: Sequence[int], example: str) -> str:
+        """Return an example with the part that the first row is in, where there are parts."""
+        row = lines[0] if lines else 0
+        for name, rows in self._parts:
+            if 0 < row <= rows:
+                return f"{example}{'; ' if example else ''}row {row} of {name}"
+            row -= rows
+        return example
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from genrec.data.catalog import clean_title
 from genrec.errors import DataError
 
 SplitName = Literal["leave-one-out", "global-time"]
@@ -87,6 +88,7 @@ def clean_taste(text: str) -> str:
         DataError: it is empty or too long.
     """
     line = " ".join(text.split())
+    line = line if clean_title(line) else ""  # signs that cannot be seen say nothing
     if not 0 < len(line) <= LONGEST_TASTE:
         raise DataError(
             f"the taste has {len(line)} characters; give a sentence of 1 to {LONGEST_TASTE}, such as "

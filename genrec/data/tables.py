@@ -20,9 +20,11 @@ from typing import Any, Literal
 import polars as pl
 
 from genrec.data.dialects import Dialect, recognise
+from genrec.data.json_lines import json_columns, json_objects, read_json_fast, read_json_rows
+from genrec.data.parquet_files import parquet_columns, parquet_parts, part_sizes, read_parquet, read_parts
 from genrec.data.report import LINES_SHOWN, BadRows, Dropped, shorten
 from genrec.data.text_files import TextFile, open_text
-from genrec.data.text_rows import cell_text, json_columns, json_objects, quoted_rows, width_reason
+from genrec.data.text_rows import quoted_rows, width_reason
 from genrec.errors import DataError
 
 Kind = Literal["delimited", "jsonl", "parquet"]
@@ -49,12 +51,6 @@ JSON_LINES_SCANNED = 1000
 
 ROWS_PER_CHUNK = 100_000
 """Rows held as Python objects at a time while reading row by row."""
-
-EXACT = 2.0**53
-"""From here on neighbouring whole numbers are the same decimal."""
-
-_DOUBTFUL = r"^\s*[\[{]|^-?[0-9]*[.eE][-+.0-9eE]*$|^-?[0-9]{16,}$|^[tf]|^-?[0-9]+[.eE]"
-"""A cell of JSON that the fast reader may not have read as the exact one does: a list, a decimal, a long number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +81,10 @@ class TableFile:
     notes: tuple[str, ...] = ()
     remarks: list[str] = field(default_factory=list, compare=False)
 
+    def part_sizes(self) -> tuple[tuple[str, int], ...]:
+        """Return the name and the number of rows of each file of a table that has several."""
+        return part_sizes(self.parts) if len(self.parts) > 1 else ()
+
     @property
     def unit(self) -> str:
         """What a row's number counts, as an error says it."""
@@ -114,65 +114,20 @@ def open_table(
     dialect = dialect or Dialect()
     if path.is_dir():
         parts = parquet_parts(path)
-        return TableFile(path, "parquet", _parquet_columns(parts[0]), parts=parts)
+        return TableFile(path, "parquet", parquet_columns(parts[0]), parts=parts)
     kind, promised = _promise(path, separator)
     if kind == "parquet":
-        return TableFile(path, "parquet", _parquet_columns(path), parts=(path,))
+        return TableFile(path, "parquet", parquet_columns(path), parts=(path,))
     text = open_text(path, dialect.encoding)
     if kind == "jsonl":
         limit = None if all_keys else JSON_LINES_SCANNED
-        names = json_columns(text.readable, limit, text.faults, path)
+        names = json_columns(text, limit)
         return TableFile(path, "jsonl", names, text=text, notes=text.notes)
     layout = recognise(text, promised, Dialect(separator) if separator else dialect, columns)
     notes = (*text.notes, *layout.notes)
     return TableFile(
         path, "delimited", layout.columns, layout.separator, layout.header_line, layout.quoted, text, notes=notes
     )
-
-
-def parquet_parts(folder: Path) -> tuple[Path, ...]:
-    """Return the Parquet files of a folder, by name; those that begin with a dot or an underscore are no part of it.
-
-    Raises:
-        DataError: it holds none.
-    """
-    found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in (".parquet", ".pq")
-        and path.is_file()
-        and not any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
-    )
-    if not found:
-        raise DataError(
-            f"cannot read {folder}: Is a directory without Parquet files; give a file, or a folder of Parquet files"
-        )
-    return tuple(found)
-
-
-def check_parquet(path: Path, columns: Sequence[str] | None = None) -> None:
-    """Decode a Parquet file once with Arrow, which tells damage that Polars takes for memory to ask for and dies of.
-
-    Args:
-        path: the file.
-        columns: those that will be read; all if left out.
-
-    Raises:
-        DataError: it is damaged.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            for _ in file.iter_batches(columns=None if columns is None else list(columns)):
-                pass
-    except pa.ArrowNotImplementedError:
-        pass  # of a kind that only Polars knows
-    except FileNotFoundError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or 'No such file'}; give an existing file") from error
-    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
-        raise DataError(f"cannot read {path} as Parquet ({_first_line(error)}); it is damaged") from error
 
 
 def read_columns(
@@ -195,10 +150,11 @@ def read_columns(
     bad = BadRows(table.path.name, table.unit)
     try:
         if table.kind == "parquet":
-            frame = _read_parquet(table, columns, measured)
+            frame = read_parts(table.parts, columns, measured, table.remarks, table.path.name)
         elif table.kind == "jsonl":
-            fast = _read_json_fast(table, columns, measured)
-            frame = _frame(columns, _json_rows(table, columns, bad, measured)) if fast is None else fast
+            fast = read_json_fast(_text(table), columns, measured)
+            exact = read_json_rows(_text(table), columns, bad, measured, table.remarks)
+            frame = _frame(columns, exact) if fast is None else fast
         elif table.quoted:
             frame = _frame(columns, _csv_rows(table, columns, bad))
         else:
@@ -228,12 +184,7 @@ def read_records(table: TableFile) -> tuple[list[tuple[int, dict[str, Any]]], tu
     if table.kind == "parquet":
         rows: list[tuple[int, dict[str, Any]]] = []
         for part in table.parts:
-            check_parquet(part)
-            try:
-                frame = pl.read_parquet(part, glob=False, hive_partitioning=False)
-                rows += enumerate(frame.iter_rows(named=True), start=len(rows) + 1)
-            except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-                raise DataError(f"{part} cannot be read as Parquet ({_first_line(error)}); it is damaged") from error
+            rows += enumerate(read_parquet(part).iter_rows(named=True), start=len(rows) + 1)
         return rows, ()
     frame, dropped = read_columns(table, {f"cell{number}": name for number, name in enumerate(table.columns)})
     cells = ((row[0], dict(zip(table.columns, row[1:], strict=True))) for row in frame.iter_rows())
@@ -244,6 +195,8 @@ def _promise(path: Path, separator: str | None) -> tuple[Kind, str]:
     """Return what a file's suffix promises: how its rows are written, and what separates cells."""
     if separator:
         return "delimited", separator
+    if path.suffix.lower() in (".xlsx", ".xls", ".ods"):
+        raise DataError(f"{path} is a spreadsheet; save the sheet as CSV UTF-8 and give that")
     inner = path.suffix.lower()
     if inner in PACKED:
         inner = Path(path.stem).suffix.lower() or ".txt"
@@ -303,128 +256,6 @@ def _csv_rows(table: TableFile, columns: Mapping[str, str], bad: BadRows) -> Ite
             f"{table.path.name}: cells of {over_lines:,} row{'s' if over_lines > 1 else ''} run over several lines "
             f"(line {first}); if a quote mark was left open there, close it or pass --no-quotes"
         )
-
-
-def _json_rows(
-    table: TableFile, columns: Mapping[str, str], bad: BadRows, measured: Collection[str]
-) -> Iterator[tuple[Any, ...]]:
-    text, rounded = _text(table), False
-    for line, value in json_objects(text.readable, bad, text.faults):
-        wanted = {name: value.get(own) for name, own in columns.items()}
-        nested = [name for name, cell in wanted.items() if isinstance(cell, dict | list)]
-        if nested:
-            own = columns[nested[0]]
-            bad.add(line, f"a list or object where text or a number is expected, in {own!r}")
-            continue
-        rounded = rounded or any(
-            isinstance(cell, float) and abs(cell) >= EXACT and name not in measured for name, cell in wanted.items()
-        )
-        yield (line, *map(cell_text, wanted.values()))
-    if rounded:
-        table.remarks.append(_rounded(table))
-
-
-def _rounded(table: TableFile) -> str:
-    return (
-        f"{table.path.name}: there are decimals of 2^53 and more, of which neighbours cannot be told apart; "
-        "write long ids as text"
-    )
-
-
-def _read_json_fast(table: TableFile, columns: Mapping[str, str], measured: Collection[str]) -> pl.DataFrame | None:
-    """Read a clean JSON Lines file with Polars, or return None where only the exact reader can tell what it says."""
-    text = _text(table)
-    if text.escaped or text.faults:
-        return None
-    schema = dict.fromkeys(columns.values(), pl.String)
-    try:
-        with text.readable.open("rb") as file:  # a file and no name, in which Polars would look for patterns
-            frame = pl.read_ndjson(file, schema=schema)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
-        return None
-    if frame.height != text.lines:  # blank lines, so that a row's number would not be its line
-        return None
-    for name, own in columns.items():
-        doubtful = r"^\s*[\[{]" if name in measured else _DOUBTFUL
-        if frame[own].str.contains(doubtful).any():
-            return None
-    return frame.select(
-        pl.int_range(1, pl.len() + 1, dtype=pl.UInt32).alias("line"),
-        *(pl.col(own).alias(name) for name, own in columns.items()),
-    )
-
-
-def _parquet_columns(path: Path) -> tuple[str, ...]:
-    try:
-        with path.open("rb") as file:
-            head = file.read(4)
-            if not head:
-                raise DataError(f"{path} is empty; expected a Parquet file with rows")
-            if head != b"PAR1":
-                raise DataError(
-                    f"{path} is not a Parquet file; give it the suffix of its format ({', '.join(SUFFIXES)})"
-                )
-            file.seek(0)
-            return tuple(pl.read_parquet_schema(file))
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}; give an existing file") from error
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        raise DataError(f"{path} cannot be read as Parquet ({_first_line(error)}); it is damaged") from error
-
-
-def _read_parquet(table: TableFile, columns: Mapping[str, str], measured: Collection[str]) -> pl.DataFrame:
-    frames, before = [], 0
-    for part in table.parts:
-        if missing := [own for own in columns.values() if own not in _parquet_columns(part)]:
-            raise DataError(f"{part} has no column {missing[0]!r}, which {table.parts[0].name} beside it has; add it")
-        frame = _read_part(table, part, columns, measured).with_columns(pl.col("line") + before)
-        before += frame.height
-        frames.append(frame)
-    for name in columns:
-        kinds = {frame.schema[name] for frame in frames}
-        if len(kinds) > 1:
-            # Text in one part and times in another: what people would read in both.
-            frames = [frame.with_columns(pl.col(name).cast(pl.String)) for frame in frames]
-    return pl.concat(frames)
-
-
-def _read_part(table: TableFile, part: Path, columns: Mapping[str, str], measured: Collection[str]) -> pl.DataFrame:
-    check_parquet(part, list(columns.values()))
-    frame = (
-        # The row number is named so that no column of the file has the name already.
-        pl.scan_parquet(
-            part,
-            row_index_name=(place := "row of " + "".join(table.columns)),
-            row_index_offset=1,
-            glob=False,
-            hive_partitioning=False,
-        )
-        .select(pl.col(place).alias("line"), *(pl.col(own).alias(name) for name, own in columns.items()))
-        .collect()
-    )
-    for name, own in columns.items():
-        kind = frame.schema[name]
-        if kind.is_nested() or kind in (pl.Object, pl.Duration, pl.Time):
-            raise DataError(f"{part}: column {own!r} holds {kind}, expected text, numbers or times; convert it")
-        if kind.is_float():
-            if name not in measured and (frame[name].abs() >= EXACT).any() and _rounded(table) not in table.remarks:
-                table.remarks.append(_rounded(table))
-            frame = frame.with_columns(_decimals(frame[name]))
-        elif kind not in (pl.Date, pl.Datetime):
-            frame = frame.with_columns(pl.col(name).cast(pl.String, strict=False))
-    return frame
-
-
-def _decimals(column: pl.Series) -> pl.Series:
-    """Return decimals as text: a whole number that met a missing value on its way is 7, not 7.0."""
-    whole = column.cast(pl.Int64, strict=False)
-    text = whole.cast(pl.String)
-    other = column.is_finite() & (whole.is_null() | (whole.cast(column.dtype) != column))
-    if other.any():  # as the other formats' reader spells them, each value once
-        values = column.filter(other).unique()
-        spelt = pl.Series([cell_text(value) for value in values.to_list()], dtype=pl.String)
-        text = text.zip_with(~other, column.replace_strict(values, spelt, default=None, return_dtype=pl.String))
-    return text.set(~column.is_finite(), None).alias(column.name)
 
 
 def _frame(columns: Iterable[str], rows: Iterator[tuple[Any, ...]]) -> pl.DataFrame:

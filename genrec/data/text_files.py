@@ -14,29 +14,35 @@ turns to rubbish. So whichever holds for more of the lines with such bytes decid
 
 from __future__ import annotations
 
-import bz2
 import codecs
+import errno
 import gzip
 import lzma
-import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from genrec.data.encoding_guess import guess_encoding
+from genrec.data.packing import BLOCK, packing_of, refuse_streams
 from genrec.data.report import shorten
 from genrec.errors import DataError
 
-BLOCK = 1 << 22
-"""Bytes read at a time."""
+LAYERS = 3
+"""How often what was unpacked is looked at again: a file may be packed twice."""
 
 SAMPLE = 1 << 16
 """Bytes of lines beyond ASCII that an encoding is guessed by."""
+
+CONTROLS_IN_TABLES = b"\0\t\n\v\f\r\x01\x02\x1a\x1b\x1c\x1d\x1e\x1f"
+"""What tables have of them: separators (Hive's among them), line ends, DOS's end of a file, shifts of alphabet."""
+
+CONTROL_TO_REFUSE = 0.03
+"""A larger share of control characters in its first bytes makes a file something other than text."""
 
 FAULTS_TO_REFUSE = 0.2
 """A larger share of lines with zero bytes makes a file something other than text."""
@@ -62,6 +68,14 @@ STRANGERS = (
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook; save the sheet as CSV UTF-8"),
     (b"\x80\x04\x95", "a Python pickle, which genrec never opens; write the table as Parquet"),
     (b"\x80\x05\x95", "a Python pickle, which genrec never opens; write the table as Parquet"),
+    (b"7z\xbc\xaf", "a 7z archive; unpack it and give the file in it"),
+    (b"Rar!\x1a", "a RAR archive; unpack it and give the file in it"),
+    (b"\x1f\x9d", "packed with compress; unpack it and give the file in it"),
+    (b"]\0\0", "packed with lzma; unpack it and give the file in it"),
+    (b"version https://git-lfs", "the pointer of a file in Git LFS and not the file; get it with git lfs pull"),
+    (b"<!", "a web page and no table; look whether the download failed"),
+    (b"<html", "a web page and no table; look whether the download failed"),
+    (b"<?xml", "XML and no table; look whether the download failed, or convert it to CSV"),
 )
 """How files begin that are no text, and what to do with them."""
 
@@ -115,18 +129,21 @@ def open_text(path: Path, encoding: str | None = None) -> TextFile:
     """
     if encoding is not None:
         encoding = checked_encoding(encoding)
+    refuse_streams(path)
     try:
         with ExitStack() as stack:
             folder = None
-            packed, unpack = _packing(path)
             source, notes = path, []
-            if unpack is not None:
-                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="genrec-"))
-                source = Path(folder) / "unpacked"
+            for layer in range(LAYERS):
+                packed, unpack = packing_of(source, path)
+                if unpack is None:
+                    break
+                folder = folder or stack.enter_context(tempfile.TemporaryDirectory(prefix="genrec-"))
+                source = Path(folder) / f"unpacked-{layer}"
                 unpack(source)
                 notes.append(f"{path.name} is packed with {packed}; what is in it was read")
             look = _look(source)
-            _refuse_strangers(path, look)
+            _refuse_strangers(path, look, encoding)
             faults: dict[int, str] = {}
             found, note = _encoding(source, look, encoding)
             if note:
@@ -145,8 +162,18 @@ def open_text(path: Path, encoding: str | None = None) -> TextFile:
     except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, gzip.BadGzipFile) as error:
         raise DataError(f"{path} is packed and damaged ({error}); get it again, or unpack what can be saved") from error
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}; give an existing file") from error
+        raise _told(path, error) from error
     return TextFile(path, readable, look.lines, look.quoted, look.escaped, faults, tuple(notes), keep)
+
+
+def _told(path: Path, error: OSError) -> DataError:
+    """Return what to say of a file that the system, or who unpacks it, could not read."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        place = tempfile.gettempdir()
+        return DataError(f"there is no room in {place} to unpack {path}; free some, or set TMPDIR to another place")
+    if error.strerror is None:  # Arrow's, of what is unpacked
+        return DataError(f"{path} is packed and damaged ({error}); get it again")
+    return DataError(f"cannot read {path}: {error.strerror}; give an existing file")
 
 
 def checked_encoding(name: str) -> str:
@@ -174,57 +201,8 @@ class _Folder:
     def __del__(self) -> None:
         self._stack.close()
 
-
-def _packing(path: Path) -> tuple[str, Callable[[Path], None] | None]:
-    """Return how a file is packed, by its first bytes, and what unpacks it to a path; ("", None) where it is not."""
-    with path.open("rb") as file:
-        start = file.read(8)
-    openers: tuple[tuple[bytes, str, Callable[[Path], Any]], ...] = (
-        (b"\x1f\x8b", "gzip", gzip.GzipFile),
-        (b"BZh", "bzip2", bz2.BZ2File),
-        (b"\xfd7zXZ\0", "xz", lzma.LZMAFile),
-        (b"\x28\xb5\x2f\xfd", "zstd", lambda name: _arrow(name, "zstd")),
-        (b"\x04\x22\x4d\x18", "lz4", lambda name: _arrow(name, "lz4")),
-    )
-    for magic, name, opened in openers:
-        if start.startswith(magic):
-            return name, _copier(path, opened)
-    if start.startswith(b"PK\x03\x04"):
-        return "zip", lambda target: _unzip(path, target)
-    return "", None
-
-
-def _copier(path: Path, opened: Callable[[Path], Any]) -> Callable[[Path], None]:
-    def unpack(target: Path) -> None:
-        with opened(path) as source, target.open("wb") as file:
-            shutil.copyfileobj(source, file, BLOCK)
-
-    return unpack
-
-
-def _arrow(path: Path, kind: str) -> Any:
-    """Open what Python 3.11 cannot unpack by itself, through pyarrow, which comes with `datasets`."""
-    import pyarrow as pa
-
-    return pa.CompressedInputStream(pa.OSFile(str(path)), kind)
-
-
-def _unzip(path: Path, target: Path) -> None:
-    with zipfile.ZipFile(path) as archive:
-        names = [entry for entry in archive.infolist() if not entry.is_dir()]
-        if any(entry.filename == "[Content_Types].xml" for entry in names):
-            raise DataError(f"{path} is an Excel workbook; save the sheet as CSV UTF-8 and give that")
-        names = [entry for entry in names if not entry.filename.startswith("__MACOSX/")]
-        if len(names) != 1:
-            listed = ", ".join(shorten(entry.filename, 30) for entry in names[:5]) or "nothing"
-            raise DataError(f"{path} is an archive of {len(names)} files ({listed}); unpack it and give the one meant")
-        if names[0].flag_bits & 1:
-            raise DataError(f"{path} is locked with a password; unpack it and give the file in it")
-        try:
-            with archive.open(names[0]) as source, target.open("wb") as file:
-                shutil.copyfileobj(source, file, BLOCK)
-        except (NotImplementedError, RuntimeError) as error:
-            raise DataError(f"{path} cannot be unpacked ({error}); unpack it and give the file in it") from error
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(None), ()  # it lives as long as the first who holds it; a copy in another process holds nothing
 
 
 def _look(path: Path) -> _Look:
@@ -240,7 +218,7 @@ def _look(path: Path) -> _Look:
                 except UnicodeDecodeError:
                     utf8 = False
             lines += block.count(b"\n")
-            if not lines:
+            if lines <= 1:
                 returns += block.count(b"\r")
             quoted = quoted or b'"' in block
             escaped = escaped or b"\\u" in block
@@ -250,15 +228,27 @@ def _look(path: Path) -> _Look:
             decoder.decode(b"", final=True)
         except UnicodeDecodeError:
             utf8 = False
-    return _Look(lines + (last != b"\n"), quoted, escaped, zeros, utf8, lines == 0 and returns > 0, start)
+    old = returns > 1 and (lines == 0 or (lines == 1 and last == b"\n"))
+    return _Look(lines + (last != b"\n"), quoted, escaped, zeros, utf8, old or (lines == 0 and returns > 0), start)
 
 
-def _refuse_strangers(path: Path, look: _Look) -> None:
+def _refuse_strangers(path: Path, look: _Look, given: str | None) -> None:
     for magic, what in STRANGERS:
-        if look.start.startswith(magic):
+        if look.start.removeprefix(codecs.BOM_UTF8).lstrip(b" \r\n").startswith(magic):
             raise DataError(f"{path} is {what.format(name=path.stem)}")
     if look.start[257:262] == b"ustar":
         raise DataError(f"{path} is a tar archive; unpack it and give the file in it")
+    if look.start[8:12] == b"DUCK":
+        raise DataError(f"{path} is a DuckDB database; export the table as Parquet")
+    if given:
+        return
+    odd = sum(byte < 32 and byte not in CONTROLS_IN_TABLES for byte in look.start)
+    marked = look.start.startswith(tuple(mark for mark, _ in MARKS)) or bool(_utf16(look.start))
+    if odd > CONTROL_TO_REFUSE * len(look.start) and not marked:
+        raise DataError(
+            f"{path} is not a text file in an encoding that is known (its first bytes are control characters); name "
+            "its encoding with --encoding, or give UTF-8 text or Parquet"
+        )
 
 
 def _encoding(path: Path, look: _Look, given: str | None) -> tuple[str, str]:
@@ -337,6 +327,7 @@ def _rewrite(source: Path, target: Path, encoding: str, *, returns: bool) -> dic
             if "\0" in text:
                 faults.setdefault(number, "a zero byte")
                 text = text.replace("\0", "")
+                text = text if text.strip() else "\ufffd" + text  # zeros alone are no blank line
             file.write(text.encode("utf-8", "replace").decode("utf-8"))
     return faults
 

@@ -114,6 +114,8 @@ def _problem(row: _Row, width: int, faults: Mapping[int, str], *, rows_within: b
     span = f"the row runs from line {row.line} to {row.last}" if row.last > row.line else ""
     if "new-line" in row.error:
         return row.line, "a carriage return stands inside a cell", span
+    if row.error and any(b'\\"' in line for line in row.held):
+        return row.line, "a quote mark is escaped with a backslash; double it (in Spark, option escape is '\"')", span
     if row.error:
         return row.line, "a quote mark stands inside a cell without being doubled", span
     if rows_within:
@@ -144,43 +146,6 @@ def _takes_in_rows(row: _Row, separator: str, width: int) -> bool:
 def width_reason(count: int, width: int) -> str:
     """Say that a row has the wrong number of cells."""
     return f"{count} cell{'s' if count > 1 else ''} where {width} are expected"
-
-
-def json_objects(path: Path, bad: BadRows, faults: Mapping[int, str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the line and the value of each line that holds a JSON object."""
-    with path.open(encoding="utf-8-sig", newline="\n") as file:
-        for line, text in enumerate(file, start=1):
-            if line in faults:
-                bad.add(line, faults[line])
-                continue
-            if not text.strip():
-                continue
-            try:
-                value = json.loads(text)
-            except (ValueError, RecursionError):
-                bad.add(line, "not valid JSON", text)
-                continue
-            if isinstance(value, dict):
-                yield line, {cell_text(name): cell for name, cell in value.items()}
-            else:
-                bad.add(line, "not a JSON object", text)
-
-
-def json_columns(path: Path, limit: int | None, faults: Mapping[int, str], shown: Path) -> tuple[str, ...]:
-    """Return the keys of the first `limit` objects (of all, if None), in order of appearance."""
-    bad = BadRows(shown.name, "line")
-    names: dict[str, None] = {}
-    for number, (_, value) in enumerate(json_objects(path, bad, faults)):
-        if limit is not None and number >= limit:
-            break
-        names.update(dict.fromkeys(value))
-    if not names:
-        dropped = bad.dropped()
-        found = f"its line {dropped[0].lines[0]} is {dropped[0].reason}" if dropped else "it is empty"
-        if dropped and dropped[0].example.lstrip().startswith("["):
-            found += ", as of one JSON array: jq -c '.[]' makes lines of it"
-        raise DataError(f"{shown} holds no rows ({found}); expected one JSON object per line")
-    return tuple(names)
 
 
 def cell_text(value: Any) -> str:

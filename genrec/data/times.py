@@ -29,6 +29,14 @@ EARLIEST_LIKELY = 631_152_000
 
 DAY = 86_400
 
+OTHER_COUNTS = (
+    ("Excel's days since 1900", 1.0 / DAY, -25_569.0 * DAY),
+    ("Windows' 100 nanoseconds since 1601", 1e7, -11_644_473_600.0),
+    (".NET's 100 nanoseconds since the year 1", 1e7, -62_135_596_800.0),
+    ("WebKit's microseconds since 1601", 1e6, -11_644_473_600.0),
+)
+"""Other ways to count time: how many to a second, and Unix time at their nought. Tried where no Unix unit fits."""
+
 EXPECTED = "Unix seconds or milliseconds, or an ISO date or time such as 2024-05-31 or 2024-05-31T18:30:00Z"
 
 MISSING_TIMES = ("NaT", "nat", "N/A", "n/a", "NA", "-", "none", "<NA>", "null", "None", "NaN", "nan", "")
@@ -37,7 +45,7 @@ MISSING_TIMES = ("NaT", "nat", "N/A", "n/a", "NA", "-", "none", "<NA>", "null", 
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
 _CLOCK = (
-    r"(?:[T,\s]*(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:[.,](?P<fraction>\d+))?)?"
+    r"(?:[Tt,\s]*(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:[.,](?P<fraction>\d+))?)?"
     r"\s*(?P<half>[AaPp]\.?[Mm]\.?)?)?"
     r"\s*(?P<zone>Z|z|UTC|GMT|UT|utc|gmt|[+-]\d{1,2}(?::?\d{2})?)?(?:\s*\((?:UTC|GMT)\))?"
 )
@@ -102,6 +110,7 @@ def parse_times(column: pl.Series, lines: pl.Series | None = None, day_first: bo
     refusal = ""
     if rest.any():
         read, refusal = _of_text(column.filter(rest), day_first, warnings)
+        _tell_zones(column, rest, lines, warnings)
         places = pl.Series(np.flatnonzero(rest.to_numpy()))
         seconds = seconds.scatter(places, read) if len(places) else seconds
     seconds = seconds.set(seconds.abs() > LATEST, None)
@@ -124,14 +133,23 @@ def _of_numbers(column: pl.Series, numbers: pl.Series, lines: pl.Series, warning
     unit, _, scale = next((entry for entry in UNITS if middle < entry[1]), UNITS[-1])
     seconds = _divided(numbers, scale)
     likely = (seconds >= EARLIEST_LIKELY) & (seconds <= now() + DAY)
-    if not likely.any():
+    # Nanoseconds of the early nineties are no log's, and .NET's count of today.
+    nineties = unit == "nanoseconds" and bool((seconds < EARLIEST_LIKELY + 1_000 * DAY).all())
+    if nineties or not likely.any():
         # Before a whole column lies in 1970 or in a far year, it is something else than a count of seconds.
         cells = column.filter(numbers.is_not_null())
         if cells.str.contains(_DAY_NUMBER).all() and (read := _of_days(column)).null_count() == numbers.null_count():
             return read, "times are numbers, read as days such as 20240531"
-        days = sizes.filter(sizes.is_not_null())
-        if bool(((days >= EARLIEST_LIKELY / DAY + 25_569) & (days <= now() / DAY + 25_570)).all()):
-            return (numbers - 25_569) * DAY, "times are numbers, read as Excel's days since 1900"
+        for name, scale_of, nought in OTHER_COUNTS:
+            read = _divided(numbers, scale_of) + nought
+            if ((read >= EARLIEST_LIKELY) & (read <= now() + DAY)).fill_null(value=True).all():
+                return read, f"times are numbers, read as {name}"
+    rounded = column.str.contains(r"^\d\.\d+E\+\d+$").fill_null(value=False)
+    if rounded.any():
+        warnings.append(
+            f"{_rows(rounded, lines)} a time that a spreadsheet rounded, such as 1.70929E+12, so that the order of "
+            "events is lost; export times as text"
+        )
     own = _in_own_unit(numbers)
     mixed = _unit_of(numbers) != _unit_of(pl.Series([middle]))[0]
     fits = mixed & (own >= EARLIEST_LIKELY) & (own <= now() + DAY) & ~likely
@@ -166,6 +184,7 @@ def _of_text(column: pl.Series, day_first: bool | None, warnings: list[str]) -> 
     """Read cells that are no numbers; return also why some that look like times were refused."""
     # What most logs have: fast, and the rest is read by patterns.
     plain = column.str.replace_all("/", "-", literal=True).str.replace(r"^(\d{4}-\d\d-\d\d) +(\d\d:)", "${1}T${2}")
+    plain = plain.set(~plain.str.contains(r"^\d{4}-").fill_null(value=False), None)  # 24-03-01 is not of the year 24
     seconds = pl.Series(column.name, [None], dtype=pl.Float64).new_from_index(0, len(column))
     for style in ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d", "%Y-%m-%dT%H:%M:%S%.f%#z"):
         rest = seconds.is_null()
@@ -182,6 +201,19 @@ def _of_text(column: pl.Series, day_first: bool | None, warnings: list[str]) -> 
     return seconds.scatter(pl.Series(np.flatnonzero(rest.to_numpy())), found), refusal
 
 
+def _tell_zones(column: pl.Series, where: pl.Series, lines: pl.Series, warnings: list[str]) -> None:
+    """Tell of times with a clock and no zone that stand beside times away from UTC: they may be of another place."""
+    clock = where & column.str.contains(r"\d:\d\d").fill_null(value=False)
+    away = clock & column.str.contains(r"\d:\d\d.*[+-]\d{1,2}(?::?\d\d)?$").fill_null(value=False)
+    away &= ~column.str.contains(r"[+-]00(?::?00)?$").fill_null(value=False)
+    if away.any():
+        bare = clock & ~column.str.contains(r"(?:[Zz]|UTC|GMT|UT|utc|gmt|[+-]\d{1,2}(?::?\d\d)?)\)?$").fill_null(
+            value=True
+        )
+        if bare.any():
+            warnings.append(f"{_rows(bare, lines)} no time zone (read as UTC), while others have one; write it in all")
+
+
 def _by_patterns(text: pl.Series, day_first: bool | None, warnings: list[str]) -> tuple[pl.Series, str]:
     seconds = pl.Series(text.name, [None], dtype=pl.Float64).new_from_index(0, len(text))
     for pattern in (_YEAR_FIRST, _COMPACT, _DAY_MONTH, _MONTH_DAY, _YEAR_AT_END):
@@ -190,6 +222,8 @@ def _by_patterns(text: pl.Series, day_first: bool | None, warnings: list[str]) -
     first, other = (parts[name].cast(pl.Int32, strict=False) for name in ("first", "other"))
     if not first.is_not_null().any():
         return seconds, ""
+    if day_first is None and (refusal := _years_first(text, parts, seconds, warnings)) is not None:
+        return seconds, refusal
     days_first, months_first = int((first > 12).sum()), int((other > 12).sum())
     dotted = (parts["between"] == ".").all()  # written with dots, the day comes first
     if day_first is None and not dotted and days_first == months_first:
@@ -217,6 +251,36 @@ def _by_patterns(text: pl.Series, day_first: bool | None, warnings: list[str]) -
     full = years.to_series()
     found = _seconds_of(parts.rename(names).with_columns(full.alias("year")))
     return seconds.zip_with(seconds.is_not_null(), found), ""
+
+
+def _years_first(text: pl.Series, parts: pl.DataFrame, seconds: pl.Series, warnings: list[str]) -> str | None:
+    """Read dates such as 24-03-01 into `seconds` if they can only begin with their year.
+
+    Returns:
+        None where the column is none of such dates, else why it was not read; empty if it was.
+    """
+    first, other, last = (parts[name].cast(pl.Int32, strict=False) for name in ("first", "other", "year"))
+    short = first.is_not_null() & (parts["between"] == "-") & (parts["year"].str.len_chars() == 2)
+    this_year = time.gmtime(now()).tm_year - 2000
+
+    def fits(year: pl.Series, month: pl.Series, day: pl.Series) -> bool:
+        return bool((~short | ((year <= this_year) & (month <= 12) & (day <= 31))).fill_null(value=True).all())
+
+    if not short.any() or not fits(first, other, last):
+        return None
+    example = text.filter(short)[0]
+    if fits(last, other, first) or fits(last, first, other):
+        return (
+            f"a date such as {example!r} may begin with its year, its month or its day, and the column does not say "
+            "which; write years with four digits, or pass --day-first or --month-first"
+        )
+    warnings.append(f"dates such as {example!r} are read as year, month, day; write years with four digits to be sure")
+    names = {"first": "year", "other": "month", "year": "day"}
+    days = parts.rename(names).with_columns(pl.concat_str(pl.lit("20"), "year").alias("year"))
+    read = _seconds_of(days).set(~short, None)
+    found = read.is_not_null()
+    seconds.scatter(pl.Series(np.flatnonzero(found.to_numpy())), read.filter(found))
+    return ""
 
 
 def _groups(text: pl.Series, pattern: str) -> pl.DataFrame:

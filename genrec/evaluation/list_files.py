@@ -19,8 +19,11 @@ from typing import Any
 import polars as pl
 
 from genrec.batch.outputs import KIND, SHARDS_MANIFEST
+from genrec.data.dialects import Dialect
+from genrec.data.parquet_files import check_parquet, parquet_parts
 from genrec.data.splits import Case
-from genrec.data.tables import check_parquet, open_table, parquet_parts, read_columns
+from genrec.data.tables import open_table, read_columns
+from genrec.data.text_files import TextFile, open_text
 from genrec.data.text_rows import WHOLE_DECIMAL, id_text
 from genrec.errors import DataError
 from genrec.storage.folders import read_manifest
@@ -35,11 +38,12 @@ logger = logging.getLogger(__name__)
 Ranking = tuple[str, ...]
 
 
-def read_recommendations(path: Path) -> dict[str, Ranking]:
+def read_recommendations(path: Path, dialect: Dialect | None = None) -> dict[str, Ranking]:
     """Return each user's ranked item ids, best first.
 
     Args:
         path: a file or folder in one of the `FORMATS`.
+        dialect: what the user says of how a text file is written.
 
     Raises:
         DataError: there is no such file, its format is not known, or a row is not what it should be.
@@ -52,8 +56,8 @@ def read_recommendations(path: Path) -> dict[str, Ranking]:
     if path.is_dir() and (path / SHARDS_MANIFEST).exists():
         read_manifest(path, KIND, name=SHARDS_MANIFEST)
     if path.suffix == ".jsonl":
-        return _collect(path, _json_rows(path))
-    return _collect(path, _table_rows(path, _read_table(path)))
+        return _collect(path, _json_rows(path, open_text(path, dialect.encoding if dialect else None)))
+    return _collect(path, _table_rows(path, _read_table(path, dialect)))
 
 
 def lists_for_cases(cases: Sequence[Case], recommendations: Mapping[str, Ranking], source: str) -> list[Ranking]:
@@ -80,11 +84,13 @@ def lists_for_cases(cases: Sequence[Case], recommendations: Mapping[str, Ranking
     return [recommendations.get(user, ()) for user in users]
 
 
-def _json_rows(path: Path) -> Iterator[tuple[str, str, float]]:
+def _json_rows(path: Path, text: TextFile) -> Iterator[tuple[str, str, float]]:
     """Yield (user, item, rank) from JSON Lines; the rank is the place in the list, or `rank` where it is given."""
     done: set[str] = set()
-    with path.open(encoding="utf-8-sig") as lines:
+    with text.readable.open(encoding="utf-8-sig", newline="\n") as lines:
         for number, line in enumerate(lines, 1):
+            if number in text.faults:
+                raise DataError(f"{path} line {number}: {text.faults[number]}; mend it, or name the --encoding")
             if not line.strip():
                 continue
             try:
@@ -109,7 +115,7 @@ def _read_line(row: Mapping[str, Any]) -> tuple[str, list[tuple[str, float]]]:
     return id_text(row["user"]), ranked
 
 
-def _read_table(path: Path) -> pl.DataFrame:
+def _read_table(path: Path, dialect: Dialect | None) -> pl.DataFrame:
     try:
         if path.is_dir() or path.suffix == ".parquet":
             parts = parquet_parts(path) if path.is_dir() else (path,)
@@ -117,15 +123,15 @@ def _read_table(path: Path) -> pl.DataFrame:
                 check_parquet(part)
             return pl.read_parquet(list(parts), glob=False, hive_partitioning=False)
         if path.suffix in {".csv", ".tsv"}:
-            return _read_text_table(path)
+            return _read_text_table(path, dialect)
     except pl.exceptions.PolarsError as error:
         raise DataError(f"cannot read {path} as a table of user, item, rank: {str(error).splitlines()[0]}") from None
     raise DataError(f"the format of {path} is not known; give recommendations as {FORMATS}")
 
 
-def _read_text_table(path: Path) -> pl.DataFrame:
+def _read_text_table(path: Path, dialect: Dialect | None) -> pl.DataFrame:
     try:
-        table = open_table(path)
+        table = open_table(path, dialect=dialect)
     except DataError as error:
         raise DataError(f"cannot read recommendations: {error}") from error
     if missing := [name for name in COLUMNS if name not in table.columns]:

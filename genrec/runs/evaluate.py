@@ -13,6 +13,7 @@ from typing import Any, Literal
 from genrec.baselines.registry import BASELINES, Material
 from genrec.baselines.search import baseline_lists, sample_cases
 from genrec.data.checks import check_data
+from genrec.data.dialects import Dialect
 from genrec.data.prepared import PreparedData, load_prepared
 from genrec.data.splits import Case
 from genrec.errors import ConfigError, translated
@@ -193,9 +194,10 @@ def evaluate_with(
     explanations: int = 0,
     *,
     progress: bool = False,
+    dialect: Dialect | None = None,
 ) -> Report:
     """Evaluate, and write the results; `evaluate` is its short form."""
-    found = {name: read_recommendations(file) for name, file in map(_named_file, others)}
+    found = {name: read_recommendations(file, dialect) for name, file in map(_named_file, others)}
     cases = sampled(data.split().cases(split), sample, seed)
     foreign = {name: lists_for_cases(cases, lists, name) for name, lists in found.items()}
     with progress_bar("Evaluating", progress) as bar:

@@ -71,11 +71,11 @@ def test_listed_users_whom_the_data_does_not_know_are_empty(toy_data: Path, tmp_
     ("line", "problem"),
     [
         ("[1]", "line 2: "),
-        ('{"user": 1}', "line 2: 'items'"),
+        ('{"user": 1}', "line 2: there is no 'items'"),
         ('{"user": 1, "items": "red1"}', "line 2: items must be a list"),
         ('{"user": null, "items": []}', "line 2: user and items must be texts"),
-        ('{"user": true, "items": []}', "line 2: user and items must be texts"),
-        ('{"user": 1, "items": [1.5]}', "line 2: user and items must be texts"),
+        ('{"user": {"id": 1}, "items": []}', "line 2: user and items must be texts"),
+        ('{"user": 1, "items": [NaN]}', "line 2: user and items must be texts"),
         ('{"user": "\\ud800", "items": []}', "line 2: .*surrogates not allowed"),
         ("nonsense", "line 2: Expecting value"),
         ("[" * 100_000, "line 2: .*recursion"),
@@ -101,8 +101,8 @@ def test_files_that_hold_no_users(tmp_path: Path, toy_data: Path) -> None:
     (tmp_path / "users.jsonl").write_text("\n \n", encoding="utf-8")
     with pytest.raises(DataError, match="is empty"):
         opened(tmp_path / "users.jsonl")
-    (tmp_path / "users.txt").write_bytes(b"\xff\xfe")
-    with pytest.raises(DataError, match="line 1"):
+    (tmp_path / "users.txt").write_bytes(b"u\0\n")
+    with pytest.raises(DataError, match="1 of 1 lines"):
         opened(tmp_path / "users.txt")
     (tmp_path / "users.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match="cannot read"):
@@ -114,7 +114,7 @@ def test_files_that_hold_no_users(tmp_path: Path, toy_data: Path) -> None:
     [
         ({"user": ["a"]}, r"has user \(String\); expected"),
         ({"user": ["a"], "items": ["x"]}, r"items \(String\); expected"),
-        ({"user": [1.5], "items": [["x"]]}, r"user \(Float64\)"),
+        ({"user": [["a"]], "items": [["x"]]}, r"user \(List"),
         ({"user": ["a"], "items": [[["x"]]]}, r"items \(List"),
         ({"user": ["a", None, None], "items": [["x"]] * 3}, "row 2: .*null .in 2 rows"),
         ({"user": ["a", "b", "c"], "items": [["x"], [], ["x", None]]}, "row 3: .*null"),

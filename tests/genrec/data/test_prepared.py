@@ -153,7 +153,11 @@ def test_titles_of_all_kinds_survive(tmp_path: Path) -> None:
         ("", "id,title\n1,x\n", r"log\.csv is empty"),
         ("user,item\n1,1\n", "id,title\n", r"items\.csv holds no usable items"),
         ("user,item,time\n1,1,soon\n", "id,title\n1,x\n", r"log\.csv line 2: not a time; .*time 'soon'"),
-        ("user,item\n1,1\n", "id,title\n1,NaN\n", r"items\.csv line 2: no title in column 'title' .'NaN'.;"),
+        (
+            "user,item\n1,1\n",
+            "id,title\n1,NaN\n",
+            r"items\.csv line 2: no title in column 'title' .'NaN'; if that is its title, add a word.;",
+        ),
         ("user,item\n1,1\n", "id,title\n1,&nbsp;\n", r"items\.csv line 2: no title in column 'title'"),
         ("user,item\n1,1\n", "id,title\n,x\n", r"items\.csv line 2: no id in column 'id'"),
         ("user,item\n1,1\n", "id,title\n1,x\n1,y\n", r"items\.csv line 3: an item id given before .'1'.;"),

@@ -76,7 +76,7 @@ def test_a_folder_of_parquet_shards_with_nested_recommendations(tmp_path):
         ("r.csv", "user,item,rank\n7,,1\n", "row 1"),
         ("r.csv", "user,item,rank\n", "holds no recommendations"),
         ("r.csv", "", "cannot read"),
-        ("r.parquet", "not parquet", "cannot read"),
+        ("r.parquet", "not parquet", "is not a Parquet file"),
         ("r.xlsx", "?", "format of .* is not known"),
     ],
 )
