@@ -36,6 +36,7 @@ from genrec.ranking.taste import TasteReader
 from genrec.recommendation import Recommendations
 from genrec.settings import Mode, Settings, refuses_unknown_options
 from genrec.signals.borrowing import counted_part
+from genrec.signals.registry import people_of_signals
 from genrec.signals.simple import Content, CoOccurrence, Popularity, Signal
 from prompts.encoding import Prompt, PromptEncoder
 from prompts.template import TextTemplate
@@ -366,6 +367,9 @@ class Recommender(Persistent):
             counted_part(self.co_occurrence, known),
             self.content,
             self.templates,
+            people_of_signals(self.signals, known),
+            self.facts.popularity.astype(np.float32),
+            known,
         )
 
     @property

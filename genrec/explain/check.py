@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from genrec.data.catalog import Catalog, Item
-from genrec.explain.evidence import WORD, name_of, named, outside_quotes, quoted
+from genrec.explain.names import WORD, name_of, named, outside_quotes, quoted
 
 MOST_CHARACTERS = 600
 MOST_ATTRIBUTE_WORDS = 4

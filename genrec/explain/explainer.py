@@ -21,19 +21,31 @@ from genrec.explain.evidence import (
     MOST_EVIDENCE,
     Evidence,
     Explain,
+    Kind,
     Language,
     Length,
     Wording,
     measured_evidence,
     nearest_evidence,
 )
+from genrec.explain.facts import CatalogueFacts
+from genrec.explain.grammar import Grammar
 from genrec.explain.influence import influences
+from genrec.explain.style import parse_style, shipped_style
 from genrec.explain.writer import Explanation, Request, Writer, sentence_of
 from genrec.language.decoder import Decoder
 from genrec.language.generator import FreeGenerator
+from genrec.signals.arrays import FloatArray
+from genrec.signals.people import People
 from genrec.signals.simple import Content, CoOccurrence
 from prompts.encoding import PromptEncoder
 from prompts.template import TextTemplate
+
+ALIKE = 0.3
+"""The least cosine of two titles that are called close in kind."""
+
+POPULAR = 0.05
+"""The share of the items that are called popular where it is not known how many people took them."""
 
 EXPLAINED_HISTORY = 50
 """How many of the newest history items are looked at for evidence near the item."""
@@ -51,6 +63,9 @@ class Explainer:
         co_occurrence: what is taken near each other.
         content: what is alike.
         templates: what the model is asked with for words, by language.
+        people: how many people took what; None where the log does not say.
+        popularity: float32 [items]; how often each item was taken, on any scale.
+        known: how many of the items, the first ones, were there at the training.
     """
 
     catalog: Catalog
@@ -60,6 +75,9 @@ class Explainer:
     co_occurrence: CoOccurrence
     content: Content
     templates: dict[Language, TextTemplate]
+    people: People | None
+    popularity: FloatArray
+    known: int
 
     def explain(
         self,
@@ -84,20 +102,45 @@ class Explainer:
         if how == "none":
             return [[] for _ in histories]
         requests: list[Request] = []
-        batch = HistoryBatch.of(self.catalog, histories)
+        grammar, batch = self.grammar(wording), HistoryBatch.of(self.catalog, histories)
         for user, (history, items) in enumerate(zip(batch, recommended, strict=True)):
             rows = batch.rows_of(user).tolist()
             own = tuple(self.catalog.items[row] for row in rows)
             found = self._evidence(history, rows, items, how, wording.length)
+            told = grammar.reasons(items, found, own, wording.tone, wording.length, history.taste)
             requests += [
-                Request(item, evidence, own, history.user) for item, evidence in zip(items, found, strict=True)
+                Request(item, evidence, reason, own, history.user)
+                for item, evidence, reason in zip(items, found, told, strict=True)
             ]
         if how == "words":
             explained = self.writer.write(requests, wording, batch_size)
         else:
-            explained = [sentence_of(request, wording) for request in requests]
+            explained = [sentence_of(request) for request in requests]
         ordered = iter(explained)
         return [[next(ordered) for _ in items] for items in recommended]
+
+    def grammar(self, wording: Wording) -> Grammar:
+        """Return what puts evidence into words in a style.
+
+        Raises:
+            ConfigError: the style is none.
+        """
+        style = parse_style(wording.style) if wording.style else shipped_style(wording.language)
+        row, people = self.catalog.row, self.people
+        popular = self.popularity > np.quantile(self.popularity, 1 - POPULAR)
+        return Grammar(
+            self.facts,
+            style,
+            None if people is None else lambda item, other: people.of_both(row(other.id), row(item.id)),
+            None if people is None else lambda item: int(people.takers[row(item.id)]),
+            lambda item: row(item.id) >= self.known,
+            lambda item: bool(popular[row(item.id)]),
+        )
+
+    @cached_property
+    def facts(self) -> CatalogueFacts:
+        """What the catalogue says of its items; read at the first use."""
+        return CatalogueFacts(self.catalog)
 
     @cached_property
     def writer(self) -> Writer:
@@ -128,7 +171,7 @@ class Explainer:
         measured = [measured_evidence(one, most) for one in moved]
         # Where every item spoke against it, the language model had no part in it: what stands near the item did.
         return [
-            Evidence(own, "moved") if own and item.id not in taken else near
+            own if own.items and item.id not in taken else near
             for item, own, near in zip(items, measured, nearest, strict=True)
         ]
 
@@ -153,6 +196,11 @@ def near_item(
         return Evidence((), "again")
     together = np.asarray(co_occurrence.pairs[recent][:, [row]].toarray())[:, 0]
     alike = content.embeddings[recent] @ content.embeddings[row]
+    taken = np.flatnonzero(together > 0)
+    if len(taken):  # only these can be called so
+        together, alike, recent = together[taken], alike[taken], [recent[place] for place in taken]
     places = nearest_evidence(recent, together, alike, most)
     evidence = tuple(catalog.items[recent[place]] for place in places)
-    return Evidence(evidence, "together" if all(together[place] > 0 for place in places) else "alike")
+    strengths = tuple(max(float(together[place] / (together.max() or 1.0) + alike[place]), 1e-6) for place in places)
+    near: Kind = "alike" if all(alike[place] >= ALIKE for place in places) else "given"
+    return Evidence(evidence, "together" if len(taken) else near, strengths)

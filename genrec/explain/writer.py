@@ -25,7 +25,11 @@ from transformers import LogitsProcessor
 
 from genrec.data.catalog import Item
 from genrec.explain.check import FOREIGN_MARKS, Checker
-from genrec.explain.evidence import Evidence, Language, Wording, evidence_sentence, name_of, named, names, quoted
+from genrec.explain.claims import Claim
+from genrec.explain.evidence import Evidence, Language, Wording
+from genrec.explain.grammar import Reason
+from genrec.explain.names import name_of, named, quoted
+from genrec.explain.style import shipped_style
 from genrec.language.decoder import batches_by_length
 from genrec.language.generator import FreeGenerator
 from prompts.free_text import encode_quoting, encode_text
@@ -70,12 +74,14 @@ class Request:
     Attributes:
         item: what is recommended.
         evidence: what speaks for it.
+        reason: the grammar's words for it, which stand in where a model's fail.
         history: the user's items.
         user: the user's id, for the check alone.
     """
 
     item: Item
     evidence: Evidence
+    reason: Reason
     history: tuple[Item, ...]
     user: str = ""
 
@@ -89,12 +95,14 @@ class Explanation:
         cited: the evidence that it names.
         source: who wrote it.
         problems: what was wrong with the model's last text, where it was replaced.
+        claims: what the evidence says of the item.
     """
 
     text: str
     cited: tuple[Item, ...]
     source: Source = "sentence"
     problems: tuple[str, ...] = ()
+    claims: tuple[Claim, ...] = ()
 
 
 def load_templates(run: Path | None = None) -> dict[Language, TextTemplate]:
@@ -116,7 +124,7 @@ def prompt_values(item: Item, evidence: Evidence, wording: Wording) -> dict[str,
     said = [*item.categories, *(value for name, value in item.attributes.items() if name in ("year", "brand"))]
     attributes = style["attributes"].format_map({"values": style["comma"].join(said[:4])}) if said else ""
     return {
-        "evidence": names(evidence.items, wording.language),
+        "evidence": shipped_style(wording.language).names(evidence.items),
         "item": quoted(item),
         "attributes": attributes,
         "length": style[wording.length],
@@ -124,10 +132,10 @@ def prompt_values(item: Item, evidence: Evidence, wording: Wording) -> dict[str,
     }
 
 
-def sentence_of(request: Request, wording: Wording, problems: Sequence[str] = ()) -> Explanation:
+def sentence_of(request: Request, problems: Sequence[str] = ()) -> Explanation:
     """Return the explanation that no model writes."""
-    text = evidence_sentence(request.item, request.evidence, wording)
-    return Explanation(text, request.evidence.items, "sentence", tuple(problems))
+    reason = request.reason
+    return Explanation(reason.text, reason.cited, "sentence", tuple(problems), reason.claims)
 
 
 class Writer:
@@ -157,7 +165,7 @@ class Writer:
             batch_size: how many at most are written side by side.
         """
         tokenizer, template = self._generator.tokenizer, self._templates[wording.language]
-        done = [sentence_of(request, wording) for request in requests]
+        done = [sentence_of(request) for request in requests]
         waiting = [place for place, request in enumerate(requests) if request.evidence.items]
         prompts = {
             place: encode_text(
@@ -166,7 +174,7 @@ class Writer:
             for place in waiting
         }
         for place in [place for place in waiting if len(prompts[place]) + MOST_TOKENS[wording.length] > self._context]:
-            done[place] = sentence_of(requests[place], wording, ["the model's context is too short for a text"])
+            done[place] = sentence_of(requests[place], ["the model's context is too short for a text"])
             waiting.remove(place)
         for attempt in range(ATTEMPTS):
             failed = []
@@ -187,9 +195,9 @@ class Writer:
         evidence = request.evidence.items
         problems = self._checker.problems(text, request.item, request.history, evidence, request.user)
         if problems:
-            return sentence_of(request, wording, problems)
+            return sentence_of(request, problems)
         cited = tuple(item for item in evidence if name_of(item) in named(text))
-        return Explanation(text, cited, "rewritten" if attempt else "words")
+        return Explanation(text, cited, "rewritten" if attempt else "words", (), request.reason.claims)
 
     def _attempt(
         self, requests: Sequence[Request], prompts: Sequence[Sequence[int]], wording: Wording, attempt: int

@@ -22,8 +22,12 @@ from genrec.data.catalog import Catalog, clean_title
 from genrec.data.splits import History
 from genrec.errors import DataError
 from genrec.explain.check import Checker
-from genrec.explain.evidence import MOST_EVIDENCE, Evidence, Language, Length, Tone, Wording, evidence_sentence, quoted
+from genrec.explain.evidence import MOST_EVIDENCE, Evidence, Language, Length, Tone, Wording
 from genrec.explain.explainer import near_item
+from genrec.explain.facts import CatalogueFacts
+from genrec.explain.grammar import Grammar
+from genrec.explain.names import quoted
+from genrec.explain.style import shipped_style
 from genrec.explain.writer import load_templates, prompt_values
 from genrec.signals.simple import Content, CoOccurrence
 from prompts.encoding import Example, PromptEncoder
@@ -59,6 +63,7 @@ def explanation_examples(
     checker = Checker(catalog) if reasons else None
     near = CoOccurrence.fit(catalog, histories, window=20)
     alike = Content(catalog, np.zeros((len(catalog), 1), np.float32))  # nothing is known to be alike
+    grammar = Grammar(CatalogueFacts(catalog), shipped_style(language))
     examples: list[Example] = []
     passed = 0
     for history in histories:
@@ -70,13 +75,14 @@ def explanation_examples(
             before = [catalog[item] for item in history.items[:place]]
             item = catalog[history.items[place]]
             found = near_item(near, alike, catalog.rows(history.items[:place]), item, MOST_EVIDENCE[wording.length])
-            evidence = Evidence(found.items, "moved")
+            evidence = Evidence(found.items, "moved", found.weights)
             text = clean_title(reasons.get((history.user, item.id), ""))
             if checker is not None and text and not checker.problems(text, item, before, user=history.user):
                 passed += 1
                 text = f"{quoted(item)}: {text}"  # every explanation begins with the item
             else:
-                text = evidence_sentence(item, evidence, wording)
+                (reason,) = grammar.reasons([item], [evidence], before, wording.tone, wording.length)
+                text = reason.text
             values = prompt_values(item, evidence, wording)
             examples.append(text_example(template, encoder.tokenizer, values, text, encoder.family))
     if reasons:

@@ -19,8 +19,9 @@ from genrec.data.catalog import Item
 from genrec.data.splits import History
 from genrec.evaluation.uncertainty import Estimate, FloatArray, bootstrap_means, bootstrap_ratio
 from genrec.explain.check import citations_are_valid
-from genrec.explain.evidence import WORD, Explain
+from genrec.explain.evidence import Explain
 from genrec.explain.influence import NEWEST, log_likelihoods
+from genrec.explain.names import WORD
 from genrec.explain.writer import Explanation
 from genrec.ranking.ranker import Ranked
 from genrec.recommender import Recommender

@@ -5,7 +5,7 @@ A signal of one's own joins them with `recommender.signals[name] = signal` and a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from genrec.errors import ArtefactError, ConfigError
 from genrec.signals.again import Again
 from genrec.signals.arrays import FloatArray
 from genrec.signals.latent import Latent
+from genrec.signals.people import People, people_of
 from genrec.signals.simple import Content, CoOccurrence, ItemKNN, Popularity, Signal
 
 SEQUENCE_DECAY = 0.5
@@ -26,6 +27,9 @@ SEQUENCE_DECAY = 0.5
 
 SIMILARITY_DECAY = 0.3
 """Decay of `similarity`: what reads like the items from years ago says little."""
+
+NEIGHBOURS_SHRINK = 3.0
+"""Added to the divisor of `neighbours`; few people who took both of two items prove little."""
 
 _SAVED: dict[str, Any] = {
     "newest": CoOccurrence,
@@ -56,7 +60,7 @@ def fit_signals(
         {
             "newest": CoOccurrence.fit(catalog, histories, window=3, backward=0.3, power=0.3, decay=0.4),
             "collaborative": CoOccurrence.fit(catalog, histories, window=20),
-            "neighbours": ItemKNN.fit(catalog, histories, neighbours=500, shrink=3.0, decay=0.8),
+            "neighbours": ItemKNN.fit(catalog, histories, neighbours=500, shrink=NEIGHBOURS_SHRINK, decay=0.8),
             "latent": Latent.fit(catalog, histories),
             "popularity": Popularity.fit(catalog, histories),
             **({"again": Again.fit(catalog, histories)} if keep_seen else {}),
@@ -155,6 +159,14 @@ def load_signals(path: Path, catalog: Catalog, vectors: FloatArray) -> dict[str,
     except Exception as error:  # safetensors raises several kinds, some of them its own
         raise ArtefactError(f"{path} cannot be read ({error}); make the run again") from error
     return complete(counted, catalog, vectors)
+
+
+def people_of_signals(signals: Mapping[str, Signal], known: int) -> People | None:
+    """Return how many people took what; None where the signals do not say. See `genrec.signals.people`."""
+    neighbours, popularity = signals.get("neighbours"), signals.get("popularity")
+    if isinstance(neighbours, ItemKNN) and isinstance(popularity, Popularity):
+        return people_of(neighbours, popularity, NEIGHBOURS_SHRINK, known)
+    return None
 
 
 def _part(arrays: dict[str, NDArray[Any]], name: str) -> dict[str, NDArray[Any]]:

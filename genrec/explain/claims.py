@@ -1,0 +1,202 @@
+"""What can be said for a recommendation: claims, each of which the history, the catalogue or the log holds.
+
+A claim names items of the user's own history and says what the recommended item has to do with them. Which claims can
+be made is a matter of fact; which one is made is decided in `genrec.explain.grammar`, by how much of the measured
+influence it covers and by what the list has said already.
+
+The easy mistake is to count what a user has taken twice as two of their choices; items are counted, not events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from genrec.data.catalog import Item
+from genrec.explain.facts import CatalogueFacts, ItemFacts, follows, prices_are_close
+
+Said = Literal[
+    "sequel", "maker", "maker-more", "series", "series-more", "category-era", "category", "category-more", "era",
+    "price", "people", "together", "newest", "new", "moved", "alike", "given", "again", "again-count", "taste",
+    "taste-category", "popular", "popular-count", "nothing",
+]  # fmt: skip
+"""What a claim says:
+
+    sequel          it is the next part after the named item, by the number in its title
+    maker           it and all the named ones have this maker; "-more": and so have `count` more of the history
+    series          likewise of a series, or of a name that titles begin with
+    category        likewise of a category; "-era": and of a decade
+    era             likewise of a decade alone
+    price           its price is close to that of all the named ones
+    people          `count` other people took it and the named item
+    together        it was taken near the named ones in other histories
+    newest          the named ones are among the user's newest three, and they moved the model towards it
+    new             it was added to the catalogue after the training
+    moved           the named ones moved the model towards it
+    alike           its title is near theirs
+    given           the named ones are in the history for which it was recommended
+    again           the user took it before; "-count": so many times
+    taste           it is near the taste that the user describes; "-category": which names its category
+    popular         it is among the most taken; "-count": by so many people
+    nothing         there is nothing to go by
+"""
+
+WITHOUT_NAMES: frozenset[str] = frozenset(
+    {"again", "again-count", "taste", "taste-category", "popular", "popular-count", "nothing"}
+)
+"""Claims that name no item of the history."""
+
+NEWEST_ITEMS = 3
+LEAST_PEOPLE = 3
+"""Fewer people than this are no evidence, and might be recognised."""
+LEAST_MORE = 2
+"""How many more items of a history have a category before it is called a long-standing interest."""
+
+STRENGTHS: dict[str, float] = {
+    "sequel": 10.0, "maker-more": 8.0, "series-more": 8.0, "series": 7.5, "maker": 7.0, "category-era": 3.6,
+    "category-more": 4.2, "category": 3.4, "people": 4.6, "new": 6.0, "newest": 3.4, "price": 2.0, "together": 2.6,
+    "era": 2.2, "moved": 2.6, "alike": 2.4, "given": 1.8,
+}  # fmt: skip
+"""How much a reader learns from each, by judgement."""
+
+_RAREST = 2.5  # what a category's rarity adds at most
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One thing that is said for an item.
+
+    Attributes:
+        said: see `Said`.
+        items: the items of the history that it names.
+        value: the maker, series, category or price; for an era the decade's first year.
+        era: the decade's first year, beside a category.
+        count: people, more items, or times.
+        strength: how much a reader learns from it.
+    """
+
+    said: Said
+    items: tuple[Item, ...] = ()
+    value: str = ""
+    era: str = ""
+    count: int = 0
+    strength: float = 0.0
+
+    @property
+    def feature(self) -> str:
+        """What the claim is about, for telling sentences of one list apart; empty where it has no such thing."""
+        return f"{self.value} {self.era}".strip() if self.said not in ("price", "taste-category") else ""
+
+
+class HistoryFacts:
+    """What the catalogue says of a whole history; read once for a list.
+
+    Args:
+        facts: of the catalogue.
+        items: the history, oldest first.
+    """
+
+    def __init__(self, facts: CatalogueFacts, items: Sequence[Item]) -> None:
+        self.facts = facts
+        self.items = tuple(items)
+        self.different = tuple(dict.fromkeys(item.id for item in items))
+        by_id = {item.id: item for item in items}
+        self.newest = frozenset(item.id for item in items[-NEWEST_ITEMS:])
+        self._holding: dict[tuple[str, str], list[str]] = {}
+        for place in self.different:
+            own = facts[by_id[place]]
+            for key in (("maker", own.maker), *(("series", one) for one in own.series),
+                        *(("category", one) for one in own.categories)):  # fmt: skip
+                if key[1]:
+                    self._holding.setdefault(key, []).append(place)
+
+    def more(self, kind: str, value: str, named: Sequence[Item], *, lasting: bool = False) -> int:
+        """Return how many items of the history have a value beside those named.
+
+        Args:
+            kind: maker, series or category.
+            value: of it.
+            named: items that are not counted.
+            lasting: count nothing unless both the older and the newer half of the history have the value.
+        """
+        holding = self._holding.get((kind, value), [])
+        if lasting:
+            half = len(self.different) // 2
+            older = set(self.different[:half])
+            if len({item in older for item in holding}) < 2:
+                return 0
+        return len(set(holding) - {item.id for item in named})
+
+
+def claims_about(
+    item: Item,
+    cited: Sequence[Item],
+    history: HistoryFacts,
+    basis: Said,
+    people: Callable[[Item, Item], int] | None = None,
+    *,
+    new: bool = False,
+) -> list[Claim]:
+    """Return everything that can be said of an item with the evidence that is cited for it.
+
+    Args:
+        item: what is recommended.
+        cited: items of the history, the strongest evidence first; at least one.
+        history: what is known of the history.
+        basis: what makes the cited ones evidence: moved, together, alike or given.
+        people: how many people took both of two items; None where the log does not say.
+        new: whether the item was added after the training.
+    """
+    facts = history.facts
+    own, others = facts[item], {one.id: facts[one] for one in cited}
+    found = [Claim(basis, tuple(cited), strength=STRENGTHS[basis])]
+
+    def sharing(has: Callable[[ItemFacts], bool]) -> tuple[Item, ...]:
+        return tuple(one for one in cited if has(others[one.id]))
+
+    def add(said: Said, items: tuple[Item, ...], value: str = "", extra: float = 0.0, **more: str | int) -> None:
+        if items:
+            found.append(Claim(said, items, value, strength=STRENGTHS[said] + extra, **more))  # type: ignore[arg-type]
+
+    add("sequel", sharing(lambda other: follows(own, other))[:1], own.series[0] if own.series else "")
+    if own.maker:
+        for claim in _with_more(history, "maker", own.maker, sharing(lambda other: other.maker == own.maker)):
+            add(*claim[:3], count=claim[3])
+    for series in own.series[:1] if own.series and sharing(lambda other: own.series[0] in other.series) else own.series:
+        for claim in _with_more(history, "series", series, sharing(lambda other, one=series: one in other.series)):
+            add(*claim[:3], count=claim[3])
+    decade = str(own.decade) if own.decade else ""
+    for category in own.categories:
+        rarity = min(facts.rarity(category), _RAREST)
+        items = sharing(lambda other, one=category: one in other.categories)
+        add("category", items, category, rarity)
+        if count := history.more("category", category, items, lasting=True) if items else 0:
+            if count >= LEAST_MORE:
+                add("category-more", items, category, rarity / 2, count=count)
+        both = tuple(one for one in items if decade and others[one.id].decade == own.decade)
+        add("category-era", both, category, rarity, era=decade)
+    add("era", sharing(lambda other: decade != "" and other.decade == own.decade), decade)
+    add("price", sharing(lambda other: prices_are_close(own, other)), own.price_text)
+    if people is not None:
+        counted = [(people(item, one), one) for one in cited]
+        most, one = max(counted, key=lambda pair: pair[0])
+        if most >= LEAST_PEOPLE:
+            add("people", (one,), count=most)
+    if basis == "moved":
+        add("newest", tuple(one for one in cited if one.id in history.newest))
+    if new:
+        add("new", tuple(cited))
+    return found
+
+
+def _with_more(
+    history: HistoryFacts, kind: Literal["maker", "series"], value: str, items: tuple[Item, ...]
+) -> Iterator[tuple[Said, tuple[Item, ...], str, int]]:
+    """Yield the claim of a shared maker or series: with how many more the history has, where it has more."""
+    if items:
+        count = history.more(kind, value, items)
+        yield ((f"{kind}-more" if count else kind), items, value, count)  # type: ignore[misc]
+
+
+assert set(STRENGTHS) | WITHOUT_NAMES == set(get_args(Said))  # noqa: S101 - one strength for each

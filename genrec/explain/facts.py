@@ -1,0 +1,231 @@
+"""What the catalogue says of items, in the form that a reason can use: maker, series, part, shelf, decade, price.
+
+Attributes say most of it. Where a catalogue has only titles, they are read as people read them: many titles that begin
+with the same words ("Star Trek", "Neutrogena") bear one name, and a number after the same words ("Jaws", "Jaws 2") is
+a part. A name found so is part of the title, so a sentence that states it is true.
+
+The easy mistake is to take any two words at the start of a few titles for a name: "The Last" and "Once Upon a" are
+none. A name must begin nearly every title that holds it, and neither begin nor end as a phrase does.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from genrec.data.catalog import Catalog, Item, clean_title
+from genrec.data.categories import COMMON_CATEGORY
+
+MAKERS = ("brand", "author", "artist", "director", "maker", "manufacturer", "designer", "band", "creator", "studio",
+          "publisher", "channel")  # fmt: skip
+"""Attributes that say who made an item; the first that an item has counts."""
+
+SERIES = ("series", "franchise", "collection", "saga")
+YEARS = ("year", "release_year", "published", "release_date", "date")
+PRICE = "price"
+
+NEAR_PRICE = 0.15
+"""How far apart, as a share of the higher one, two prices may be that are called close."""
+
+MOST_NAME_WORDS = 3
+LEAST_TITLES = {1: 10, 2: 3, 3: 3}
+"""How many titles must begin with so many words before these count as a name."""
+BEGINNING = 0.9
+"""Least share of the titles holding the words that begin with them; a phrase stands within titles, too."""
+CONTINUED = 0.7
+"""Where so many of a name's titles go on with the same word, the word belongs to the name."""
+
+_LONGEST_VALUE = 40
+_SAYS_NOTHING = frozenset({"", "unknown", "n/a", "na", "none", "null", "nan", "various", "other", "-", "?"})
+_ARTICLES = frozenset({"the", "a", "an", "my", "all", "new", "in", "on", "of", "for", "how", "what", "this", "that",
+                       "le", "la", "les", "il", "der", "das", "el", "set", "pack"})  # fmt: skip
+_PART_WORD = r"(?:part|vol\.?|volume|episode|book|chapter|season)"
+_PART = re.compile(
+    rf"^(?P<name>.*?\w)(?:[:,]?\s+{_PART_WORD})?\s+(?P<part>\d{{1,2}}|[IVX]{{1,5}})(?=$|:)", re.IGNORECASE
+)
+_CHINESE_PART = re.compile(
+    r"^(?P<name>.*?[\u3400-\u9fff])\s*(?:第(?P<word>[一二三四五六七八九十])[部季册集卷]|(?P<part>\d{1,2}))(?=$|[：:· ])"  # noqa: RUF001
+)
+_BARE_NUMBER = re.compile("[0-9]{1,2}|[ivx]{1,5}")
+_ROMAN = {"II": 2, "III": 3, "IV": 4, "V": 5, "VI": 6, "VII": 7, "VIII": 8, "IX": 9, "X": 10}
+_NUMBER = re.compile(r"\D{0,3}(\d+(?:[.,]\d{1,2})?)\D{0,4}")
+
+
+@dataclass(frozen=True, slots=True)
+class ItemFacts:
+    """What the catalogue says of one item; empty or None where it says nothing.
+
+    Attributes:
+        maker: who made it.
+        series: what it belongs to, the narrowest first.
+        part: its number in the series that its title names; with `numbered` the words before the number.
+        numbered: see there.
+        categories: those that tell items apart, the rarest first.
+        decade: the first year of its decade.
+        price: as a number, and `price_text` as the catalogue writes it.
+        price_text: see there.
+    """
+
+    maker: str = ""
+    series: tuple[str, ...] = ()
+    part: int | None = None
+    numbered: str = ""
+    categories: tuple[str, ...] = ()
+    decade: int | None = None
+    price: float | None = None
+    price_text: str = ""
+
+
+class CatalogueFacts:
+    """What the catalogue says of its items; read once, then looked up.
+
+    Args:
+        catalog: the items.
+    """
+
+    def __init__(self, catalog: Catalog) -> None:
+        held = Counter(category for item in catalog for category in set(item.categories))
+        size = max(len(catalog), 1)
+        self._shares = {
+            category: count / size
+            for category, count in held.items()
+            # A shelf with everything on it, or with one item, says nothing.
+            if count > 1 and count / size <= COMMON_CATEGORY and _is_printable(category)
+        }
+        self._names = _leading_names([clean_title(item.title) for item in catalog])
+        self._known: dict[str, ItemFacts] = {}
+
+    def __getitem__(self, item: Item) -> ItemFacts:
+        """Return what is known of an item; the item may be of another catalogue."""
+        if item.id not in self._known:
+            self._known[item.id] = self._read(item)
+        return self._known[item.id]
+
+    def rarity(self, category: str) -> float:
+        """Return how telling a category is: the negative logarithm of its share of the items."""
+        return -math.log(self._shares.get(category, 1.0))
+
+    def _read(self, item: Item) -> ItemFacts:
+        title = clean_title(item.title)
+        numbered, part = part_of(title)
+        year = next((found for name in YEARS if (found := re.match("(1[89]|20)[0-9]{2}", _value(item, name)))), None)
+        price_text = _value(item, PRICE)
+        price = _NUMBER.fullmatch(price_text)
+        return ItemFacts(
+            maker=next((value for name in MAKERS if (value := _value(item, name))), ""),
+            series=(*(value for name in SERIES if (value := _value(item, name))), *self._names_in(title)),
+            part=part,
+            numbered=numbered,
+            categories=tuple(
+                sorted(
+                    {category for category in item.categories if category in self._shares},
+                    key=lambda category: (self._shares[category], category),
+                )
+            ),
+            decade=int(year.group()[:3] + "0") if year else None,
+            price=float(price.group(1).replace(",", ".")) if price else None,
+            price_text=price_text if price else "",
+        )
+
+    def _names_in(self, title: str) -> list[str]:
+        words = _words_of(title)
+        found = (self._names.get(tuple(words[:count]), "") for count in range(MOST_NAME_WORDS, 0, -1))
+        return [name for name in dict.fromkeys(found) if name]
+
+
+def part_of(title: str) -> tuple[str, int | None]:
+    """Return the words before a title's number, case-folded, and the number; the whole title where it has none."""
+    found = _CHINESE_PART.match(title)
+    if found:
+        part = int(found["part"]) if found["part"] else " 一二三四五六七八九十".index(found["word"])
+        return found["name"].casefold(), part
+    found = _PART.match(title)
+    if found:
+        text = found["part"]
+        part = int(text) if text.isdecimal() else _ROMAN.get(text, 0)
+        if 0 < part <= 30:
+            return found["name"].rstrip(" :,").casefold(), part
+    return title.casefold(), None
+
+
+def follows(item: ItemFacts, other: ItemFacts) -> bool:
+    """Return whether an item is the next part after another: "Jaws 2" after "Jaws", "Night Train 3" after 2."""
+    if item.part is None or item.numbered != other.numbered:
+        return False
+    return item.part == (other.part + 1 if other.part is not None else 2)
+
+
+def prices_are_close(one: ItemFacts, other: ItemFacts) -> bool:
+    """Return whether both have prices that are at most `NEAR_PRICE` apart."""
+    if one.price is None or other.price is None or min(one.price, other.price) <= 0:
+        return False
+    return abs(one.price - other.price) <= NEAR_PRICE * max(one.price, other.price)
+
+
+def _value(item: Item, name: str) -> str:
+    """Return an attribute's value as it can stand in a sentence, or nothing."""
+    value = clean_title(item.attributes.get(name, ""))
+    return value if _is_printable(value) else ""
+
+
+def _is_printable(value: str) -> bool:
+    """Return whether a value can stand in a sentence without quotation marks of its own."""
+    return (
+        value.casefold() not in _SAYS_NOTHING
+        and len(value) <= _LONGEST_VALUE
+        and not re.search(r'[\x00-\x1f\x7f"“”„‟«»「」『』《》〈〉<>{}\[\]|\\`#*@_~^=\ufffd!?。！？;]|https?:|www\.', value)  # noqa: RUF001
+        and any(character.isalnum() for character in value)
+        and value == clean_title(value)
+    )
+
+
+def _words_of(title: str) -> list[str]:
+    return [word.rstrip(":,-").casefold() for word in title.split()]
+
+
+def _leading_names(titles: Sequence[str]) -> dict[tuple[str, ...], str]:
+    """Return the names that titles begin with, by their case-folded words, as most titles write them."""
+    starts: Counter[tuple[str, ...]] = Counter()
+    held: Counter[tuple[str, ...]] = Counter()
+    forms: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
+    for title in titles:
+        raw, words = title.split(), _words_of(title)
+        for count in range(1, MOST_NAME_WORDS + 2):
+            if len(words) >= count:
+                starts[tuple(words[:count])] += 1
+                forms[tuple(words[:count])][" ".join(raw[:count]).rstrip(":,-")] += 1
+            held.update({tuple(words[place : place + count]) for place in range(len(words) - count + 1)})
+    following: dict[tuple[str, ...], list[tuple[str, ...]]] = defaultdict(list)
+    for words in starts:
+        following[words[:-1]].append(words)
+    names: dict[tuple[str, ...], str] = {}
+    for words, count in starts.items():
+        name = forms[words].most_common(1)[0][0]
+        telling = [word for word in words if word not in _ARTICLES]
+        if len(words) > MOST_NAME_WORDS or not telling or count < LEAST_TITLES[len(telling)]:
+            continue
+        if count < BEGINNING * held[words] or words[-1] in _ARTICLES or not _is_name(name):
+            continue
+        longer = max(following[words], key=lambda one: starts[one], default=None)
+        if longer and starts[longer] >= CONTINUED * count:
+            continue  # the longer one is the name, or, where it ends as a phrase does, none of them is
+        names[words] = name
+    # A whole title that others continue with a number or after a colon: "Alien", "Alien 3", "Alien: Resurrection".
+    whole = {tuple(_words_of(title)): title for title in titles if not title.endswith(tuple(":,-"))}
+    for title in titles:
+        raw, words = title.split(), _words_of(title)
+        for count in range(1, min(MOST_NAME_WORDS, len(words) - 1) + 1):
+            name = whole.get(tuple(words[:count]), "")
+            goes_on = raw[count - 1].endswith(":") or _BARE_NUMBER.fullmatch(words[count])
+            if name and goes_on and words[0] not in _ARTICLES and _is_name(name):
+                names[tuple(words[:count])] = name
+    return names
+
+
+def _is_name(text: str) -> bool:
+    """Return whether words can be a name: written as one from beginning to end, not as a phrase that goes on."""
+    first, last = text.split()[0], text.split()[-1]
+    return _is_printable(text) and (first[0].islower() or not last[0].islower())

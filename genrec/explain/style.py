@@ -1,0 +1,239 @@
+"""A style: the sentences that claims are put into, read from a TOML file and checked before anything is said.
+
+genrec ships two, `en` and `zh`, in `styles/`. A shop may give a file of its own, with its own words, in its own
+language; it needs every kind of claim, since nobody knows beforehand which ones a catalogue holds.
+
+A sentence is text with fields in braces. Fields are filled in one pass, so a title with braces of its own stays a title.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_args
+
+from genrec.data.catalog import Item
+from genrec.errors import ConfigError
+from genrec.explain.claims import WITHOUT_NAMES, Claim, Said
+from genrec.explain.names import quoted
+
+TONES = ("plain", "warm")
+PLACES = (*TONES, "more", "second")
+BASES = ("moved", "together", "alike", "given")
+SHIPPED = ("en", "zh")
+
+_FIELD = re.compile(r"\{([^{}]*)\}")
+_VALUED = frozenset(said for said in get_args(Said) if said.startswith(("maker", "series", "category", "price", "taste-")))
+_COUNTED = frozenset(said for said in get_args(Said) if said.endswith(("-more", "-count")) or said == "people")
+_DECADED = frozenset({"era", "category-era"})
+_AN = re.compile(r"(?i)([aeio]|u(?!ni|se|ti)|hour|honest|heir|8|11(?!\d)|18(?!\d))")
+_A_LIKE_YOU = re.compile(r"(?i)(eu|one(?![a-z])|once)")
+_SPELT = re.compile(r"([AEFHILMNORSX])(?:[A-Z0-9]{1,3}(?![a-z])|-(?=[A-Z]))|[AEIOU]")
+"""Capitals read letter by letter, by the sound of the first: an NYX, an OPI, an X-ray."""
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How claims are worded in one language.
+
+    Attributes:
+        language: its code, such as en.
+        forms: by kind of claim, then by place (plain, warm, more, second): sentences.
+        rest: by what makes evidence: clauses that name the evidence a sentence does not cover.
+        comma: between names; `last` before the last one.
+        last: see there.
+        numbers: words for one, two and so on; larger numbers are written in digits.
+        decade: how a decade is written.
+        thousands: what groups the digits of large numbers.
+    """
+
+    language: str
+    forms: Mapping[str, Mapping[str, tuple[str, ...]]]
+    rest: Mapping[str, tuple[str, ...]]
+    comma: str = ", "
+    last: str = ", "
+    numbers: tuple[str, ...] = ()
+    decade: str = "{year}"
+    thousands: str = field(default=",")
+
+    def names(self, items: Sequence[Item]) -> str:
+        """Return the names of items as a list in a sentence."""
+        quotations = [quoted(item) for item in items]
+        if len(quotations) < 2:
+            return "".join(quotations)
+        return self.last.join([self.comma.join(quotations[:-1]), quotations[-1]])
+
+    def number(self, count: int) -> str:
+        """Return a number as it stands in a sentence."""
+        if 0 < count <= len(self.numbers):
+            return self.numbers[count - 1]
+        return f"{count:,}".replace(",", self.thousands)
+
+    def say(self, form: str, item: Item, claim: Claim) -> str:
+        """Return a sentence or clause with its fields filled."""
+        several = len(claim.items) > 1
+
+        def fill(found: re.Match[str]) -> str:
+            name = found.group(1)
+            if "|" in name:
+                counted = name.startswith("count:")
+                return name.removeprefix("count:").split("|")[claim.count != 1 if counted else several]
+            if name == "item":
+                return quoted(item)
+            if name == "names":
+                return self.names(claim.items)
+            if name == "names+":
+                return self.comma.join(map(quoted, claim.items))
+            if name == "count":
+                return self.number(claim.count)
+            if name == "era":
+                return self.decade.replace("{year}", claim.era or claim.value)
+            return with_article(claim.value) if name == "a:value" else claim.value
+
+        text = _FIELD.sub(fill, form)
+        # A name in small letters, such as "e.l.f.", keeps them; a word that begins the sentence does not.
+        starts_with_word = not form.startswith("{") or form.startswith(("{count}", "{a:"))
+        return text[:1].upper() + text[1:] if starts_with_word else text
+
+
+def with_article(value: str) -> str:
+    """Return a or an and the value, by the sound that it begins with."""
+    if spelt := _SPELT.match(value):
+        sounds_open = not _A_LIKE_YOU.match(value) and (bool(spelt.group(1)) or bool(_AN.match(value)))
+    else:
+        sounds_open = bool(_AN.match(value)) and not _A_LIKE_YOU.match(value)
+    return f"{'an' if sounds_open else 'a'} {value}"
+
+
+def load_style(file: Path) -> str:
+    """Return a style file's text, checked.
+
+    Raises:
+        ConfigError: it cannot be read, or is no style; all that is wrong with it is said.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"the style {file} cannot be read: {error}"]) from None
+    try:
+        parse_style(text)
+    except ConfigError as error:
+        raise ConfigError([f"the style {file}: {problem}" for problem in error.problems]) from None
+    return text
+
+
+def shipped_style(language: str) -> Style:
+    """Return a style that ships with genrec."""
+    return parse_style(_shipped_text(language))
+
+
+@lru_cache(maxsize=8)
+def _shipped_text(language: str) -> str:
+    return (resources.files("genrec.explain") / "styles" / f"{language}.toml").read_text(encoding="utf-8")
+
+
+@lru_cache(maxsize=8)
+def parse_style(text: str) -> Style:
+    """Read a style from TOML.
+
+    Raises:
+        ConfigError: it is no style; all that is wrong with it is said.
+    """
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([f"it is not TOML: {error}"]) from None
+    problems = [f"{name!r} is not known" for name in data if name not in Style.__dataclass_fields__]
+    for name, kind in (("language", str), ("comma", str), ("last", str), ("decade", str), ("thousands", str)):
+        if name in data and not isinstance(data[name], kind):
+            problems.append(f"{name} is {data[name]!r}; expected a text")
+    if not isinstance(data.get("language"), str) or not data.get("language"):
+        problems.append('language is missing; expected a code such as "en"')
+    if "{year}" not in str(data.get("decade", "{year}")):
+        problems.append("decade does not hold {year}")
+    numbers = _texts(data.get("numbers", []), "numbers", problems)
+    forms = _table(data.get("forms"), "forms", problems)
+    problems += [f"forms.{said} is missing" for said in get_args(Said) if said not in forms]
+    problems += [f"forms.{said} is not known" for said in forms if said not in get_args(Said)]
+    kept: dict[str, dict[str, tuple[str, ...]]] = {}
+    for said in (said for said in get_args(Said) if said in forms):
+        kept[said] = {}
+        for place, texts in _table(forms[said], f"forms.{said}", problems).items():
+            where = f"forms.{said}.{place}"
+            if place not in PLACES:
+                problems.append(f"{where} is not known; expected {', '.join(PLACES)}")
+                continue
+            kept[said][place] = _texts(texts, where, problems)
+            for form in kept[said][place]:
+                problems += [f"{where}, {form!r}: {one}" for one in _wrong_with(form, said, place)]
+        for tone in TONES:
+            if len({_beginning(form) for form in kept[said].get(tone, ())}) < 2:
+                problems.append(f"forms.{said}.{tone}: give at least two sentences that begin differently")
+    rest = _table(data.get("rest"), "rest", problems)
+    clauses = {base: _texts(rest.get(base, []), f"rest.{base}", problems) for base in BASES}
+    for base, texts in clauses.items():
+        if not texts:
+            problems.append(f"rest.{base} is missing")
+        problems += [f"rest.{base}, {form!r}: {one}" for form in texts for one in _wrong_with(form, "moved", "rest")]
+    problems += [f"rest.{base} is not known; expected {', '.join(BASES)}" for base in rest if base not in BASES]
+    if problems:
+        raise ConfigError(problems)
+    plain = {name: data[name] for name in ("comma", "last", "decade", "thousands") if name in data}
+    return Style(data["language"], kept, clauses, numbers=numbers, **plain)
+
+
+def _table(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return value
+    problems.append(f"{where} is {'missing' if value is None else repr(value)}; expected a table")
+    return {}
+
+
+def _texts(value: Any, where: str, problems: list[str]) -> tuple[str, ...]:
+    if isinstance(value, list) and all(isinstance(one, str) and one.strip() for one in value):
+        return tuple(value)
+    problems.append(f"{where} is {value!r}; expected a list of texts")
+    return ()
+
+
+def _wrong_with(form: str, said: str, place: str) -> list[str]:
+    """Return what is wrong with one sentence's fields and marks."""
+    found = _FIELD.findall(form)
+    allowed = {"item", "names"} if said not in WITHOUT_NAMES else {"item"}
+    allowed |= {"value", "a:value"} if said in _VALUED else set()
+    allowed |= {"count"} if said in _COUNTED else set()
+    allowed |= {"era"} if said in _DECADED else set()
+    allowed -= {"item"} if place in ("second", "rest") else set()
+    problems = [
+        f"{{{name}}} cannot stand here; expected two forms, for one name (or one of a count) and for several"
+        for name in found
+        if name.count("|") > 1 or ("count:" in name and "count" not in allowed)
+    ]
+    problems += [
+        f"{{{name}}} cannot stand here; expected {', '.join(f'{{{one}}}' for one in sorted(allowed))} or {{one|several}}"
+        for name in found
+        if name.removesuffix("+") not in allowed and "|" not in name
+    ]
+    found = ["names" if name == "names+" else name for name in found]
+    once = sorted(allowed & {"item", "names"})
+    problems += [f"{{{name}}} must stand in it once" for name in once if found.count(name) != 1]
+    problems += [f"{{{name}}} must stand in it" for name in sorted(allowed & {"count"}) if name not in found]
+    bare = _FIELD.sub("", form)
+    problems += [f"{mark} stands for names only" for mark in "“”{}" if mark in bare]
+    if place != "rest" and not form.rstrip().endswith((".", "!", "?", "。", "！", "？")):  # noqa: RUF001
+        problems.append("it does not end as a sentence does")
+    return problems
+
+
+def _beginning(form: str) -> str:
+    """Return how a form begins: with a field, or with its first word (its first character, in Chinese)."""
+    if field_first := _FIELD.match(form):
+        name = field_first.group()
+        return "“" if name in ("{item}", "{names}", "{names+}") else name
+    first = re.match(r"[\u3400-\u9fff]|[^\s{,.:;!?]+", form)
+    return first.group().casefold() if first else form[:1]
