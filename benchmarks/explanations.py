@@ -147,7 +147,9 @@ def evidence(
     faithfulness = {}
     for method in methods:
         drops = [
-            drops_of(recommender, history, own, [measured_evidence(one, MOST_EVIDENCE["short"]) for one in moved], seed)
+            drops_of(
+                recommender, history, own, [measured_evidence(one, MOST_EVIDENCE["short"]).items for one in moved], seed
+            )
             for history, own, moved in zip(histories, items, found[method], strict=True)
         ]
         pairs = [(np.nanmean(one.cited), np.nanmean(one.random)) for one in drops if not np.isnan(one.cited).all()]

@@ -368,7 +368,7 @@ class Recommender(Persistent):
             self.content,
             self.templates,
             people_of_signals(self.signals, known),
-            self.facts.popularity.astype(np.float32),
+            self.facts.popularity,
             known,
         )
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from genrec.explain.evidence import Evidence, Wording, evidence_sentence
+from genrec.data.catalog import Catalog
+from genrec.explain.evidence import Evidence, Wording
+from genrec.explain.facts import CatalogueFacts
+from genrec.explain.grammar import Grammar
+from genrec.explain.style import shipped_style
 from genrec.explain.writer import prompt_values
 from prompts.free_text import text_example
 from prompts.template import load_template, load_text_template
@@ -19,11 +24,16 @@ def make_talking_base(folder: Path, steps: int = 60) -> Path:
     """Train a small Llama on short, plain explanations, all weights, and save it as a base model's folder."""
     items, template, asked = make_catalog().items, load_template("next-item"), load_text_template("explanation")
     draw = random.Random(0)
+    # A model of this size learns one way to say it: nothing is known of the items but that they moved it.
+    bare = Catalog.from_items(replace(item, categories=(), attributes={}, title=f"{item.id} film") for item in items)
+    grammar = Grammar(CatalogueFacts(bare), shipped_style("en"), item_first=True)
     told = []
     for _ in range(200):
         item, *others = draw.sample(items, draw.randint(2, 3))
         evidence = Evidence(tuple(others), "moved")
-        told.append((prompt_values(item, evidence, Wording()), evidence_sentence(item, evidence)))
+        (reason,) = grammar.reasons([item], [evidence], [])
+        if reason.claims[0].said == "moved":
+            told.append((prompt_values(asked, item, evidence, Wording(), reason), reason.text))
     texts = [asked.text, *(" ".join([*values.values(), text]) for values, text in told)]
     tokenizer = train_tokenizer([template.opening, *(template.item_text(item.label) for item in items), *texts])
     tokenizer.save_pretrained(folder)

@@ -18,6 +18,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 from genrec.data.catalog import Catalog, Item
+from genrec.explain.claims import Claim
+from genrec.explain.entailment import is_in_language, repeats_itself, unheld_claims
 from genrec.explain.names import WORD, name_of, named, outside_quotes, quoted
 
 MOST_CHARACTERS = 600
@@ -44,7 +46,14 @@ class Checker:
         self._longest = min(max(spans, default=1), 12)
 
     def problems(
-        self, text: str, item: Item, history: Sequence[Item], evidence: Sequence[Item] = (), user: str = ""
+        self,
+        text: str,
+        item: Item,
+        history: Sequence[Item],
+        evidence: Sequence[Item] = (),
+        user: str = "",
+        claims: Sequence[Claim] = (),
+        language: str = "",
     ) -> list[str]:
         """Return what is wrong with an explanation; nothing where it may be shown.
 
@@ -55,42 +64,60 @@ class Checker:
             evidence: items of the history; where there are any, a text names the item first, and then at least one
                 of them.
             user: the user's id, which must not be in the text.
+            claims: what the evidence says of the item; where there are any, the text may claim nothing else.
+            language: what the text must be written in; any where left out.
         """
         if not text or text[-1] not in _ENDINGS or len(text) > MOST_CHARACTERS:
             return ["it is not a sentence"]
-        names = named(text)
-        strangers = [name for name in names if name not in {name_of(one) for one in (*history, item)}]
-        problems = [f"it names “{name}”, which is not in the history" for name in strangers]
-        if evidence and not {name_of(one) for one in evidence} & set(names[1:]):
-            problems.append("it names no evidence")
-        if evidence and not text.startswith(quoted(item)):
-            problems.append("it does not begin with the item")
         free = outside_quotes(text)
-        if free.count("“") != len(names) or free.count("”") != len(names):
-            problems.append("its quotation marks do not match")
+        problems = [*_wrong_names(text, free, item, history, evidence), *self._wrong_words(free, item, history, claims)]
+        if (own_id := _runs_of(user)) and f" {own_id} " in f" {_runs_of(free)} ":
+            problems.append("it holds the user's id")
+        if claims:
+            problems += unheld_claims(free, (claim.said for claim in claims), language)
+        if language and not is_in_language(free, language):
+            problems.append(f"it is not written in {language!r}")
+        if repeats_itself(free):
+            problems.append("it repeats itself")
+        return problems
+
+    def _wrong_words(self, free: str, item: Item, history: Sequence[Item], claims: Sequence[Claim]) -> Iterable[str]:
+        """Yield what is wrong with the words outside names: foreign marks, titles, attributes, names and numbers."""
         if marks := FOREIGN_MARKS.findall(free):
-            problems.append(f"it holds {marks[0]!r}")
+            yield f"it holds {marks[0]!r}"
         given = {joined for one in (*history, item) for joined in _titles(one)}
         own = _attributes(item)
-        words = [word.casefold() for word in WORD.findall(free)]
-        for run in self._runs(words):
+        for run in self._runs([word.casefold() for word in WORD.findall(free)]):
             if run in self._titles and run not in given and _is_telling(run):
-                problems.append(f"it names {run!r}, which is not in the history")
+                yield f"it names {run!r}, which is not in the history"
             if run in self._attributes and run not in own:
-                problems.append(f"it says {run!r}, which the catalogue does not say of the item")
-        if (own_id := _runs_of(user)) and f" {own_id} " in f" {' '.join(words)} ":
-            problems.append("it holds the user's id")
-        said = {word for joined in own for word in joined.split(" ")}
+                yield f"it says {run!r}, which the catalogue does not say of the item"
+        # What a claim counts or values was given, too; a decade is written with an s.
+        values = [value for claim in claims for value in (claim.value, claim.era, f"{claim.era or claim.value}s")]
+        values += [f"{claim.count:,}" for claim in claims if claim.count]
+        said = {word for joined in (*own, *map(_runs_of, values)) for word in joined.split(" ")}
         # A number out of a title means nothing by itself; a name does.
         known = said | {word for joined in given for word in joined.split(" ") if not _has_digit(word)}
-        problems += [f"it says {word!r}, which was not given" for word in _telling_words(free) if word not in known]
-        return problems
+        yield from (f"it says {word!r}, which was not given" for word in _telling_words(free) if word not in known)
 
     def _runs(self, words: Sequence[str]) -> Iterable[str]:
         """Yield every run of a few words."""
         for start in range(len(words)):
             for end in range(start + 1, min(start + self._longest, len(words)) + 1):
                 yield " ".join(words[start:end])
+
+
+def _wrong_names(text: str, free: str, item: Item, history: Sequence[Item], evidence: Sequence[Item]) -> Iterable[str]:
+    """Yield what is wrong with the names between quotation marks."""
+    names = named(text)
+    allowed = {name_of(one) for one in (*history, item)}
+    yield from (f"it names “{name}”, which is not in the history" for name in names if name not in allowed)
+    if evidence and not {name_of(one) for one in evidence} & set(names[1:]):
+        yield "it names no evidence"
+    if evidence and not text.startswith(quoted(item)):
+        yield "it does not begin with the item"
+    if free.count("“") != len(names) or free.count("”") != len(names):
+        yield "its quotation marks do not match"
 
 
 def citations_are_valid(text: str, item: Item, history: Sequence[Item]) -> bool:

@@ -9,8 +9,8 @@ The easy mistake is to count what a user has taken twice as two of their choices
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from genrec.data.catalog import Item
@@ -150,53 +150,60 @@ def claims_about(
     """
     facts = history.facts
     own, others = facts[item], {one.id: facts[one] for one in cited}
-    found = [Claim(basis, tuple(cited), strength=STRENGTHS[basis])]
-
-    def sharing(has: Callable[[ItemFacts], bool]) -> tuple[Item, ...]:
-        return tuple(one for one in cited if has(others[one.id]))
-
-    def add(said: Said, items: tuple[Item, ...], value: str = "", extra: float = 0.0, **more: str | int) -> None:
-        if items:
-            found.append(Claim(said, items, value, strength=STRENGTHS[said] + extra, **more))  # type: ignore[arg-type]
-
-    add("sequel", sharing(lambda other: follows(own, other))[:1], own.series[0] if own.series else "")
-    if own.maker:
-        for claim in _with_more(history, "maker", own.maker, sharing(lambda other: other.maker == own.maker)):
-            add(*claim[:3], count=claim[3])
-    for series in own.series[:1] if own.series and sharing(lambda other: own.series[0] in other.series) else own.series:
-        for claim in _with_more(history, "series", series, sharing(lambda other, one=series: one in other.series)):
-            add(*claim[:3], count=claim[3])
-    decade = str(own.decade) if own.decade else ""
-    for category in own.categories:
-        rarity = min(facts.rarity(category), _RAREST)
-        items = sharing(lambda other, one=category: one in other.categories)
-        add("category", items, category, rarity)
-        if count := history.more("category", category, items, lasting=True) if items else 0:
-            if count >= LEAST_MORE:
-                add("category-more", items, category, rarity / 2, count=count)
-        both = tuple(one for one in items if decade and others[one.id].decade == own.decade)
-        add("category-era", both, category, rarity, era=decade)
-    add("era", sharing(lambda other: decade != "" and other.decade == own.decade), decade)
-    add("price", sharing(lambda other: prices_are_close(own, other)), own.price_text)
+    sharing = _Sharing(tuple(cited), others)
+    found = [
+        Claim(basis, tuple(cited)),
+        Claim("sequel", sharing(lambda other: follows(own, other))[:1], own.series[0] if own.series else ""),
+        *_makers_and_series(own, sharing, history),
+        *_categories(own, sharing, history),
+        Claim("price", sharing(lambda other: prices_are_close(own, other)), own.price_text),
+        Claim("newest", tuple(one for one in cited if one.id in history.newest and basis == "moved")),
+        Claim("new", tuple(cited) if new else ()),
+    ]
     if people is not None:
-        counted = [(people(item, one), one) for one in cited]
-        most, one = max(counted, key=lambda pair: pair[0])
-        if most >= LEAST_PEOPLE:
-            add("people", (one,), count=most)
-    if basis == "moved":
-        add("newest", tuple(one for one in cited if one.id in history.newest))
-    if new:
-        add("new", tuple(cited))
-    return found
+        most, one = max(((people(item, one), one) for one in cited), key=lambda pair: pair[0])
+        found.append(Claim("people", (one,) if most >= LEAST_PEOPLE else (), count=most))
+    strengths = ((claim, STRENGTHS[claim.said] + claim.strength) for claim in found if claim.items)
+    return [replace(claim, strength=strength) for claim, strength in strengths]
 
 
-def _with_more(
-    history: HistoryFacts, kind: Literal["maker", "series"], value: str, items: tuple[Item, ...]
-) -> Iterator[tuple[Said, tuple[Item, ...], str, int]]:
-    """Yield the claim of a shared maker or series: with how many more the history has, where it has more."""
-    if items:
-        count = history.more(kind, value, items)
-        yield ((f"{kind}-more" if count else kind), items, value, count)  # type: ignore[misc]
+class _Sharing:
+    """Which of the cited items have something; called with what they must have."""
+
+    def __init__(self, cited: tuple[Item, ...], facts: Mapping[str, ItemFacts]) -> None:
+        self._cited = cited
+        self._facts = facts
+
+    def __call__(self, has: Callable[[ItemFacts], bool]) -> tuple[Item, ...]:
+        return tuple(one for one in self._cited if has(self._facts[one.id]))
+
+
+def _makers_and_series(own: ItemFacts, sharing: _Sharing, history: HistoryFacts) -> Iterator[Claim]:
+    """Yield a claim for a shared maker, and one for the narrowest shared series, with how many more the history has."""
+    items = sharing(lambda other: other.maker == own.maker != "")
+    count = history.more("maker", own.maker, items) if items else 0
+    yield Claim("maker-more" if count else "maker", items, own.maker, count=count)
+    for series in own.series:
+        if items := sharing(lambda other, one=series: one in other.series):  # type: ignore[misc]
+            count = history.more("series", series, items)
+            yield Claim("series-more" if count else "series", items, series, count=count)
+            return
+
+
+def _categories(own: ItemFacts, sharing: _Sharing, history: HistoryFacts) -> Iterator[Claim]:
+    """Yield claims for each shared category, alone, lasting, and with the decade; and one for the decade."""
+    decade = str(own.decade) if own.decade else ""
+    same = sharing(lambda other: other.decade == own.decade is not None)
+    yield Claim("era", same, decade)
+    for category in own.categories:
+        rarity = min(history.facts.rarity(category), _RAREST)
+        if not (items := sharing(lambda other, one=category: one in other.categories)):  # type: ignore[misc]
+            continue
+        yield Claim("category", items, category, strength=rarity)
+        yield Claim("category-era", tuple(one for one in items if one in same), category, decade, strength=rarity)
+        count = history.more("category", category, items, lasting=True)
+        if count >= LEAST_MORE:
+            yield Claim("category-more", items, category, count=count, strength=rarity / 2)
 
 
 assert set(STRENGTHS) | WITHOUT_NAMES == set(get_args(Said))  # noqa: S101 - one strength for each

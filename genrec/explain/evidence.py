@@ -29,11 +29,12 @@ Tone = Literal["plain", "warm"]
 Length = Literal["short", "long"]
 Kind = Literal["again", "together", "alike", "given", "moved", "taste", "popular"]
 """What evidence says: the user took the item itself before; other people took it near the item, it is like the item, it
-was there when the item was recommended and no more is known, it moved the language model towards the item; or there is no history, and the item is near the taste that the user
-describes, or is popular."""
+is in the history and no more is known, it moved the language model towards the item; or there is no history, and the
+item is near the taste that the user describes, or is popular."""
 
 MOST_EVIDENCE: dict[Length, int] = {"short": 2, "long": 3}
 """How many items are cited at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wording:

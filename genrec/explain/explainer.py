@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from genrec.data.catalog import Catalog, Item
 from genrec.data.history_batch import HistoryBatch
@@ -35,7 +36,6 @@ from genrec.explain.style import parse_style, shipped_style
 from genrec.explain.writer import Explanation, Request, Writer, sentence_of
 from genrec.language.decoder import Decoder
 from genrec.language.generator import FreeGenerator
-from genrec.signals.arrays import FloatArray
 from genrec.signals.people import People
 from genrec.signals.simple import Content, CoOccurrence
 from prompts.encoding import PromptEncoder
@@ -76,7 +76,7 @@ class Explainer:
     content: Content
     templates: dict[Language, TextTemplate]
     people: People | None
-    popularity: FloatArray
+    popularity: NDArray[np.floating]
     known: int
 
     def explain(

@@ -8,6 +8,8 @@ The easy mistake is to take any two words at the start of a few titles for a nam
 none. A name must begin nearly every title that holds it, and neither begin nor end as a phrase does.
 """
 
+# ruff: noqa: RUF001 - Chinese marks
+
 from __future__ import annotations
 
 import math
@@ -47,7 +49,7 @@ _PART = re.compile(
     rf"^(?P<name>.*?\w)(?:[:,]?\s+{_PART_WORD})?\s+(?P<part>\d{{1,2}}|[IVX]{{1,5}})(?=$|:)", re.IGNORECASE
 )
 _CHINESE_PART = re.compile(
-    r"^(?P<name>.*?[\u3400-\u9fff])\s*(?:第(?P<word>[一二三四五六七八九十])[部季册集卷]|(?P<part>\d{1,2}))(?=$|[：:· ])"  # noqa: RUF001
+    r"^(?P<name>.*?[\u3400-\u9fff])\s*(?:第(?P<word>[一二三四五六七八九十])[部季册集卷]|(?P<part>\d{1,2}))(?=$|[：:· ])"
 )
 _BARE_NUMBER = re.compile("[0-9]{1,2}|[ivx]{1,5}")
 _ROMAN = {"II": 2, "III": 3, "IV": 4, "V": 5, "VI": 6, "VII": 7, "VIII": 8, "IX": 9, "X": 10}
@@ -176,7 +178,9 @@ def _is_printable(value: str) -> bool:
     return (
         value.casefold() not in _SAYS_NOTHING
         and len(value) <= _LONGEST_VALUE
-        and not re.search(r'[\x00-\x1f\x7f"“”„‟«»「」『』《》〈〉<>{}\[\]|\\`#*@_~^=\ufffd!?。！？;]|https?:|www\.', value)  # noqa: RUF001
+        and not re.search(
+            r'[\x00-\x1f\x7f"“”„‟«»「」『』《》〈〉<>{}\[\]|\\`#*@_~^=\ufffd!?。！？;]|https?:|www\.', value
+        )
         and any(character.isalnum() for character in value)
         and value == clean_title(value)
     )
@@ -191,6 +195,7 @@ def _leading_names(titles: Sequence[str]) -> dict[tuple[str, ...], str]:
     starts: Counter[tuple[str, ...]] = Counter()
     held: Counter[tuple[str, ...]] = Counter()
     forms: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
+    longest: Counter[tuple[str, ...]] = Counter()  # by how many titles a run of words is most often continued
     for title in titles:
         raw, words = title.split(), _words_of(title)
         for count in range(1, MOST_NAME_WORDS + 2):
@@ -198,23 +203,31 @@ def _leading_names(titles: Sequence[str]) -> dict[tuple[str, ...], str]:
                 starts[tuple(words[:count])] += 1
                 forms[tuple(words[:count])][" ".join(raw[:count]).rstrip(":,-")] += 1
             held.update({tuple(words[place : place + count]) for place in range(len(words) - count + 1)})
-    following: dict[tuple[str, ...], list[tuple[str, ...]]] = defaultdict(list)
-    for words in starts:
-        following[words[:-1]].append(words)
-    names: dict[tuple[str, ...], str] = {}
-    for words, count in starts.items():
-        name = forms[words].most_common(1)[0][0]
-        telling = [word for word in words if word not in _ARTICLES]
-        if len(words) > MOST_NAME_WORDS or not telling or count < LEAST_TITLES[len(telling)]:
-            continue
-        if count < BEGINNING * held[words] or words[-1] in _ARTICLES or not _is_name(name):
-            continue
-        longer = max(following[words], key=lambda one: starts[one], default=None)
-        if longer and starts[longer] >= CONTINUED * count:
-            continue  # the longer one is the name, or, where it ends as a phrase does, none of them is
-        names[words] = name
-    # A whole title that others continue with a number or after a colon: "Alien", "Alien 3", "Alien: Resurrection".
+    for run, count in starts.items():
+        longest[run[:-1]] = max(longest[run[:-1]], count)
+    names = {
+        words: name
+        for words, count in starts.items()
+        if _begins_enough(words, count, held[words])
+        # Where most go on with the same word, that is part of the name; or, as in "Once Upon a", it is no name.
+        and longest[words] < CONTINUED * count
+        and _is_name(name := forms[words].most_common(1)[0][0])
+    }
+    return {**names, **_continued_titles(titles)}
+
+
+def _begins_enough(words: tuple[str, ...], begun: int, held: int) -> bool:
+    """Return whether words stand at the beginning of enough titles, and hardly anywhere else, to be a name."""
+    telling = sum(word not in _ARTICLES for word in words)
+    if len(words) > MOST_NAME_WORDS or not telling or words[-1] in _ARTICLES:
+        return False
+    return begun >= max(LEAST_TITLES[telling], BEGINNING * held)
+
+
+def _continued_titles(titles: Sequence[str]) -> dict[tuple[str, ...], str]:
+    """Return whole titles that others continue with a number or after a colon: "Alien", "Alien 3"."""
     whole = {tuple(_words_of(title)): title for title in titles if not title.endswith(tuple(":,-"))}
+    names = {}
     for title in titles:
         raw, words = title.split(), _words_of(title)
         for count in range(1, min(MOST_NAME_WORDS, len(words) - 1) + 1):

@@ -72,6 +72,7 @@ class Grammar:
         takers: how many people took an item; None where the log does not say.
         is_new: whether an item was added after the training.
         is_popular: whether an item is among the most taken.
+        item_first: begin every sentence with the item where there is such a form, as a model's own texts do.
     """
 
     def __init__(
@@ -82,6 +83,8 @@ class Grammar:
         takers: Callable[[Item], int] | None = None,
         is_new: Callable[[Item], bool] = lambda item: False,
         is_popular: Callable[[Item], bool] = lambda item: True,
+        *,
+        item_first: bool = False,
     ) -> None:
         self._facts = facts
         self._style = style
@@ -89,6 +92,7 @@ class Grammar:
         self._takers = takers
         self._is_new = is_new
         self._is_popular = is_popular
+        self._item_first = item_first
 
     def reasons(
         self,
@@ -133,7 +137,10 @@ class Grammar:
             return [Claim("again-count", count=times), Claim("again")] if times > 1 else [Claim("again")]
         if found.kind == "taste":
             mentioned = (one for one in self._facts[item].categories if _mentions(taste, one))
-            return [*(Claim("taste-category", value=one, strength=2.0) for one in mentioned), Claim("taste", strength=1.0)]
+            return [
+                *(Claim("taste-category", value=one, strength=2.0) for one in mentioned),
+                Claim("taste", strength=1.0),
+            ]
         if self._takers is not None and (takers := self._takers(item)) > 2:
             return [Claim("popular-count", count=takers)]
         if self._takers is None and self._is_popular(item):
@@ -152,9 +159,7 @@ class Grammar:
 
         return sorted(claims, key=worth, reverse=True)
 
-    def _said(
-        self, item: Item, found: Evidence, ranked: Sequence[Claim], told: _Told, tone: Tone, seed: str
-    ) -> Reason:
+    def _said(self, item: Item, found: Evidence, ranked: Sequence[Claim], told: _Told, tone: Tone, seed: str) -> Reason:
         """Return the best claim in words that begin otherwise than the sentence before."""
         fallback: Reason | None = None
         for claim in ranked:
@@ -173,6 +178,9 @@ class Grammar:
         """Yield the forms of a claim, those least used first, else in an order of the list's own."""
         forms = self._style.forms[claim.said]
         groups = [forms["more"]] if told.features[claim.feature] and claim.feature and "more" in forms else []
+        if self._item_first:
+            leading = [form for form in (*forms[tone], *forms["plain"]) if form.startswith("{item}")]
+            yield from sorted(leading, key=lambda form: _drawn(f"{seed} {form}"))
         for group in [*groups, forms[tone]]:
             yield from sorted(group, key=lambda form: (told.forms[form], _drawn(f"{seed} {form}")))
 
@@ -194,10 +202,10 @@ class Grammar:
     def _with_second(self, item: Item, reason: Reason, ranked: Sequence[Claim], told: _Told) -> Reason:
         """Return the reason with a second sentence, where there is something else to say."""
         first = reason.claims[0]
-        family = first.said.split("-")[0]
-        for claim in ranked:
+        about = {first.value, first.era} - {""}
+        for claim in sorted(ranked, key=lambda claim: told.kinds[claim.said]):
             forms = self._style.forms[claim.said].get("second")
-            if claim.said.split("-")[0] == family or not forms or claim.strength < 2 or claim.said in BASES:
+            if not forms or claim.said in BASES or claim.said == first.said or about & {claim.value, claim.era}:
                 continue
             text = self._style.say(min(forms, key=lambda form: told.forms[form]), item, claim)
             if _ends_twice(text):

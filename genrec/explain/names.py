@@ -4,6 +4,8 @@ The easy mistake is to let a title be more than a name: one with quotation marks
 early, and one with marks that turn the direction of writing would turn the sentence.
 """
 
+# ruff: noqa: RUF001 - quotation marks
+
 from __future__ import annotations
 
 import re

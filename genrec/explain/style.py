@@ -3,7 +3,7 @@
 genrec ships two, `en` and `zh`, in `styles/`. A shop may give a file of its own, with its own words, in its own
 language; it needs every kind of claim, since nobody knows beforehand which ones a catalogue holds.
 
-A sentence is text with fields in braces. Fields are filled in one pass, so a title with braces of its own stays a title.
+A sentence is text with fields in braces. They are filled in one pass, so a title with braces of its own stays a title.
 """
 
 from __future__ import annotations
@@ -28,13 +28,17 @@ BASES = ("moved", "together", "alike", "given")
 SHIPPED = ("en", "zh")
 
 _FIELD = re.compile(r"\{([^{}]*)\}")
-_VALUED = frozenset(said for said in get_args(Said) if said.startswith(("maker", "series", "category", "price", "taste-")))
+_VALUED = frozenset(
+    said for said in get_args(Said) if said.startswith(("maker", "series", "category", "price", "taste-"))
+)
 _COUNTED = frozenset(said for said in get_args(Said) if said.endswith(("-more", "-count")) or said == "people")
 _DECADED = frozenset({"era", "category-era"})
-_AN = re.compile(r"(?i)([aeio]|u(?!ni|se|ti)|hour|honest|heir|8|11(?!\d)|18(?!\d))")
-_A_LIKE_YOU = re.compile(r"(?i)(eu|one(?![a-z])|once)")
-_SPELT = re.compile(r"([AEFHILMNORSX])(?:[A-Z0-9]{1,3}(?![a-z])|-(?=[A-Z]))|[AEIOU]")
-"""Capitals read letter by letter, by the sound of the first: an NYX, an OPI, an X-ray."""
+_OPEN = re.compile(
+    r"(?i)[aeio](?!ne(?![a-z])|nce(?![a-z]))|u(?!ni|ne|se|ti|fo|k(?![a-z]))|hour|hono|heir|8|11(?!\d)|18(?!\d)"
+)
+"""What begins with the sound of a vowel, in most cases."""
+_SPELT = re.compile(r"[FHLMNRSX](?:[B-DF-HJ-NP-TV-Z]*(?![A-Za-z])|-)")
+"""Capitals without a vowel, which are read letter by letter, the first one beginning with a vowel: NYX, MTV, X-ray."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +107,8 @@ class Style:
 
 def with_article(value: str) -> str:
     """Return a or an and the value, by the sound that it begins with."""
-    if spelt := _SPELT.match(value):
-        sounds_open = not _A_LIKE_YOU.match(value) and (bool(spelt.group(1)) or bool(_AN.match(value)))
-    else:
-        sounds_open = bool(_AN.match(value)) and not _A_LIKE_YOU.match(value)
+    closed = re.match("(?i)eu|ew", value)
+    sounds_open = _SPELT.match(value) or (_OPEN.match(value) and not closed)
     return f"{'an' if sounds_open else 'a'} {value}"
 
 
@@ -149,42 +151,49 @@ def parse_style(text: str) -> Style:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([f"it is not TOML: {error}"]) from None
     problems = [f"{name!r} is not known" for name in data if name not in Style.__dataclass_fields__]
-    for name, kind in (("language", str), ("comma", str), ("last", str), ("decade", str), ("thousands", str)):
-        if name in data and not isinstance(data[name], kind):
-            problems.append(f"{name} is {data[name]!r}; expected a text")
-    if not isinstance(data.get("language"), str) or not data.get("language"):
+    plain = {name: data[name] for name in ("language", "comma", "last", "decade", "thousands") if name in data}
+    problems += [f"{name} is {value!r}; expected a text" for name, value in plain.items() if not isinstance(value, str)]
+    if not plain.get("language"):
         problems.append('language is missing; expected a code such as "en"')
-    if "{year}" not in str(data.get("decade", "{year}")):
+    if "{year}" not in str(plain.get("decade", "{year}")):
         problems.append("decade does not hold {year}")
     numbers = _texts(data.get("numbers", []), "numbers", problems)
-    forms = _table(data.get("forms"), "forms", problems)
-    problems += [f"forms.{said} is missing" for said in get_args(Said) if said not in forms]
-    problems += [f"forms.{said} is not known" for said in forms if said not in get_args(Said)]
-    kept: dict[str, dict[str, tuple[str, ...]]] = {}
-    for said in (said for said in get_args(Said) if said in forms):
-        kept[said] = {}
-        for place, texts in _table(forms[said], f"forms.{said}", problems).items():
+    forms = _read_forms(_table(data.get("forms"), "forms", problems), problems)
+    rest = _read_rest(_table(data.get("rest"), "rest", problems), problems)
+    if problems:
+        raise ConfigError(problems)
+    return Style(forms=forms, rest=rest, numbers=numbers, **plain)
+
+
+def _read_forms(table: Mapping[str, Any], problems: list[str]) -> dict[str, dict[str, tuple[str, ...]]]:
+    """Return the sentences of each kind of claim; what is wrong is added to the problems."""
+    problems += [f"forms.{said} is missing" for said in get_args(Said) if said not in table]
+    problems += [f"forms.{said} is not known" for said in table if said not in get_args(Said)]
+    forms: dict[str, dict[str, tuple[str, ...]]] = {}
+    for said in (said for said in get_args(Said) if said in table):
+        forms[said] = {}
+        for place, texts in _table(table[said], f"forms.{said}", problems).items():
             where = f"forms.{said}.{place}"
             if place not in PLACES:
                 problems.append(f"{where} is not known; expected {', '.join(PLACES)}")
                 continue
-            kept[said][place] = _texts(texts, where, problems)
-            for form in kept[said][place]:
+            forms[said][place] = _texts(texts, where, problems)
+            for form in forms[said][place]:
                 problems += [f"{where}, {form!r}: {one}" for one in _wrong_with(form, said, place)]
         for tone in TONES:
-            if len({_beginning(form) for form in kept[said].get(tone, ())}) < 2:
+            if len({_beginning(form) for form in forms[said].get(tone, ())}) < 2:
                 problems.append(f"forms.{said}.{tone}: give at least two sentences that begin differently")
-    rest = _table(data.get("rest"), "rest", problems)
-    clauses = {base: _texts(rest.get(base, []), f"rest.{base}", problems) for base in BASES}
+    return forms
+
+
+def _read_rest(table: Mapping[str, Any], problems: list[str]) -> dict[str, tuple[str, ...]]:
+    """Return the clauses for evidence that a sentence does not cover; what is wrong is added to the problems."""
+    problems += [f"rest.{base} is not known; expected {', '.join(BASES)}" for base in table if base not in BASES]
+    problems += [f"rest.{base} is missing" for base in BASES if not table.get(base)]
+    clauses = {base: _texts(table.get(base, []), f"rest.{base}", problems) for base in BASES}
     for base, texts in clauses.items():
-        if not texts:
-            problems.append(f"rest.{base} is missing")
-        problems += [f"rest.{base}, {form!r}: {one}" for form in texts for one in _wrong_with(form, "moved", "rest")]
-    problems += [f"rest.{base} is not known; expected {', '.join(BASES)}" for base in rest if base not in BASES]
-    if problems:
-        raise ConfigError(problems)
-    plain = {name: data[name] for name in ("comma", "last", "decade", "thousands") if name in data}
-    return Style(data["language"], kept, clauses, numbers=numbers, **plain)
+        problems += [f"rest.{base}, {form!r}: {one}" for form in texts for one in _wrong_with(form, base, "rest")]
+    return clauses
 
 
 def _table(value: Any, where: str, problems: list[str]) -> dict[str, Any]:
@@ -209,13 +218,14 @@ def _wrong_with(form: str, said: str, place: str) -> list[str]:
     allowed |= {"count"} if said in _COUNTED else set()
     allowed |= {"era"} if said in _DECADED else set()
     allowed -= {"item"} if place in ("second", "rest") else set()
+    expected = ", ".join(f"{{{one}}}" for one in sorted(allowed))
     problems = [
         f"{{{name}}} cannot stand here; expected two forms, for one name (or one of a count) and for several"
         for name in found
         if name.count("|") > 1 or ("count:" in name and "count" not in allowed)
     ]
     problems += [
-        f"{{{name}}} cannot stand here; expected {', '.join(f'{{{one}}}' for one in sorted(allowed))} or {{one|several}}"
+        f"{{{name}}} cannot stand here; expected {expected} or {{one|several}}"
         for name in found
         if name.removesuffix("+") not in allowed and "|" not in name
     ]

@@ -33,7 +33,7 @@ from genrec.explain.style import shipped_style
 from genrec.language.decoder import batches_by_length
 from genrec.language.generator import FreeGenerator
 from prompts.free_text import encode_quoting, encode_text
-from prompts.template import TextTemplate, load_text_template
+from prompts.template import TextTemplate, load_text_template, variables
 
 Source = Literal["words", "rewritten", "sentence"]
 """Who wrote an explanation: the model, the model at the second attempt, or the deterministic sentence."""
@@ -118,18 +118,30 @@ def load_templates(run: Path | None = None) -> dict[Language, TextTemplate]:
     }
 
 
-def prompt_values(item: Item, evidence: Evidence, wording: Wording) -> dict[str, str]:
-    """Return the values of an explanation template."""
+def prompt_values(
+    template: TextTemplate, item: Item, evidence: Evidence, wording: Wording, reason: Reason
+) -> dict[str, str]:
+    """Return the values of an explanation template: those that it has variables for.
+
+    Args:
+        template: what the model is asked with; those of older runs have no `reason`.
+        item: what is recommended.
+        evidence: what speaks for it.
+        wording: how it is to be said.
+        reason: the grammar's words for it.
+    """
     style = _STYLE[wording.language]
     said = [*item.categories, *(value for name, value in item.attributes.items() if name in ("year", "brand"))]
     attributes = style["attributes"].format_map({"values": style["comma"].join(said[:4])}) if said else ""
-    return {
+    values = {
         "evidence": shipped_style(wording.language).names(evidence.items),
         "item": quoted(item),
         "attributes": attributes,
         "length": style[wording.length],
         "tone": style[wording.tone],
+        "reason": reason.text,
     }
+    return {name: values[name] for name in values if name in variables(template.text)}
 
 
 def sentence_of(request: Request, problems: Sequence[str] = ()) -> Explanation:
@@ -168,10 +180,7 @@ class Writer:
         done = [sentence_of(request) for request in requests]
         waiting = [place for place, request in enumerate(requests) if request.evidence.items]
         prompts = {
-            place: encode_text(
-                template, tokenizer, prompt_values(requests[place].item, requests[place].evidence, wording)
-            )
-            for place in waiting
+            place: encode_text(template, tokenizer, _values(template, requests[place], wording)) for place in waiting
         }
         for place in [place for place in waiting if len(prompts[place]) + MOST_TOKENS[wording.length] > self._context]:
             done[place] = sentence_of(requests[place], ["the model's context is too short for a text"])
@@ -193,7 +202,9 @@ class Writer:
     def _judged(self, request: Request, text: str, wording: Wording, attempt: int) -> Explanation:
         """Return the text if it passes the check, or else the sentence."""
         evidence = request.evidence.items
-        problems = self._checker.problems(text, request.item, request.history, evidence, request.user)
+        problems = self._checker.problems(
+            text, request.item, request.history, evidence, request.user, request.reason.claims, wording.language
+        )
         if problems:
             return sentence_of(request, problems)
         cited = tuple(item for item in evidence if name_of(item) in named(text))
@@ -216,6 +227,10 @@ class Writer:
         )
         texts = [str(tokenizer.decode(row, skip_special_tokens=True)) for row in rows]
         return [tidied(text, MOST_SENTENCES[wording.length]) for text in texts]
+
+
+def _values(template: TextTemplate, request: Request, wording: Wording) -> dict[str, str]:
+    return prompt_values(template, request.item, request.evidence, wording, request.reason)
 
 
 class _Slots(LogitsProcessor):  # type: ignore[misc]

@@ -63,7 +63,9 @@ def explanation_examples(
     checker = Checker(catalog) if reasons else None
     near = CoOccurrence.fit(catalog, histories, window=20)
     alike = Content(catalog, np.zeros((len(catalog), 1), np.float32))  # nothing is known to be alike
-    grammar = Grammar(CatalogueFacts(catalog), shipped_style(language))
+    facts, style = CatalogueFacts(catalog), shipped_style(language)
+    # What is known is told in one form and learnt in another: a copy would teach nothing.
+    known, grammar = Grammar(facts, style), Grammar(facts, style, item_first=True)
     examples: list[Example] = []
     passed = 0
     for history in histories:
@@ -77,13 +79,13 @@ def explanation_examples(
             found = near_item(near, alike, catalog.rows(history.items[:place]), item, MOST_EVIDENCE[wording.length])
             evidence = Evidence(found.items, "moved", found.weights)
             text = clean_title(reasons.get((history.user, item.id), ""))
+            told = ([item], [evidence], before, wording.tone, wording.length)
             if checker is not None and text and not checker.problems(text, item, before, user=history.user):
                 passed += 1
                 text = f"{quoted(item)}: {text}"  # every explanation begins with the item
             else:
-                (reason,) = grammar.reasons([item], [evidence], before, wording.tone, wording.length)
-                text = reason.text
-            values = prompt_values(item, evidence, wording)
+                text = grammar.reasons(*told)[0].text
+            values = prompt_values(template, item, evidence, wording, known.reasons(*told)[0])
             examples.append(text_example(template, encoder.tokenizer, values, text, encoder.family))
     if reasons:
         logger.info("%d of %d reasons passed the check; sentences stand in for the others", passed, len(reasons))

@@ -236,7 +236,14 @@ def test_seq2seq_refuses_a_whole_history_template() -> None:
 
 def test_encode_text_uses_the_chat_template_where_there_is_one(starter_tokenizer: Any) -> None:
     template = load_text_template("explanation")
-    values = {"evidence": "Fargo", "item": "{x}", "attributes": "", "length": "briefly", "tone": "plainly"}
+    values = {
+        "evidence": "Fargo",
+        "item": "{x}",
+        "attributes": "",
+        "length": "briefly",
+        "tone": "plainly",
+        "reason": "x",
+    }
     assert "assistant" in starter_tokenizer.decode(encode_text(template, starter_tokenizer, values))
     toy = TOKENIZERS["toy"]()
     assert "assistant" not in toy.decode(encode_text(template, toy, values))
@@ -252,7 +259,14 @@ ADVERSARIAL = [
 def test_a_value_is_text_whatever_it_holds(starter_tokenizer: Any, title: str) -> None:
     """No title ends the user's turn, begins another or moves what stands around it."""
     template = load_text_template("explanation")
-    values = {"evidence": title, "item": "Fargo", "attributes": "", "length": "briefly", "tone": "plainly"}
+    values = {
+        "evidence": title,
+        "item": "Fargo",
+        "attributes": "",
+        "length": "briefly",
+        "tone": "plainly",
+        "reason": "x",
+    }
     ids = encode_text(template, starter_tokenizer, values)
     plain = encode_text(template, starter_tokenizer, values | {"evidence": "Heat"})
     (start,) = (place for place in range(len(plain)) if plain[place : place + 1] == ids_of(starter_tokenizer, "Heat"))
