@@ -19,6 +19,33 @@ from popularity alone."""
 
 
 @dataclass(frozen=True, slots=True)
+class Waterfall:
+    """What one item's score is made of.
+
+    Attributes:
+        parts: what each signal, the model ("lm") and what is the same for all ("base") add; they sum to the score.
+        gap: how far the score is below that of the list's first item; below 0 where re-ranking moved the first one up.
+        needs: the parts in which this item would have to be as good as the first one to be ahead of it: the fewest
+            that are enough, the largest difference first. Empty for the first item, and where nothing is needed.
+    """
+
+    parts: Mapping[str, float]
+    gap: float = 0.0
+    needs: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values; `from_json` is its inverse."""
+        parts = {name: round(value, 7) for name, value in self.parts.items()}
+        return {"parts": parts, "to_be_first": {"gap": round(self.gap, 7), "needs": list(self.needs)}}
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> Waterfall:
+        """Build from what `to_json` returned."""
+        first = entry["to_be_first"]
+        return cls(dict(entry["parts"]), float(first["gap"]), tuple(first["needs"]))
+
+
+@dataclass(frozen=True, slots=True)
 class Recommendation:
     """One place in a user's list.
 
@@ -30,6 +57,7 @@ class Recommendation:
         how: how the item came to be here.
         generated: the text that the language model wrote; empty where the item is not the model's.
         explanation: why, in a sentence; empty unless asked for.
+        waterfall: what the score is made of; None unless asked for.
 
     Example:
         >>> from genrec import Recommender
@@ -46,6 +74,7 @@ class Recommendation:
     how: How
     generated: str = ""
     explanation: str = ""
+    waterfall: Waterfall | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the recommendation as one entry of `recommend`'s output."""
@@ -60,6 +89,8 @@ class Recommendation:
         }
         if self.explanation:
             entry["explanation"] = self.explanation
+        if self.waterfall is not None:
+            entry["waterfall"] = self.waterfall.to_json()
         return entry
 
     @classmethod
@@ -73,6 +104,7 @@ class Recommendation:
             how=entry["how"],
             generated=str(entry["generated"]),
             explanation=str(entry.get("explanation", "")),
+            waterfall=Waterfall.from_json(entry["waterfall"]) if entry.get("waterfall") else None,
         )
 
 

@@ -105,6 +105,7 @@ class Recommender(Persistent):
         batch_size: int = 32,
         filters: Filters = Filters(),
         reranking: Reranking = Reranking(),
+        waterfall: bool = False,
     ) -> Recommendations:
         """Recommend for one history, or for someone new.
 
@@ -121,6 +122,7 @@ class Recommender(Persistent):
             batch_size: how many texts of explanations are written side by side.
             filters: conditions that every recommended item meets.
             reranking: what is asked of the list beyond its scores.
+            waterfall: whether each recommendation says what its score is made of.
 
         Returns:
             At most k recommendations, the best first: a list, which notebooks show as a table.
@@ -137,7 +139,7 @@ class Recommender(Persistent):
             >>> len(found), {entry.item.categories for entry in found}
             (6, {('Red Harbour',)})
         """
-        settings = Settings(k, beams, mode, exclude_seen, explain, wording, batch_size, filters, reranking)
+        settings = Settings(k, beams, mode, exclude_seen, explain, wording, batch_size, filters, reranking, waterfall)
         asked = History("", tuple(map(self.find, history)), taste=clean_taste(taste) if taste else "")
         return Recommendations(self.recommend_with_parts([asked], settings)[0].recommendations)
 
@@ -157,6 +159,7 @@ class Recommender(Persistent):
         batch_size: int = 32,
         filters: Filters = Filters(),
         reranking: Reranking = Reranking(),
+        waterfall: bool = False,
     ) -> list[Recommendations]:
         """Recommend for many histories; the same for each as if it came alone.
 
@@ -172,6 +175,7 @@ class Recommender(Persistent):
             batch_size: how many users at most are decoded side by side.
             filters: likewise.
             reranking: likewise.
+            waterfall: likewise.
 
         Returns:
             One list for each history, in their order.
@@ -187,7 +191,7 @@ class Recommender(Persistent):
             >>> [len(found) for found in lists], lists[0][0].item.title
             ([3, 3], 'Night Train 3')
         """
-        options = Settings(k, beams, mode, exclude_seen, explain, wording, batch_size, filters, reranking)
+        options = Settings(k, beams, mode, exclude_seen, explain, wording, batch_size, filters, reranking, waterfall)
         if settings is not None and options != Settings(explain="sentence"):
             raise ConfigError(["settings are given and options beside them; put the options into the Settings"])
         asked = [one if isinstance(one, History) else History("", tuple(map(self.find, one))) for one in histories]

@@ -34,6 +34,7 @@ class Settings:
             changes the speed, not the result.
         filters: conditions that every recommended item meets; where fewer than k items do, fewer come back.
         reranking: what is asked of a list beyond its scores; scores then need not fall from place to place.
+        waterfall: whether each recommendation says what its score is made of; see `genrec.ranking.waterfall`.
 
     Raises:
         ConfigError: a setting is of another kind than its field; all problems are told at once.
@@ -55,6 +56,7 @@ class Settings:
     batch_size: int = 32
     filters: Filters = field(default_factory=Filters)
     reranking: Reranking = field(default_factory=Reranking)
+    waterfall: bool = False
 
     def __post_init__(self) -> None:
         problems = [

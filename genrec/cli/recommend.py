@@ -63,9 +63,16 @@ def recommend(
             show_default="sentence, with --explain",
         ),
     ] = None,
+    waterfall: Annotated[
+        bool, typer.Option("--waterfall", help="Write what each score is made of, and what an item lacks to be first.")
+    ] = False,
     language: Annotated[Literal["en", "zh"], typer.Option(help="Language of explanations.")] = "en",
     tone: Annotated[Literal["plain", "warm"], typer.Option(help="Tone of explanations.")] = "plain",
     length: Annotated[Literal["short", "long"], typer.Option(help="Length of explanations.")] = "short",
+    style: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.toml", help="Your own words for the reasons; see the how-to on explanations."),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue an unfinished job; the output is the same.")
     ] = False,
@@ -135,6 +142,7 @@ def recommend(
     from genrec.data.dialects import Dialect
     from genrec.errors import ConfigError
     from genrec.explain.evidence import Wording
+    from genrec.explain.style import load_style
     from genrec.ranking.filters import Filters, parse_condition, parse_price_range
     from genrec.ranking.reranking import Reranking
     from genrec.recommender import Recommender
@@ -144,6 +152,8 @@ def recommend(
 
     if (encrypt is not None) != (out.suffix == ".enc"):
         raise ConfigError([f"--out is {out}; the name of an encrypted output, and of no other, ends in .enc"])
+    if waterfall and ".parquet" in out.name:
+        raise ConfigError([f"--out is {out}; a waterfall needs a column for each part, so give a name in .jsonl"])
     lowest, highest = parse_price_range(price) if price else (None, None)
     settings = Settings(
         k=k,
@@ -151,7 +161,7 @@ def recommend(
         mode=mode,
         exclude_seen=None if keep_seen is None else not keep_seen,
         explain=explain_with or ("sentence" if explain else "none"),
-        wording=Wording(language, tone, length),
+        wording=Wording(language, tone, length, load_style(style) if style else ""),
         filters=Filters(
             only=tuple(map(parse_condition, only or ())),
             without=tuple(map(parse_condition, without or ())),
@@ -160,6 +170,7 @@ def recommend(
             available_on=available_on,
         ),
         reranking=Reranking(diversity, max_per_category, discount_popularity, calibration),
+        waterfall=waterfall,
     )
     if settings.filters.asked:
         tell_what_passes(run, settings)

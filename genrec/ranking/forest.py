@@ -118,6 +118,21 @@ def forest_scores(text: str, features: FloatArray) -> FloatArray:
     return scores
 
 
+def forest_parts(text: str, features: FloatArray) -> NDArray[np.float64]:
+    """Return what each feature adds to what a forest says: Shapley values, and the forest's mean in the last column.
+
+    Args:
+        text: what `fit_forest` returned.
+        features: shape (items, features).
+
+    Returns:
+        Shape (items, features + 1); each row sums to the forest's score.
+    """
+    if not len(features):
+        return np.zeros((0, features.shape[1] + 1))
+    return np.asarray(_booster(text).predict(features, pred_contrib=True), np.float64)
+
+
 @lru_cache(maxsize=4)
 def _booster(text: str) -> Any:
     import lightgbm

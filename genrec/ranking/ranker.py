@@ -15,6 +15,7 @@ from genrec.explain.writer import Explanation
 from genrec.ranking.candidates import Candidates
 from genrec.ranking.fusion import Fusion, fuse_reciprocal_ranks
 from genrec.ranking.reranking import ItemFacts, rerank
+from genrec.ranking.waterfall import MODEL, SIGNALS, TASTE, Parts, parts_of_scores, waterfalls
 from genrec.recommendation import How, Recommendation
 from genrec.settings import Settings
 
@@ -81,6 +82,7 @@ class Ranker:
             chosen = rerank(own.rows[places], scores[places], settings.k, settings.reranking, self.facts(), taken)
             places = places[chosen]
         taken_before = set(taken.tolist())
+        falls = waterfalls(self._parts(own), places.tolist()) if settings.waterfall else [None] * len(places)
         recommendations = []
         for rank, place in enumerate(places.tolist(), start=1):
             row = int(own.rows[place])
@@ -88,7 +90,8 @@ class Ranker:
             likelihood = None if own.likelihoods is None else float(own.likelihoods[place])
             signals = {"lm": likelihood, **dict(zip(self.signals, own.values[place].tolist(), strict=True))}
             item = self.catalog.items[row]
-            recommendations.append(Recommendation(rank, item, float(scores[place]), signals, how, text))
+            score, fall = float(scores[place]), falls[rank - 1]
+            recommendations.append(Recommendation(rank, item, score, signals, how, text, waterfall=fall))
         ids, by_signals = self.catalog.ids, self._sorted(own.rows, own.alone)
         return Ranked(
             recommendations,
@@ -102,7 +105,7 @@ class Ranker:
         if own.taste is None:
             return scores
         # No validation case has a taste, so there is no fitted weight for it.
-        return self._fused(own.rows, [own.rows[self._sorted(own.rows, part)] for part in (own.taste, scores)])
+        return self._fused(own.rows, list(self._lists(own).values()))
 
     def _with_model(self, own: Candidates) -> NDArray[np.float32]:
         """Return what the signals and the language model say, a taste apart, shape (candidates,)."""
@@ -112,7 +115,27 @@ class Ranker:
             return own.alone
         if self.fusion is not None:
             return self.fusion.with_model(own.alone, own.values, own.shares, own.length, own.likelihoods)
-        return self._fused(own.rows, [own.found.rows, own.rows[self._sorted(own.rows, own.alone)]])
+        return self._fused(own.rows, list(self._lists(own, taste=False).values()))
+
+    def _lists(self, own: Candidates, *, taste: bool = True) -> dict[str, IntArray]:
+        """Return the lists whose reciprocal ranks are summed, by what made them; none where scores are another sum.
+
+        Args:
+            own: the user's candidates.
+            taste: whether a taste, where there is one, counts yet.
+        """
+        if taste and own.taste is not None:
+            known = MODEL if own.basis == "taste" and own.likelihoods is not None else SIGNALS
+            parts = {TASTE: own.taste, known: self._with_model(own)}
+            return {name: own.rows[self._sorted(own.rows, part)] for name, part in parts.items()}
+        if own.likelihoods is not None and self.fusion is None:
+            return {MODEL: own.found.rows, SIGNALS: own.rows[self._sorted(own.rows, own.alone)]}
+        return {}
+
+    def _parts(self, own: Candidates) -> Parts:
+        """Return what the scores are made of."""
+        lists = {name: rows.tolist() for name, rows in self._lists(own).items()}
+        return parts_of_scores(own, self.signals, self.fusion, lists)
 
     def _sorted(self, rows: IntArray, scores: NDArray[np.float32]) -> IntArray:
         """Return places by score, the best first."""

@@ -36,6 +36,7 @@ class ShownItem:
         how: how a generated text became this item; empty where no text did.
         generated: the text the language model wrote; empty where it wrote none.
         explanation: the sentence that says why.
+        parts: what the score is made of, and what the item lacks to be first, as one line.
     """
 
     rank: int
@@ -46,6 +47,7 @@ class ShownItem:
     how: str = ""
     generated: str = ""
     explanation: str = ""
+    parts: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,7 @@ def _user_page(case: Case, row: Mapping[str, Any], catalog: Catalog) -> UserPage
             how=str(entry.get("how") or ""),
             generated=_cut(str(entry.get("generated") or "")),
             explanation=str(entry.get("explanation") or ""),
+            parts=_parts_line(entry.get("waterfall") or {}),
         )
         for place, entry in enumerate(row["recommendations"], 1)
     )
@@ -136,6 +139,17 @@ def _user_page(case: Case, row: Mapping[str, Any], catalog: Catalog) -> UserPage
         target=_title(case.target, catalog),
         recommendations=items,
     )
+
+
+def _parts_line(waterfall: Mapping[str, Any]) -> str:
+    """Return a waterfall as one line, the largest parts first; nothing where there is none."""
+    if not waterfall:
+        return ""
+    parts = sorted(waterfall["parts"].items(), key=lambda part: -abs(part[1]))
+    line = "score = " + " ".join(f"{value:+.3g} {name}" for name, value in parts)
+    first = waterfall["to_be_first"]
+    needs = " and ".join(first["needs"])
+    return f"{line}; {first['gap']:.3g} behind the first, ahead of it with its {needs}" if needs else line
 
 
 def _signals(raw: Mapping[str, Any]) -> dict[str, float]:

@@ -97,7 +97,7 @@ def evaluate_run(
     fused: list[tuple[Recommendation, ...]] = []
     systems: dict[str, list[list[str]]] = {}
     if recommender is not None:
-        answers = _ask(recommender, cases, settings, progress)
+        answers = _ask(recommender, cases, replace(settings, waterfall=True), progress)
         fused = [tuple(answer.recommendations) for answer in answers]
         systems = {
             "genrec": [[entry.item.id for entry in user] for user in fused],

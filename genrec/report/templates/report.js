@@ -147,6 +147,7 @@ function recommendation(item, words) {
     body.append(said);
   }
   if (facts.length) body.append(element("small", "", facts.join(" \u00B7 ")));
+  if (item.parts) body.append(element("small", "parts", item.parts));
   if (item.explanation) body.append(element("div", "why", marked(item.explanation, words)));
   return element("li", item.is_target ? "target" : "", element("span", "rank", String(item.rank)), body);
 }

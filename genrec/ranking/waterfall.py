@@ -1,0 +1,105 @@
+"""The waterfall: what each signal, and the language model, adds to a score; the parts of an item sum to its score.
+
+The fusion is a sum, so most parts are read off it. What a forest says is shared out among the features that it reads
+by Shapley values (LightGBM's own `pred_contrib`, which is exact for trees); what is the same for every item, such as
+the forest's mean, is the part "base". Where lists are fused by reciprocal ranks, each list's share is its part.
+
+Sources: Lundberg et al., "From local explanations to global understanding with explainable AI for trees", Nature
+Machine Intelligence 2, 2020 (TreeSHAP).
+
+The easy mistake is to read a part as what would be lost without the signal: the forest would then judge otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genrec.ranking.candidates import Candidates
+from genrec.ranking.forest import forest_features, forest_parts, model_features
+from genrec.ranking.fusion import RECIPROCAL_RANK_CONSTANT, SMOOTHING, Fusion, log_levels
+from genrec.recommendation import Waterfall
+
+Parts = dict[str, NDArray[np.float64]]
+"""What each part adds to each candidate's score, shape (candidates,), by name."""
+
+BASE, MODEL, LENGTH, SIGNALS, TASTE = "base", "lm", "history length", "signals", "taste"
+
+
+def waterfalls(parts: Parts, places: Sequence[int]) -> list[Waterfall]:
+    """Return the waterfalls of a list's items.
+
+    Args:
+        parts: what `parts_of_scores` returned.
+        places: the list's candidates, the first item first.
+    """
+    told = []
+    for place in places:
+        own = {name: float(values[place]) for name, values in parts.items()}
+        ahead = {name: float(values[places[0]]) - own[name] for name, values in parts.items()}
+        gap = sum(ahead.values())
+        needs, won = [], 0.0
+        for name in sorted(ahead, key=lambda name: -ahead[name]):
+            if won > gap or gap <= 0 or ahead[name] <= 0:
+                break
+            needs.append(name)
+            won += ahead[name]
+        told.append(Waterfall(own, gap, tuple(needs)))
+    return told
+
+
+def parts_of_scores(
+    own: Candidates, signals: Sequence[str], fusion: Fusion | None, lists: Mapping[str, Sequence[int]]
+) -> Parts:
+    """Return what each part adds to the candidates' scores.
+
+    Args:
+        own: the user's candidates.
+        signals: the signals' names.
+        fusion: the fitted weights; None where none were fitted.
+        lists: the candidates' rows in the order of each part, where scores are sums of reciprocal ranks; else empty.
+    """
+    if lists:
+        return {name: _reciprocals(own, rows) for name, rows in lists.items()}
+    if own.basis == "nothing":
+        return {"popularity": own.alone.astype(np.float64)}
+    if fusion is None:
+        levels = log_levels(own.values, None).astype(np.float64)
+        return dict(zip(signals, levels.T, strict=True))
+    return _fused_parts(own, signals, fusion)
+
+
+def _fused_parts(own: Candidates, signals: Sequence[str], fusion: Fusion) -> Parts:
+    """Return the parts of the fitted sum."""
+    asked = own.likelihoods is not None
+    others = fusion.others_weight if asked else 1.0
+    levels = log_levels(own.values, fusion.scales).astype(np.float64)
+    weights = others * np.array(fusion.weights, np.float64)
+    silent = np.log(SMOOTHING)  # the level of a signal that says nothing
+    parts: Parts = dict(zip(signals, (weights * (levels - silent)).T, strict=True))
+    size = len(own.rows)
+    parts |= {name: np.zeros(size) for name in (MODEL, LENGTH, BASE)}
+    parts[BASE] += float(silent * weights.sum())
+    names = [*signals, LENGTH]
+    if own.likelihoods is not None and fusion.model_forest_weight:
+        features = model_features(own.shares, own.length, own.likelihoods)
+        names += [MODEL, MODEL]
+        trees = fusion.model_forest_weight * forest_parts(fusion.model_forest, features)
+    else:
+        trees = np.zeros((size, len(names) + 1))
+        if fusion.forest_weight:
+            features = forest_features(own.shares, own.length)
+            trees = others * fusion.forest_weight * forest_parts(fusion.forest, features)
+        if own.likelihoods is not None:
+            parts[MODEL] += fusion.model * own.likelihoods.astype(np.float64)
+    for name, values in zip([*names, BASE], trees.T, strict=True):
+        parts[name] = parts[name] + values
+    return {name: values for name, values in parts.items() if name == BASE or values.any()}
+
+
+def _reciprocals(own: Candidates, rows: Sequence[int]) -> NDArray[np.float64]:
+    """Return 1 / (60 + rank) for the candidates' ranks in a list, 0 for those that are not in it."""
+    ranks = {row: rank for rank, row in enumerate(rows, start=1)}
+    return np.array([1 / (RECIPROCAL_RANK_CONSTANT + ranks[row]) if row in ranks else 0.0 for row in own.rows.tolist()])
