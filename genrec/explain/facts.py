@@ -17,9 +17,11 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from genrec.data.catalog import Catalog, Item, clean_title
 from genrec.data.categories import COMMON_CATEGORY
+from genrec.explain.names import WORD
 
 MAKERS = ("brand", "author", "artist", "director", "maker", "manufacturer", "designer", "band", "creator", "studio",
           "publisher", "channel")  # fmt: skip
@@ -98,6 +100,7 @@ class CatalogueFacts:
             if count > 1 and count / size <= COMMON_CATEGORY and _is_printable(category)
         }
         self._names = _leading_names([clean_title(item.title) for item in catalog])
+        self._items = catalog.items
         self._known: dict[str, ItemFacts] = {}
 
     def __getitem__(self, item: Item) -> ItemFacts:
@@ -105,6 +108,15 @@ class CatalogueFacts:
         if item.id not in self._known:
             self._known[item.id] = self._read(item)
         return self._known[item.id]
+
+    @cached_property
+    def vocabulary(self) -> dict[str, str]:
+        """Everything that a reason may say of an item, but decades and prices, by its words (see `WORD`)."""
+        values: set[str] = set(self._shares) | set(self._names.values())
+        for item in self._items:
+            own = self[item]
+            values |= {own.maker, *own.series} - {""}
+        return {" ".join(WORD.findall(value.casefold())): value for value in sorted(values)}
 
     def rarity(self, category: str) -> float:
         """Return how telling a category is: the negative logarithm of its share of the items."""

@@ -17,11 +17,19 @@ import numpy as np
 
 from genrec.data.catalog import Item
 from genrec.data.splits import History
+from genrec.evaluation.texts import (
+    coverage_ratio,
+    distinct,
+    feature_diversity,
+    features_in,
+    matching_ratio,
+    unique_ratio,
+    words_of,
+)
 from genrec.evaluation.uncertainty import Estimate, FloatArray, bootstrap_means, bootstrap_ratio
 from genrec.explain.check import citations_are_valid
 from genrec.explain.evidence import Explain
 from genrec.explain.influence import NEWEST, log_likelihoods
-from genrec.explain.names import WORD
 from genrec.explain.writer import Explanation
 from genrec.ranking.ranker import Ranked
 from genrec.recommender import Recommender
@@ -119,6 +127,8 @@ def measure_explanations(
         for history, answer in zip(histories, answers, strict=True)
     ]
     texts = [[one.text for one in answer.explanations] for answer in answers]
+    vocabulary = recommender.explainer.facts.vocabulary
+    held = [[features_in(text, vocabulary) for text in own] for own in texts]
     columns = {
         "drop_cited": [_mean(one.cited) for one in drops],
         "drop_random": [_mean(one.random) for one in drops],
@@ -126,7 +136,13 @@ def measure_explanations(
         "citation_validity": [_mean(one) for one in valid],
         "written": [_mean([one.source != "sentence" for one in answer.explanations]) for answer in answers],
         "fallbacks": [_mean([bool(one.problems) for one in answer.explanations]) for answer in answers],
-        "words": [_mean([len(_words(text)) for text in own]) for own in texts],
+        "words": [_mean([len(words_of(text)) for text in own]) for own in texts],
+        "usr": [unique_ratio(own) for own in texts],
+        "div": [feature_diversity(own) for own in held],
+        "fmr": [
+            matching_ratio(own, [_feature(one) for one in answer.explanations])
+            for own, answer in zip(held, answers, strict=True)
+        ],
     }
     estimates = bootstrap_means(np.array(list(columns.values())).T, seed=seed)
     figures = dict(zip(columns, estimates, strict=True))
@@ -135,6 +151,8 @@ def measure_explanations(
     figures["faithfulness"] = bootstrap_ratio(cited[known], at_random[known], seed=seed)
     everything = [text for own in texts for text in own]
     figures |= {f"distinct_{size}": Estimate(distinct(everything, size)) for size in (1, 2)}
+    figures["usr_all"] = Estimate(unique_ratio(everything))
+    figures["fcr"] = Estimate(coverage_ratio([one for own in held for one in own], set(vocabulary.values())))
     return {name: figures[name] for name in FIGURES if not np.isnan(figures[name].value)}
 
 
@@ -159,24 +177,15 @@ def compare_explanations(
     return figures
 
 
-def distinct(texts: Sequence[str], size: int) -> float:
-    """Return the share of runs of words that are different: Li et al., "A Diversity-Promoting Objective", NAACL 2016.
-
-    Args:
-        texts: all texts.
-        size: words in a run.
-    """
-    runs = []
-    for text in texts:
-        words = _words(text)
-        runs += [tuple(words[start : start + size]) for start in range(len(words) - size + 1)]
-    return len(set(runs)) / len(runs) if runs else 0.0
-
-
 def _recommended(answer: Ranked) -> tuple[list[Item], list[tuple[Item, ...]]]:
     """Return an answer's items and what the explanation of each cites."""
     explanations: list[Explanation] = answer.explanations
     return [entry.item for entry in answer.recommendations], [one.cited for one in explanations]
+
+
+def _feature(explanation: Explanation) -> str:
+    """Return the first thing of the catalogue that the evidence speaks of; nothing where it speaks of none."""
+    return next((claim.value for claim in explanation.claims if claim.feature and not claim.value.isdigit()), "")
 
 
 def _places(kept: Sequence[str], chosen: Sequence[str]) -> tuple[int, ...]:
@@ -189,7 +198,3 @@ def _mean(values: Sequence[float] | FloatArray) -> float:
     known = np.array(values, np.float64)
     known = known[~np.isnan(known)]
     return float(known.mean()) if len(known) else float("nan")
-
-
-def _words(text: str) -> list[str]:
-    return WORD.findall(text.casefold())

@@ -18,7 +18,7 @@ from genrec.explain.writer import Explanation
 from genrec.report.explanation_figures import FIGURES
 from genrec.report.page import render_report
 from genrec.runs.evaluate import evaluate_run
-from genrec.runs.explanation_measures import compare_explanations, distinct, drops_of, measure_explanations
+from genrec.runs.explanation_measures import compare_explanations, drops_of, measure_explanations
 
 TAKEN = ("red1", "nig1", "red2", "nig2", "the1", "nig3")
 
@@ -79,13 +79,6 @@ def test_shares_are_over_texts(recommender: Recommender) -> None:
     values = {name: estimate.value for name, estimate in found.items()}
     assert [values[name] for name in ("citation_validity", "written", "fallbacks", "words")] == [0.5, 0.5, 0.5, 7]
     assert values["distinct_1"] == pytest.approx(9 / 14)  # red, harbour, 2, for, 1, night, train, café, étoile
-
-
-def test_distinct_by_hand() -> None:
-    assert distinct(["a b a", "a b"], 1) == 2 / 5
-    assert distinct(["a b a", "a b"], 2) == 2 / 3
-    assert distinct(["“很好”。"], 2) == 1
-    assert distinct(["a"], 2) == 0
 
 
 def test_a_ratio_of_means_and_its_interval() -> None:
