@@ -179,7 +179,7 @@ class _Sharing:
 
 
 def _makers_and_series(own: ItemFacts, sharing: _Sharing, history: HistoryFacts) -> Iterator[Claim]:
-    """Yield a claim for a shared maker, and one for the narrowest shared series, with how many more the history has."""
+    """Yield a claim for a shared maker, and one for the broadest shared series, with how many more the history has."""
     items = sharing(lambda other: other.maker == own.maker != "")
     count = history.more("maker", own.maker, items) if items else 0
     yield Claim("maker-more" if count else "maker", items, own.maker, count=count)

@@ -64,7 +64,7 @@ class ItemFacts:
 
     Attributes:
         maker: who made it.
-        series: what it belongs to, the narrowest first.
+        series: what it belongs to, the broadest first: fewer words are more surely a name.
         part: its number in the series that its title names; with `numbered` the words before the number.
         numbered: see there.
         categories: those that tell items apart, the rarest first.
@@ -146,7 +146,7 @@ class CatalogueFacts:
 
     def _names_in(self, title: str) -> list[str]:
         words = _words_of(title)
-        found = (self._names.get(tuple(words[:count]), "") for count in range(MOST_NAME_WORDS, 0, -1))
+        found = (self._names.get(tuple(words[:count]), "") for count in range(1, MOST_NAME_WORDS + 1))
         return [name for name in dict.fromkeys(found) if name]
 
 
