@@ -12,7 +12,7 @@ co-occurrence included. Beside XRec: the rows' user profiles as stated taste, th
 profiles as its categories, and the same figures of both texts.
 """
 
-# ruff: noqa: E402 - the path is set before what is found by it
+# ruff: noqa: E402, E501 - the path is set before what is found by it; patterns
 
 from __future__ import annotations
 
@@ -63,7 +63,9 @@ LIST = 10
 SHARED_PHRASES = 5
 """In how many of XRec's user profiles a phrase must stand to count as a category."""
 
-SAYS_NOTHING = frozenset({"reading", "readers", "stories", "characters", "novels", "fiction", "others", "themes", "books"})
+SAYS_NOTHING = frozenset(
+    {"reading", "readers", "stories", "characters", "novels", "fiction", "others", "themes", "books"}
+)
 
 
 @dataclass
@@ -203,9 +205,7 @@ def figures(told: Sequence[Told], facts: CatalogueFacts) -> dict[str, float]:
     texts = [text for one in told for text in one.texts]
     held = [[features_in(text, facts.vocabulary) for text in one.texts] for one in told]
     flat = [own for one in held for own in one]
-    neighbours = [
-        beginning(one) == beginning(other) for own in told for one, other in itertools.pairwise(own.texts)
-    ]
+    neighbours = [beginning(one) == beginning(other) for own in told for one, other in itertools.pairwise(own.texts)]
     valid = [
         citations_are_valid(text, item, one.history)
         for one in told
@@ -241,7 +241,9 @@ def beside_xrec(file: Path, seed: int) -> dict[str, Any]:
     }
     # The last row of a title counts; a title that comes twice has one profile.
     items = {
-        row["item"]: Item(row["item"], row["title"], categories=tuple(sorted(features_in(row["item_profile"], vocabulary))))
+        row["item"]: Item(
+            row["item"], row["title"], categories=tuple(sorted(features_in(row["item_profile"], vocabulary)))
+        )
         for row in rows
     }
     catalog = Catalog.from_items(items.values())
@@ -282,7 +284,9 @@ def beside_xrec(file: Path, seed: int) -> dict[str, Any]:
 
 def phrases_of(profile: str) -> list[str]:
     """Return the phrases of a profile that may name a kind of thing: one to three words between commas."""
-    parts = re.split(r"[,.;:]| and | or | with | like | such as | enjoy | featuring | that | involving ", profile.casefold())
+    parts = re.split(
+        r"[,.;:]| and | or | with | like | such as | enjoy | featuring | that | involving ", profile.casefold()
+    )
     words = (re.sub("^(the|a|an|this user|their|also) ", "", part.strip()) for part in parts)
     return [part for part in words if len(part) > 5 and len(part.split()) <= 3 and part not in SAYS_NOTHING]
 

@@ -106,6 +106,7 @@ class Recommender(Persistent):
         filters: Filters = Filters(),
         reranking: Reranking = Reranking(),
         waterfall: bool = False,
+        writer: str = "",
     ) -> Recommendations:
         """Recommend for one history, or for someone new.
 
@@ -123,6 +124,7 @@ class Recommender(Persistent):
             filters: conditions that every recommended item meets.
             reranking: what is asked of the list beyond its scores.
             waterfall: whether each recommendation says what its score is made of.
+            writer: who words explanations where `explain` is "words"; see `genrec.explain.writers`.
 
         Returns:
             At most k recommendations, the best first: a list, which notebooks show as a table.
@@ -139,7 +141,9 @@ class Recommender(Persistent):
             >>> len(found), {entry.item.categories for entry in found}
             (6, {('Red Harbour',)})
         """
-        settings = Settings(k, beams, mode, exclude_seen, explain, wording, batch_size, filters, reranking, waterfall)
+        settings = Settings(
+            k, beams, mode, exclude_seen, explain, wording, batch_size, filters, reranking, waterfall, writer
+        )
         asked = History("", tuple(map(self.find, history)), taste=clean_taste(taste) if taste else "")
         return Recommendations(self.recommend_with_parts([asked], settings)[0].recommendations)
 
@@ -160,6 +164,7 @@ class Recommender(Persistent):
         filters: Filters = Filters(),
         reranking: Reranking = Reranking(),
         waterfall: bool = False,
+        writer: str = "",
     ) -> list[Recommendations]:
         """Recommend for many histories; the same for each as if it came alone.
 
@@ -176,6 +181,7 @@ class Recommender(Persistent):
             filters: likewise.
             reranking: likewise.
             waterfall: likewise.
+            writer: likewise.
 
         Returns:
             One list for each history, in their order.
@@ -191,7 +197,9 @@ class Recommender(Persistent):
             >>> [len(found) for found in lists], lists[0][0].item.title
             ([3, 3], 'Night Train 3')
         """
-        options = Settings(k, beams, mode, exclude_seen, explain, wording, batch_size, filters, reranking, waterfall)
+        options = Settings(
+            k, beams, mode, exclude_seen, explain, wording, batch_size, filters, reranking, waterfall, writer
+        )
         if settings is not None and options != Settings(explain="sentence"):
             raise ConfigError(["settings are given and options beside them; put the options into the Settings"])
         asked = [one if isinstance(one, History) else History("", tuple(map(self.find, one))) for one in histories]
@@ -246,7 +254,9 @@ class Recommender(Persistent):
             ranker.rank(own, batch.rows_of(user), settings) for user, own in enumerate(self.candidates(batch, settings))
         ]
         items = [[entry.item for entry in answer.recommendations] for answer in ranked]
-        explained = self.explainer.explain(batch, items, settings.explain, settings.wording, settings.batch_size)
+        explained = self.explainer.explain(
+            batch, items, settings.explain, settings.wording, settings.batch_size, settings.writer
+        )
         return [answer.explained(own) for answer, own in zip(ranked, explained, strict=True)]
 
     def candidates(

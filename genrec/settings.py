@@ -35,6 +35,8 @@ class Settings:
         filters: conditions that every recommended item meets; where fewer than k items do, fewer come back.
         reranking: what is asked of a list beyond its scores; scores then need not fall from place to place.
         waterfall: whether each recommendation says what its score is made of; see `genrec.ranking.waterfall`.
+        writer: who words explanations where `explain` is "words": starter, a hub id, a folder, or an endpoint's
+            address; the recommending model where left out. See `genrec.explain.writers`.
 
     Raises:
         ConfigError: a setting is of another kind than its field; all problems are told at once.
@@ -57,6 +59,7 @@ class Settings:
     filters: Filters = field(default_factory=Filters)
     reranking: Reranking = field(default_factory=Reranking)
     waterfall: bool = False
+    writer: str = ""
 
     def __post_init__(self) -> None:
         problems = [

@@ -69,6 +69,13 @@ def recommend(
     language: Annotated[Literal["en", "zh"], typer.Option(help="Language of explanations.")] = "en",
     tone: Annotated[Literal["plain", "warm"], typer.Option(help="Tone of explanations.")] = "plain",
     length: Annotated[Literal["short", "long"], typer.Option(help="Length of explanations.")] = "short",
+    writer: Annotated[
+        str,
+        typer.Option(
+            metavar="starter|HUB_ID|FOLDER|URL",
+            help="Who words the reasons: an instruction model, or an OpenAI-compatible endpoint, which is sent titles.",
+        ),
+    ] = "",
     style: Annotated[
         Path | None,
         typer.Option(metavar="FILE.toml", help="Your own words for the reasons; see the how-to on explanations."),
@@ -143,6 +150,7 @@ def recommend(
     from genrec.errors import ConfigError
     from genrec.explain.evidence import Wording
     from genrec.explain.style import load_style
+    from genrec.explain.writers import check_writer
     from genrec.ranking.filters import Filters, parse_condition, parse_price_range
     from genrec.ranking.reranking import Reranking
     from genrec.recommender import Recommender
@@ -154,13 +162,17 @@ def recommend(
         raise ConfigError([f"--out is {out}; the name of an encrypted output, and of no other, ends in .enc"])
     if waterfall and ".parquet" in out.name:
         raise ConfigError([f"--out is {out}; a waterfall needs a column for each part, so give a name in .jsonl"])
+    if writer:
+        check_writer(writer)
+        if explain_with not in (None, "words"):
+            raise ConfigError([f"--writer words reasons, and --explain-with is {explain_with}; leave that out"])
     lowest, highest = parse_price_range(price) if price else (None, None)
     settings = Settings(
         k=k,
         beams=beams,
         mode=mode,
         exclude_seen=None if keep_seen is None else not keep_seen,
-        explain=explain_with or ("sentence" if explain else "none"),
+        explain=explain_with or ("words" if writer else "sentence" if explain else "none"),
         wording=Wording(language, tone, length, load_style(style) if style else ""),
         filters=Filters(
             only=tuple(map(parse_condition, only or ())),
@@ -171,6 +183,7 @@ def recommend(
         ),
         reranking=Reranking(diversity, max_per_category, discount_popularity, calibration),
         waterfall=waterfall,
+        writer=writer,
     )
     if settings.filters.asked:
         tell_what_passes(run, settings)

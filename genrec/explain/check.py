@@ -39,6 +39,7 @@ class Checker:
     """
 
     def __init__(self, catalog: Catalog) -> None:
+        self.catalog = catalog
         self._titles = {joined for item in catalog for joined in _titles(item)}
         self._attributes = {joined for item in catalog for joined in _attributes(item)}
         # The longest run of words worth looking up; a longer title is found by its label.

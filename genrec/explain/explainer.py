@@ -34,12 +34,14 @@ from genrec.explain.grammar import Grammar
 from genrec.explain.influence import influences
 from genrec.explain.style import parse_style, shipped_style
 from genrec.explain.writer import Explanation, Request, Writer, sentence_of
+from genrec.explain.writers import EndpointWriter, load_writer
 from genrec.language.decoder import Decoder
 from genrec.language.generator import FreeGenerator
 from genrec.signals.people import People
 from genrec.signals.simple import Content, CoOccurrence
 from prompts.encoding import PromptEncoder
 from prompts.template import TextTemplate
+from training.computing import Computing
 
 ALIKE = 0.3
 """The least cosine of two titles that are called close in kind."""
@@ -86,6 +88,7 @@ class Explainer:
         how: Explain,
         wording: Wording,
         batch_size: int = 32,
+        writer: str = "",
     ) -> list[list[Explanation]]:
         """Explain every user's recommendations; the same for each as if it came alone.
 
@@ -95,9 +98,15 @@ class Explainer:
             how: where evidence comes from, and who words it.
             wording: how it is worded.
             batch_size: how many texts are written side by side.
+            writer: who words it where `how` is "words"; see `genrec.explain.writers`. The recommending model where
+                left out.
 
         Returns:
             For each user one explanation for each item; none at all where `how` is "none".
+
+        Raises:
+            ConfigError: the writer's address is none.
+            ModelError: the writer is not here, or cannot be loaded.
         """
         if how == "none":
             return [[] for _ in histories]
@@ -113,7 +122,7 @@ class Explainer:
                 for item, evidence, reason in zip(items, found, told, strict=True)
             ]
         if how == "words":
-            explained = self.writer.write(requests, wording, batch_size)
+            explained = self.writer(writer).write(requests, wording, batch_size)
         else:
             explained = [sentence_of(request) for request in requests]
         ordered = iter(explained)
@@ -142,10 +151,25 @@ class Explainer:
         """What the catalogue says of its items; read at the first use."""
         return CatalogueFacts(self.catalog)
 
+    def writer(self, name: str = "") -> Writer | EndpointWriter:
+        """Return who writes words, by name; made at the first use, since it looks through the whole catalogue.
+
+        Raises:
+            ConfigError: the writer's address is none.
+            ModelError: the writer is not here, or cannot be loaded.
+        """
+        if name not in self._writers:
+            checker = Checker(self.catalog)
+            self._writers[name] = (
+                load_writer(name, checker, self.templates, Computing.of(self.generator.model))
+                if name
+                else Writer(self.generator, checker, self.templates)
+            )
+        return self._writers[name]
+
     @cached_property
-    def writer(self) -> Writer:
-        """Who writes words; made at the first use, since it looks through the whole catalogue."""
-        return Writer(self.generator, Checker(self.catalog), self.templates)
+    def _writers(self) -> dict[str, Writer | EndpointWriter]:
+        return {}
 
     def _evidence(
         self, history: History, rows: Sequence[int], items: Sequence[Item], how: Explain, length: Length

@@ -12,9 +12,11 @@ The easy mistake is a draw that depends on the batch: each text draws from a gen
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import re
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,11 +25,12 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
-from genrec.data.catalog import Item
+from genrec.data.catalog import Catalog, Item
 from genrec.explain.check import FOREIGN_MARKS, Checker
 from genrec.explain.claims import Claim
 from genrec.explain.evidence import Evidence, Language, Wording
-from genrec.explain.grammar import Reason
+from genrec.explain.facts import CatalogueFacts
+from genrec.explain.grammar import Grammar, Reason
 from genrec.explain.names import name_of, named, quoted
 from genrec.explain.style import shipped_style
 from genrec.language.decoder import batches_by_length
@@ -44,6 +47,10 @@ MOST_TOKENS = {"short": 96, "long": 192}
 MOST_SENTENCES = {"short": 1, "long": 3}
 
 ATTEMPTS = 2
+
+SAMPLE = 12
+SURPRISE = 1.5
+"""A text that surprises its own writer so many times as much as the grammar's sentences do is nonsense."""
 
 _STYLE: dict[Language, dict[str, str]] = {
     "en": {
@@ -150,6 +157,38 @@ def sentence_of(request: Request, problems: Sequence[str] = ()) -> Explanation:
     return Explanation(reason.text, reason.cited, "sentence", tuple(problems), reason.claims)
 
 
+def sample_requests(catalog: Catalog, language: Language) -> list[Request]:
+    """Return a few requests over a catalogue's first items, each explained by the one before it."""
+    items = catalog.items[: SAMPLE + 1]
+    grammar = Grammar(CatalogueFacts(Catalog(items)), shipped_style(language), item_first=True)
+    requests = []
+    for before, item in itertools.pairwise(items):
+        evidence = Evidence((before,), "moved")
+        (reason,) = grammar.reasons([item], [evidence], [before])
+        requests.append(Request(item, evidence, reason, (before,)))
+    return requests
+
+
+def judged(checker: Checker, request: Request, text: str, wording: Wording, attempt: int) -> Explanation:
+    """Return a model's text if it passes the check, or else the sentence.
+
+    Args:
+        checker: what must hold of it.
+        request: what is explained.
+        text: what a model wrote.
+        wording: how it was to be written.
+        attempt: 0 for the first.
+    """
+    evidence = request.evidence.items
+    problems = checker.problems(
+        text, request.item, request.history, evidence, request.user, request.reason.claims, wording.language
+    )
+    if problems:
+        return sentence_of(request, problems)
+    cited = tuple(item for item in evidence if name_of(item) in named(text))
+    return Explanation(text, cited, "rewritten" if attempt else "words", (), request.reason.claims)
+
+
 class Writer:
     """Writes explanations with one model.
 
@@ -163,6 +202,7 @@ class Writer:
         self._generator = generator
         self._checker = checker
         self._templates = templates
+        self._usual: dict[Language, float] = {}
         tokenizer = generator.tokenizer
         ends = [tokenizer.eos_token_id, generator.stop]
         self._stops = [int(end) for end in dict.fromkeys(ends) if end is not None]
@@ -193,22 +233,48 @@ class Writer:
                     [requests[place] for place in places], [prompts[place] for place in places], wording, attempt
                 )
                 for place, text in zip(places, texts, strict=True):
-                    done[place] = self._judged(requests[place], text, wording, attempt)
+                    done[place] = judged(self._checker, requests[place], text, wording, attempt)
+                self._replace_nonsense(
+                    [place for place in places if done[place].source != "sentence"], done, requests, prompts, wording
+                )
+                for place in places:
                     if done[place].source == "sentence":
                         failed.append(place)
             waiting = sorted(failed)
         return done
 
-    def _judged(self, request: Request, text: str, wording: Wording, attempt: int) -> Explanation:
-        """Return the text if it passes the check, or else the sentence."""
-        evidence = request.evidence.items
-        problems = self._checker.problems(
-            text, request.item, request.history, evidence, request.user, request.reason.claims, wording.language
-        )
-        if problems:
-            return sentence_of(request, problems)
-        cited = tuple(item for item in evidence if name_of(item) in named(text))
-        return Explanation(text, cited, "rewritten" if attempt else "words", (), request.reason.claims)
+    def _replace_nonsense(
+        self,
+        places: Sequence[int],
+        done: list[Explanation],
+        requests: Sequence[Request],
+        prompts: Mapping[int, Sequence[int]],
+        wording: Wording,
+    ) -> None:
+        """Replace texts that passed the check but surprise the model that wrote them too much."""
+        for place in places:
+            surprise = self._surprise(prompts[place], done[place].text)
+            limit = SURPRISE * self._usual_surprise(wording.language)
+            if surprise > limit:
+                problem = f"it is nonsense to its writer: {surprise:.1f} nats a token, where {limit:.1f} are allowed"
+                done[place] = sentence_of(requests[place], [problem])
+
+    def _usual_surprise(self, language: Language) -> float:
+        """Return the median surprise at the grammar's own sentences; the same whatever is written beside them."""
+        if language not in self._usual:
+            wording, template = Wording(language), self._templates[language]
+            found = []
+            for request in sample_requests(self._checker.catalog, language):
+                prompt = encode_text(template, self._generator.tokenizer, _values(template, request, wording))
+                if len(prompt) + MOST_TOKENS["short"] <= self._context:
+                    found.append(self._surprise(prompt, request.reason.text))
+            self._usual[language] = statistics.median(found) if found else math.inf
+        return self._usual[language]
+
+    def _surprise(self, prompt: Sequence[int], text: str) -> float:
+        tokens = encode_quoting(self._generator.tokenizer, text)
+        fits = len(prompt) + len(tokens) <= self._context
+        return self._generator.surprise(prompt, tokens) if fits else 0.0
 
     def _attempt(
         self, requests: Sequence[Request], prompts: Sequence[Sequence[int]], wording: Wording, attempt: int

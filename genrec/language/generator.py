@@ -116,6 +116,28 @@ class FreeGenerator:
         rows = output[:, start:].tolist()
         return [list(itertools.takewhile(lambda token: token not in stops, row)) for row in rows]
 
+    @torch.inference_mode()
+    def surprise(self, prompt: Sequence[int], text: Sequence[int]) -> float:
+        """Return the mean negative log-likelihood of a text's tokens after a prompt, in nats.
+
+        Args:
+            prompt: token ids.
+            text: token ids, at least one.
+        """
+        device = next(self.model.parameters()).device
+        restricted = self.model.get_output_embeddings()
+        self.model.set_output_embeddings(self.head)
+        try:
+            if self.model.config.is_encoder_decoder:
+                ids, labels = torch.tensor([list(prompt)], device=device), torch.tensor([list(text)], device=device)
+                return float(self.model(input_ids=ids, labels=labels).loss)
+            ids = torch.tensor([[*prompt, *text]], device=device)
+            logits = self.model(input_ids=ids).logits[0, len(prompt) - 1 : -1]
+            chosen = logits.float().log_softmax(dim=-1).gather(1, ids[0, len(prompt) :, None])
+            return float(-chosen.mean())
+        finally:
+            self.model.set_output_embeddings(restricted)
+
     def _padded(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Return the ids and the mask of a batch of prompts, on the model's device."""
         device = next(self.model.parameters()).device
