@@ -12,7 +12,7 @@ co-occurrence included. Beside XRec: the rows' user profiles as stated taste, th
 profiles as its categories, and the same figures of both texts.
 """
 
-# ruff: noqa: E402, E501 - the path is set before what is found by it; patterns
+# ruff: noqa: E402 - the path is set before what is found by it; patterns
 
 from __future__ import annotations
 

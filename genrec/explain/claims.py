@@ -54,7 +54,7 @@ LEAST_MORE = 2
 """How many more items of a history have a category before it is called a long-standing interest."""
 
 STRENGTHS: dict[str, float] = {
-    "sequel": 10.0, "maker-more": 8.0, "series-more": 8.0, "series": 7.5, "maker": 7.0, "category-era": 3.6,
+    "sequel": 14.0, "maker-more": 8.0, "series-more": 8.0, "series": 7.5, "maker": 7.0, "category-era": 3.6,
     "category-more": 4.2, "category": 3.4, "people": 4.6, "new": 6.0, "newest": 3.4, "price": 2.0, "together": 2.6,
     "era": 2.2, "moved": 2.6, "alike": 2.4, "given": 1.8,
 }  # fmt: skip

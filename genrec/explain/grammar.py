@@ -8,6 +8,8 @@ Nothing is drawn from a clock or a global generator: a list's sentences depend o
 other user's.
 """
 
+# ruff: noqa: RUF001 - Chinese marks
+
 from __future__ import annotations
 
 import hashlib
@@ -20,7 +22,7 @@ from genrec.data.catalog import Item
 from genrec.explain.claims import Claim, HistoryFacts, Said, claims_about
 from genrec.explain.evidence import Evidence, Length, Tone
 from genrec.explain.facts import CatalogueFacts
-from genrec.explain.names import WORD
+from genrec.explain.names import WORD, outside_quotes
 from genrec.explain.style import BASES, Style
 
 COVERING = 0.8
@@ -130,7 +132,7 @@ class Grammar:
     def _claims(self, item: Item, found: Evidence, history: HistoryFacts, taste: str) -> list[Claim]:
         """Return everything that can be said for one item."""
         if found.items and found.kind in BASES:
-            basis: Said = found.kind  # type: ignore[assignment]
+            basis: Said = found.kind
             return claims_about(item, found.items, history, basis, self._people, new=self._is_new(item))
         if found.kind == "again":
             times = sum(one.id == item.id for one in history.items)
@@ -168,7 +170,8 @@ class Grammar:
                 reason = self._with_rest(item, Reason(text, (claim,), claim.items), found, seed)
                 if fallback is None or (_ends_twice(fallback.text) and not _ends_twice(reason.text)):
                     fallback = reason
-                if beginning(text) != told.last_beginning and not _ends_twice(reason.text):
+                two_clauses = len(reason.claims) > 1 and bool(re.search("[;；]", outside_quotes(text)))
+                if beginning(text) != told.last_beginning and not _ends_twice(reason.text) and not two_clauses:
                     told.forms[form] += 1
                     return reason
         assert fallback is not None  # noqa: S101 - there is always something to say, and a form for it
@@ -197,7 +200,7 @@ class Grammar:
         added = replace(claim, items=rest)
         end = reason.text[-1]
         text = reason.text[:-1] + self._style.say(clause, item, added) + end
-        return replace(reason, text=text, claims=(claim, Claim(found.kind, rest)), cited=(*reason.cited, *rest))  # type: ignore[arg-type]
+        return replace(reason, text=text, claims=(claim, Claim(found.kind, rest)), cited=(*reason.cited, *rest))
 
     def _with_second(self, item: Item, reason: Reason, ranked: Sequence[Claim], told: _Told) -> Reason:
         """Return the reason with a second sentence, where there is something else to say."""
@@ -227,7 +230,7 @@ def beginning(text: str) -> str:
 
 def _ends_twice(text: str) -> bool:
     """Return whether the last word is a name with an end mark of its own: “Who Is It?”. reads badly."""
-    return bool(re.search("[.?!…。？！]”[.?!。？！]$", text))  # noqa: RUF001
+    return bool(re.search("[.?!…。？！]”[.?!。？！]$", text))
 
 
 def _mentions(text: str, words: str) -> bool:
