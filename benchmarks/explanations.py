@@ -4,8 +4,7 @@
 
 On 200 seeded test users, the first three recommendations each: citation validity, shares of texts written and replaced,
 variety and length for every way to explain; faithfulness, which is the fall of the item's log-likelihood without the
-cited items over that without as many random ones, for evidence by leave-one-out, by attention, and by what stands near
-the item; the rank correlation of attention with leave-one-out and both their speeds, in turn in one process; users a
+cited items over that without as many random ones, for evidence by leave-one-out; its speed; users a
 second without explanations and with each kind; and twenty explanations drawn by the seed, as they are.
 
 What is done stands in a part file beside the output, so a run that was broken off goes on where it was.
@@ -30,7 +29,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # before this folder, whose training.py is not the package
@@ -91,9 +89,9 @@ def main() -> None:
         "throughput": steps("throughput", lambda: throughput(recommender, histories, settings, options.repeats)),
         "examples": steps("examples", lambda: examples(recommender, histories, items, seed)),
     }
-    result["ratio"] = result["evidence"]["faithfulness"]["leave-one-out"]["value"]
+    result["ratio"] = result["evidence"]["faithfulness"]["value"]
     result["bar"] = BAR
-    falls = result["evidence"]["faithfulness"]["leave-one-out"]
+    falls = result["evidence"]["faithfulness"]
     result["bar_is_met"] = falls["drop_cited"]["low"] > 0 and (
         falls["drop_cited"]["value"] >= BAR * falls["drop_random"]["value"]
     )
@@ -135,64 +133,40 @@ def figures_of_ways(
 def evidence(
     recommender: Recommender, histories: Sequence[History], items: Sequence[Sequence[Item]], seed: int, repeats: int
 ) -> dict[str, Any]:
-    """Compare leave-one-out and attention: faithfulness of what they cite, agreement, speed."""
-    methods = ("leave-one-out", "attention")
-    found: dict[str, list[list[list[Influence]]]] = {}
-    seconds: dict[str, list[float]] = {method: [] for method in methods}
+    """Return the faithfulness of what is measured by leaving out, and the speed of measuring."""
+    seconds = []
     for _ in range(repeats):
-        for method in methods:
-            started = time.perf_counter()
-            found[method] = [attribute(recommender, *asked, method) for asked in zip(histories, items, strict=True)]
-            seconds[method].append(time.perf_counter() - started)
-    faithfulness = {}
-    for method in methods:
-        drops = [
-            drops_of(
-                recommender, history, own, [measured_evidence(one, MOST_EVIDENCE["short"]).items for one in moved], seed
-            )
-            for history, own, moved in zip(histories, items, found[method], strict=True)
-        ]
-        pairs = [(np.nanmean(one.cited), np.nanmean(one.random)) for one in drops if not np.isnan(one.cited).all()]
-        cited, at_random = np.array(pairs).T
-        columns = np.column_stack((cited, at_random, cited - at_random))
-        names = ("drop_cited", "drop_random", "drop_beyond_random")
-        means = dict(zip(names, bootstrap_means(columns, seed=seed), strict=True))
-        ratio = bootstrap_ratio(cited, at_random, seed=seed)
-        faithfulness[method] = {
+        started = time.perf_counter()
+        found = [attribute(recommender, *asked) for asked in zip(histories, items, strict=True)]
+        seconds.append(time.perf_counter() - started)
+    most = MOST_EVIDENCE["short"]
+    drops = [
+        drops_of(recommender, history, own, [measured_evidence(one, most).items for one in moved], seed)
+        for history, own, moved in zip(histories, items, found, strict=True)
+    ]
+    pairs = [(np.nanmean(one.cited), np.nanmean(one.random)) for one in drops if not np.isnan(one.cited).all()]
+    cited, at_random = np.array(pairs).T
+    columns = np.column_stack((cited, at_random, cited - at_random))
+    names = ("drop_cited", "drop_random", "drop_beyond_random")
+    means = dict(zip(names, bootstrap_means(columns, seed=seed), strict=True))
+    ratio = bootstrap_ratio(cited, at_random, seed=seed)
+    return {
+        "faithfulness": {
             # None where random items do not lower the likelihood at all: then every fall is more than any multiple.
             "value": None if np.isnan(ratio.value) else round(ratio.value, 6),
             "low": ratio.low,
             "high": ratio.high,
             **{name: estimate.to_json() for name, estimate in means.items()},
             "users": len(pairs),
-        }
-    agreed = [
-        [agreement(one, other) for one, other in zip(measured, cheap, strict=True) if len(one) > 2]
-        for measured, cheap in zip(found["leave-one-out"], found["attention"], strict=True)
-    ]
-    per_user = np.array([np.nanmean(own, axis=0) for own in agreed if own])
-    spearman, same_first = bootstrap_means(per_user, seed=seed)
-    median = {method: float(np.median(seconds[method])) for method in methods}
-    return {
-        "faithfulness": faithfulness,
-        "spearman": spearman.to_json(),
-        "same_first_item": same_first.to_json(),
-        "users_per_second": {method: len(histories) / median[method] for method in methods},
+        },
+        "users_per_second": len(histories) / float(np.median(seconds)),
         "seconds": seconds,
-        "speed_ratio": median["leave-one-out"] / median["attention"],
     }
 
 
-def attribute(recommender: Recommender, history: History, items: Sequence[Item], method: Any) -> list[list[Influence]]:
+def attribute(recommender: Recommender, history: History, items: Sequence[Item]) -> list[list[Influence]]:
     ids = [item.id for item in items]
-    return influences(recommender.catalog, recommender.encoder, recommender.decoder, history.items, ids, method)
-
-
-def agreement(measured: Sequence[Influence], cheap: Sequence[Influence]) -> tuple[float, float]:
-    """Return Spearman's rank correlation over history items, and whether both put the same item first."""
-    weights = {one.place: one.weight for one in cheap}
-    value = float(spearmanr([one.weight for one in measured], [weights[one.place] for one in measured]).statistic)
-    return value, float(measured[0].item.id == cheap[0].item.id)
+    return influences(recommender.catalog, recommender.encoder, recommender.decoder, history.items, ids)
 
 
 def throughput(
@@ -264,15 +238,11 @@ def markdown(result: dict[str, Any]) -> str:
         lines.append(f"| {how} | {' | '.join(cells)} |")
     lines += ["", "| evidence by | faithfulness | fall, cited | fall, random | difference | users a second |"]
     lines += ["|---|--:|--:|--:|--:|--:|"]
-    for method, figures in found["faithfulness"].items():
-        ratio = interval(figures)
-        drops = [f"{figures[name]['value']:.3f}" for name in ("drop_cited", "drop_random")]
-        drops.append(interval(figures["drop_beyond_random"]))
-        lines.append(f"| {method} | {ratio} | {' | '.join(drops)} | {found['users_per_second'][method]:.1f} |")
+    figures = found["faithfulness"]
+    drops = [f"{figures[name]['value']:.3f}" for name in ("drop_cited", "drop_random")]
+    drops.append(interval(figures["drop_beyond_random"]))
+    lines.append(f"| leave-one-out | {interval(figures)} | {' | '.join(drops)} | {found['users_per_second']:.1f} |")
     lines += [
-        "",
-        f"Attention against leave-one-out: Spearman {interval(found['spearman'])}, the same item first in "
-        f"{found['same_first_item']['value']:.0%}, {found['speed_ratio']:.1f} times as fast.",
         "",
         "| | users a second |",
         "|---|--:|",

@@ -18,7 +18,7 @@ from genrec.data.splits import History, clean_taste
 from genrec.errors import ConfigError, DataError, translated
 from genrec.explain.evidence import Explain, Language, Wording
 from genrec.explain.explainer import Explainer
-from genrec.explain.influence import Influence, Method, influences
+from genrec.explain.influence import Influence, influences
 from genrec.explain.writer import load_templates
 from genrec.item_parts import ItemParts, with_new_items
 from genrec.language.decoder import Decoder
@@ -302,13 +302,12 @@ class Recommender(Persistent):
         return self.proposer.prompt(history)
 
     @translated()
-    def attribute(self, history: Sequence[Taken], item: Taken, method: Method = "leave-one-out") -> list[Influence]:
+    def attribute(self, history: Sequence[Taken], item: Taken) -> list[Influence]:
         """Return how much each of a history's newest items moved the language model towards an item.
 
         Args:
             history: items, item ids or titles, oldest first.
             item: what is or might be recommended.
-            method: `leave-one-out` measures; `attention` is the cheap stand-in. See `genrec.explain.influence`.
 
         Returns:
             The newest items that fit in the prompt, those that moved it most first.
@@ -317,7 +316,7 @@ class Recommender(Persistent):
             DataError: something given is not in the catalogue.
         """
         taken = [self.find(one) for one in history]
-        return influences(self.catalog, self.encoder, self.decoder, taken, [self.find(item)], method)[0]
+        return influences(self.catalog, self.encoder, self.decoder, taken, [self.find(item)])[0]
 
     def find(self, taken: Taken) -> str:
         """Return an item's id from an item, an id, a label or a title.

@@ -1,9 +1,8 @@
 """Which items of a history moved a recommendation: measured on the model, not guessed.
 
 Leave-one-out is the measure: how far the recommended item's log-likelihood falls when a history item is taken out of
-the prompt. Attention is the cheap stand-in: the item's probability times the attention that its tokens pay to each
-history item, R = argmax P(Y|X) a. It costs one reading of the prompt, and is as good as its agreement with
-leave-one-out, which `benchmarks/explanations.py` measures.
+the prompt. Attention, which costs one reading of the prompt, was no better than random items on the models that were
+measured, and is not offered (benchmarks/RESULTS.md).
 
 A causal model has read everything before the item left out already. So the prompt is read once, and what comes after
 the gap is run again for all gaps side by side, packed into one sequence whose mask keeps them apart; the likelihoods
@@ -17,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -26,13 +24,9 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from genrec.data.catalog import Catalog, Item
-from genrec.language.attention import AttentionRecord
 from genrec.language.decoder import Decoder, batches_by_length
 from genrec.language.prompt_reading import Prompts
 from prompts.encoding import PromptEncoder, PromptParts
-
-Method = Literal["leave-one-out", "attention"]
-"""How the influence of history items is measured."""
 
 NEWEST = 20
 """How many of the newest history items are looked at."""
@@ -48,9 +42,8 @@ class Influence:
     Attributes:
         place: the item's place in the history, from 0.
         item: the item.
-        weight: leave-one-out: how far the recommended item's log-likelihood falls without it, in nats (below 0 where
-            it spoke against the recommendation); attention: the recommended item's probability times the share of
-            its attention. Weights of different methods cannot be compared.
+        weight: how far the recommended item's log-likelihood falls without it, in nats; below 0 where it spoke against
+            the recommendation.
     """
 
     place: int
@@ -64,7 +57,6 @@ def influences(
     decoder: Decoder,
     history: Sequence[str],
     recommended: Sequence[str],
-    method: Method = "leave-one-out",
     newest: int = NEWEST,
 ) -> list[list[Influence]]:
     """Return how much the newest items of a history moved each of some recommendations.
@@ -75,7 +67,6 @@ def influences(
         decoder: the language model under the catalogue's constraint.
         history: item ids, oldest first; may be empty.
         recommended: item ids.
-        method: see `Method`.
         newest: how many of the newest items that fit in the prompt are looked at.
 
     Returns:
@@ -86,11 +77,7 @@ def influences(
     items = [catalog[item] for item in history]
     parts = encoder.parts([item.label for item in items])
     rows = np.array(catalog.rows(recommended), np.int64)
-    if method == "leave-one-out":
-        weights = leave_one_out(decoder, parts, rows, newest)
-    else:
-        shares, likelihoods = attention_shares(decoder, parts, rows)
-        weights = np.exp(likelihoods)[:, None] * shares
+    weights = leave_one_out(decoder, parts, rows, newest)
     older = len(items) - len(parts.items)
     places = range(max(0, len(parts.items) - newest), len(parts.items))
     return [
@@ -150,45 +137,6 @@ def leave_one_out(
     return drops
 
 
-@torch.inference_mode()
-def attention_shares(
-    decoder: Decoder, parts: PromptParts, rows: NDArray[np.int64], layers: Sequence[int] | None = None
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the attention that each item's tokens pay to each of the prompt's items.
-
-    Args:
-        decoder: the language model under the catalogue's constraint.
-        parts: the whole prompt.
-        rows: int64 [items]; the rows of the items that are judged.
-        layers: which layers are averaged; the upper half where left out.
-
-    Returns:
-        Two float32 arrays: shares [items, prompt items], averaged over layers, heads and the item's tokens and
-        summed over the prompt item's; and the items' log-likelihoods [items].
-    """
-    answers = [decoder.trie.sequence(int(row)) for row in rows]
-    if len(rows) > 1 and _leaves_window(decoder, parts, answers):
-        each = [attention_shares(decoder, parts, rows[place : place + 1], layers) for place in range(len(rows))]
-        return np.concatenate([shares for shares, _ in each]), np.concatenate([values for _, values in each])
-    prompts = decoder.read([parts.without(())])
-    record = AttentionRecord(cross=decoder.seq2seq)
-    if decoder.seq2seq:
-        places, log_probabilities = _force_seq2seq(decoder, prompts, answers, record)
-    else:
-        segment = _Segment(len(parts.without(())) - 1, (parts.without(())[-1],))
-        places, log_probabilities = _force_packed(decoder, prompts, [segment], answers, record)
-    chosen = range(len(record.layers) // 2, len(record.layers)) if layers is None else layers
-    # [all queries, prompt tokens]
-    weights = torch.stack([record.layers[layer].flatten(0, 1) for layer in chosen]).mean(dim=0)
-    ends = len(parts.opening) + np.cumsum([len(item) for item in parts.items])
-    starts = ends - [len(item) for item in parts.items]
-    shares = np.zeros((len(rows), len(parts.items)), np.float32)
-    for item, queries in enumerate(places):
-        mean = weights[queries].mean(dim=0).cpu().numpy()
-        shares[item] = [mean[start:end].sum() for start, end in zip(starts, ends, strict=True)]
-    return shares, log_probabilities[0]
-
-
 @dataclass(frozen=True, slots=True)
 class _Segment:
     """What is run again for one variant: the prompt's tokens after its gap.
@@ -231,10 +179,10 @@ def _packed(
     for segment in segments:
         pack.append(segment)
         if sum(len(one.tokens) + beside for one in pack) >= PACKED_TOKENS:
-            result.append(_force_packed(decoder, prompts, pack, answers)[1])
+            result.append(_force_packed(decoder, prompts, pack, answers))
             pack = []
     if pack:
-        result.append(_force_packed(decoder, prompts, pack, answers)[1])
+        result.append(_force_packed(decoder, prompts, pack, answers))
     return np.concatenate(result)
 
 
@@ -243,13 +191,11 @@ def _force_packed(
     prompts: Prompts,
     segments: Sequence[_Segment],
     answers: Sequence[Sequence[int]],
-    record: AttentionRecord | None = None,
-) -> tuple[list[Tensor], NDArray[np.float32]]:
+) -> NDArray[np.float32]:
     """Run segments and, after each, all answers, side by side in one sequence.
 
     Returns:
-        For each answer (after the last segment) the places of the tokens that it is read off; and its
-        log-likelihood after each segment, float32 [segments, answers].
+        Each answer's log-likelihood after each segment, float32 [segments, answers].
     """
     ids: list[int] = []
     variant: list[int] = []
@@ -288,30 +234,11 @@ def _force_packed(
         **{decoder.cache_name: cache},
         use_cache=True,
         logits_to_keep=wanted,
-        record=record,
     )
     chosen = _chosen_log_probabilities(decoder, output.logits[0], list(answers) * len(segments))
     lengths = [len(places) for places in read_off]
     sums = [float(part.sum()) for part in chosen.split(lengths)]  # type: ignore[no-untyped-call]
-    last = [torch.tensor(places, device=device) for places in read_off[-len(answers) :]]
-    return last, np.array(sums, np.float32).reshape(len(segments), len(answers))
-
-
-def _force_seq2seq(
-    decoder: Decoder, prompts: Prompts, answers: Sequence[Sequence[int]], record: AttentionRecord
-) -> tuple[list[Tensor], NDArray[np.float32]]:
-    """Let the decoder of a seq2seq model read every answer; returns what `_force_packed` returns."""
-    device, width = decoder.device, max(map(len, answers))
-    ids = torch.full((len(answers), width), int(decoder.model.config.decoder_start_token_id), device=device)
-    for row, answer in enumerate(answers):
-        ids[row, 1 : len(answer)] = torch.tensor(answer[:-1], device=device)
-    assert prompts.encoder_states is not None  # noqa: S101 - a seq2seq model's prompt has them
-    states = prompts.encoder_states.expand(len(answers), -1, -1)
-    logits = decoder.model(decoder_input_ids=ids, encoder_outputs=(states,), record=record).logits
-    places = [row * width + torch.arange(len(answer), device=device) for row, answer in enumerate(answers)]
-    chosen = _chosen_log_probabilities(decoder, logits.flatten(0, 1)[torch.cat(places)], answers)
-    sums = [float(part.sum()) for part in chosen.split([len(answer) for answer in answers])]  # type: ignore[no-untyped-call]
-    return places, np.array([sums], np.float32)
+    return np.array(sums, np.float32).reshape(len(segments), len(answers))
 
 
 def _chosen_log_probabilities(decoder: Decoder, logits: Tensor, answers: Sequence[Sequence[int]]) -> Tensor:

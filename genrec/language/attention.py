@@ -100,19 +100,6 @@ class TokenTree:
     masks: dict[int | None, Tensor] = field(default_factory=dict)  # made once for all layers of one window
 
 
-@dataclass(slots=True)
-class AttentionRecord:
-    """How much each token of a forward attended to each token it could see.
-
-    Attributes:
-        cross: whether the layers of interest are those that look at an encoder (the seq2seq family).
-        layers: per layer, float32 [rows, queries, keys], averaged over the heads.
-    """
-
-    cross: bool
-    layers: list[Tensor] = field(default_factory=list)
-
-
 def shared_prompt_attention(
     module: torch.nn.Module,
     query: Tensor,
@@ -124,7 +111,6 @@ def shared_prompt_attention(
     shared_prompts: SharedPrompts | None = None,
     packed_prompts: PackedPrompts | None = None,
     token_tree: TokenTree | None = None,
-    record: AttentionRecord | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """Attend to the beam's own tokens and to the prompt that it shares; the standard attention where nothing is shared.
@@ -140,7 +126,6 @@ def shared_prompt_attention(
         shared_prompts: the prompts; passed through the model's forward as a keyword.
         packed_prompts: that the row holds several prompts, none of which sees another; passed likewise.
         token_tree: that the tokens continue prompts whose keys and values are in it; passed likewise.
-        record: takes down each layer's attention where nothing is shared; passed likewise.
         kwargs: `position_bias` (T5), `softcap` (Gemma), `sliding_window`.
 
     Returns:
@@ -154,8 +139,6 @@ def shared_prompt_attention(
         token_tree.layers_seen.add(int(module.layer_idx))  # type: ignore[arg-type]
         return _in_tree(int(module.layer_idx), query, key, value, scale, token_tree, **kwargs), None  # type: ignore[arg-type]
     if shared_prompts is None:
-        if record is not None and record.cross == _is_cross(module):
-            record.layers.append(_attention_weights(query, key, attention_mask, scale, kwargs.get("softcap")))
         if kwargs.get("softcap") is not None:
             return _softcapped(query, key, value, attention_mask, scale, kwargs["softcap"])
         output: tuple[Tensor, Tensor | None] = sdpa_attention_forward(
@@ -258,17 +241,6 @@ def _in_tree(
         scores = torch.tanh((rows @ keys[:, :, : tree.end].transpose(2, 3)).float() * (scale / softcap)) * softcap
         attended = (scores + mask).softmax(dim=-1).to(query.dtype) @ values[:, :, : tree.end]
     return attended.reshape(users, heads, new, size).transpose(1, 2)
-
-
-def _attention_weights(query: Tensor, key: Tensor, mask: Tensor | None, scale: float, softcap: float | None) -> Tensor:
-    """Return how much each query attends to each key, float32 [rows, queries, keys], averaged over the heads."""
-    grouped = query.view(query.shape[0], key.shape[1], -1, *query.shape[2:])
-    scores = (grouped @ key.unsqueeze(2).transpose(3, 4)).float() * scale
-    if softcap is not None:
-        scores = torch.tanh(scores / softcap) * softcap
-    if mask is not None:
-        scores = scores.masked_fill(~mask[:, :, None], -torch.inf)
-    return scores.softmax(dim=-1).mean(dim=(1, 2))
 
 
 def _is_cross(module: torch.nn.Module) -> bool:

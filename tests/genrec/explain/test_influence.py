@@ -1,18 +1,16 @@
-"""Attribution against its own definition: shortened prompts read one by one, attention by `transformers`' own."""
+"""Attribution against its own definition: shortened prompts read one by one."""
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from genrec import DataError, History, Recommender
 from genrec.explain import influence as attribution
-from genrec.explain.influence import attention_shares, leave_one_out, log_likelihoods
+from genrec.explain.influence import leave_one_out, log_likelihoods
 from genrec.language.decoder import Decoder
 from prompts.encoding import PromptParts
 from retrieval.trie import TokenTrie
@@ -59,56 +57,17 @@ def test_drops_are_differences_and_stop_at_the_newest() -> None:
     assert np.abs(drops[:, 2:]).min() > 1e-3  # random weights: every item moves something
 
 
-@pytest.mark.parametrize("name", ["llama", "qwen3", "gpt2", "mistral", "gemma2", *SEQ2SEQ])
-@pytest.mark.parametrize("cue", [CUE, ()])
-def test_attention_is_what_transformers_attends(name: str, cue: tuple[int, ...]) -> None:
-    """Averaged over layers, heads and the answer's tokens, summed over each prompt item's tokens."""
-    sequences, parts, rows = make_sequences(), make_parts(3, cue), np.array([4, 11])
-    decoder = Decoder(make_model(name), TokenTrie.build(sequences), "vocabulary")
-    shares, likelihoods = attention_shares(decoder, parts, rows, layers=[0, 1])
-    model = make_model(name)
-    model.set_attn_implementation("eager")
-    prompt = parts.without(())
-    for row, share in zip(rows, shares, strict=True):
-        answer = sequences[row]
-        with torch.inference_mode():
-            if name in SEQ2SEQ:
-                start = model.config.decoder_start_token_id
-                output = model(
-                    torch.tensor([prompt]),
-                    decoder_input_ids=torch.tensor([[start, *answer[:-1]]]),
-                    output_attentions=True,
-                )
-                weights = torch.stack(output.cross_attentions)[:, 0].mean(dim=(0, 1, 2))
-            else:
-                output = model(torch.tensor([prompt + answer[:-1]]), output_attentions=True)
-                weights = torch.stack(output.attentions)[:, 0, :, len(prompt) - 1 :].mean(dim=(0, 1, 2))
-        ends = np.cumsum([len(OPENING), *map(len, parts.items)])
-        expected = [float(weights[start:end].sum()) for start, end in itertools.pairwise(ends)]
-        np.testing.assert_allclose(share, expected, atol=1e-4)
-    np.testing.assert_allclose(likelihoods, one_by_one(name, parts, rows, [()], "vocabulary")[0], atol=2e-4)
-
-
-def test_the_upper_half_of_the_layers_is_the_default() -> None:
-    decoder = Decoder(make_model("llama"), TokenTrie.build(make_sequences()))
-    parts, rows = make_parts(3), np.array([4])
-    np.testing.assert_array_equal(
-        attention_shares(decoder, parts, rows)[0], attention_shares(decoder, parts, rows, layers=[1])[0]
-    )
-
-
 @pytest.fixture(scope="module")
 def recommender(toy_run: Path) -> Recommender:
     return Recommender.from_pretrained(toy_run, precision="fp32")
 
 
-@pytest.mark.parametrize("method", ["leave-one-out", "attention"])
-def test_the_series_moves_the_next_part(recommender: Recommender, method: Any) -> None:
+def test_the_series_moves_the_next_part(recommender: Recommender) -> None:
     """The last part of a series, not the stray film before it, speaks for the next part."""
     history = ["Night Train 1", "Night Train 2", "Café Étoile 1", "Night Train 3"]
-    found = recommender.attribute(history, "Night Train 4", method)
+    found = recommender.attribute(history, "Night Train 4")
     assert {(one.place, one.item.title) for one in found} == set(enumerate(history))
-    assert found[0].item.title == "Night Train 3" or (method == "attention" and found[0].item.title == "Night Train 2")
+    assert found[0].item.title == "Night Train 3"
     assert found[0].weight > 0
     assert [one.weight for one in found] == sorted((one.weight for one in found), reverse=True)
 
