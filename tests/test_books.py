@@ -31,7 +31,7 @@ NAMES = [page.relative_to(DOCS).as_posix() for page in PAGES]
 COSTLY = {"demo", "fit", "pretrain", "train", "prefer"}
 """Commands, and functions, of minutes: it is checked that they exist with their options, and they are not run."""
 
-COSTLY_OPTIONS = {"--workers", "--explanations", "words"}
+COSTLY_OPTIONS = {"--workers", "--explanations", "words", "--writer"}
 
 
 def blocks(text: str, language: str) -> list[str]:
