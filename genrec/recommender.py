@@ -35,9 +35,7 @@ from genrec.ranking.reranking import ItemFacts, Reranking
 from genrec.ranking.taste import TasteReader
 from genrec.recommendation import Recommendations
 from genrec.settings import Mode, Settings, refuses_unknown_options
-from genrec.signals.borrowing import counted_part
-from genrec.signals.registry import people_of_signals
-from genrec.signals.simple import Content, CoOccurrence, Popularity, Signal
+from genrec.signals.simple import Content, Popularity, Signal
 from prompts.encoding import Prompt, PromptEncoder
 from prompts.template import TextTemplate
 from retrieval.encoders import Encoder
@@ -370,33 +368,14 @@ class Recommender(Persistent):
     @cached_property
     def explainer(self) -> Explainer:
         """What explains recommendations."""
-        # What an added item borrows ranks it; to say that people chose it with another would be untrue.
         known = len(self.catalog) - self.manifest.added_items
-        return Explainer(
-            self.catalog,
-            self.encoder,
-            self.decoder,
-            self.generator,
-            counted_part(self.co_occurrence, known),
-            self.content,
-            self.templates,
-            people_of_signals(self.signals, known),
-            self.facts.popularity,
-            known,
-        )
+        return Explainer(self.catalog, self.encoder, self.decoder, self.generator, self.signals, self.templates, known)
 
     @property
     def content(self) -> Content:
         """The similarity of items to a history."""
         signal = self.signals["similarity"]
         assert isinstance(signal, Content)  # noqa: S101 - for the type checker
-        return signal
-
-    @property
-    def co_occurrence(self) -> CoOccurrence:
-        """What is taken near the history's items."""
-        signal = self.signals["collaborative"]
-        assert isinstance(signal, CoOccurrence)  # noqa: S101 - for the type checker
         return signal
 
     @cached_property

@@ -7,12 +7,11 @@ recommendation). See `genrec.explain.evidence.Explain`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from genrec.data.catalog import Catalog, Item
 from genrec.data.history_batch import HistoryBatch
@@ -37,8 +36,10 @@ from genrec.explain.writer import Explanation, Request, Writer, sentence_of
 from genrec.explain.writers import EndpointWriter, load_writer
 from genrec.language.decoder import Decoder
 from genrec.language.generator import FreeGenerator
+from genrec.signals.borrowing import counted_part
 from genrec.signals.people import People
-from genrec.signals.simple import Content, CoOccurrence
+from genrec.signals.registry import people_of_signals
+from genrec.signals.simple import Content, CoOccurrence, Popularity, Signal
 from prompts.encoding import PromptEncoder
 from prompts.template import TextTemplate
 from training.computing import Computing
@@ -62,11 +63,8 @@ class Explainer:
         encoder: histories to tokens.
         decoder: the language model under the catalogue's constraint.
         generator: the language model writing freely.
-        co_occurrence: what is taken near each other.
-        content: what is alike.
+        signals: every other kind of evidence, by name; "collaborative", "similarity" and "popularity" are among them.
         templates: what the model is asked with for words, by language.
-        people: how many people took what; None where the log does not say.
-        popularity: float32 [items]; how often each item was taken, on any scale.
         known: how many of the items, the first ones, were there at the training.
     """
 
@@ -74,11 +72,8 @@ class Explainer:
     encoder: PromptEncoder
     decoder: Decoder
     generator: FreeGenerator
-    co_occurrence: CoOccurrence
-    content: Content
+    signals: Mapping[str, Signal]
     templates: dict[Language, TextTemplate]
-    people: People | None
-    popularity: NDArray[np.floating]
     known: int
 
     def explain(
@@ -136,7 +131,9 @@ class Explainer:
         """
         style = parse_style(wording.style) if wording.style else shipped_style(wording.language)
         row, people = self.catalog.row, self.people
-        popular = self.popularity > np.quantile(self.popularity, 1 - POPULAR)
+        popularity = self.signals["popularity"]
+        assert isinstance(popularity, Popularity)  # noqa: S101 - for the type checker
+        popular = popularity.scores > np.quantile(popularity.scores, 1 - POPULAR)
         return Grammar(
             self.facts,
             style,
@@ -145,6 +142,28 @@ class Explainer:
             lambda item: row(item.id) >= self.known,
             lambda item: bool(popular[row(item.id)]),
         )
+
+    @cached_property
+    def co_occurrence(self) -> CoOccurrence:
+        """What is taken near each other.
+
+        What an added item borrows ranks it; to say that people chose it with another would be untrue.
+        """
+        signal = self.signals["collaborative"]
+        assert isinstance(signal, CoOccurrence)  # noqa: S101 - for the type checker
+        return counted_part(signal, self.known)
+
+    @cached_property
+    def content(self) -> Content:
+        """What is alike."""
+        signal = self.signals["similarity"]
+        assert isinstance(signal, Content)  # noqa: S101 - for the type checker
+        return signal
+
+    @cached_property
+    def people(self) -> People | None:
+        """How many people took what; None where the log does not say."""
+        return people_of_signals(self.signals, self.known)
 
     @cached_property
     def facts(self) -> CatalogueFacts:
