@@ -102,6 +102,7 @@ def verbs(out: str) -> dict[str, tuple[str, ...]]:
         "add-items": ("add-items", *run, "--items", "new.csv", "--out", f"more{out}"),
         "recommend": ("recommend", *run, "--k", "3", "--beams", "3", "--explain", "--out", f"lists{out}.jsonl"),
         "evaluate": ("evaluate", *run, "--baselines", "popularity", "--out", f"figures{out}"),
+        "export": ("export", *run, "--out", f"plain{out}", "--merged"),
         "show": ("show", *run, "--user", "u0003", "--beams", "3"),
         "forget": ("forget", "--user", "u0005", "--data", f"forgetting{out}"),
     }
