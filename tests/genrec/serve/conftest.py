@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -16,19 +17,18 @@ def _binaries():
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory):
+def postgres():
     """Start a PostgreSQL server that listens on a socket in a folder only; return its URL."""
     binaries = _binaries()
     if binaries is None:
         pytest.skip("no PostgreSQL server here; install the package postgresql")
     pytest.importorskip("psycopg")
-    folder = tmp_path_factory.mktemp("pg")
+    # Not below pytest's own folder, which every other pytest shuts again for other accounts.
+    folder = Path(tempfile.mkdtemp(prefix="genrec-pg-"))
     account = {}
     if os.geteuid() == 0:  # PostgreSQL refuses to run as root
         if subprocess.run(["id", "nobody"], capture_output=True, check=False).returncode:
             pytest.skip("PostgreSQL does not run as root, and there is no other account")
-        for place in (folder, *folder.parents[:2]):
-            place.chmod(place.stat().st_mode | 0o711)
         shutil.chown(folder, "nobody")
         account = {"user": "nobody"}
 
@@ -40,6 +40,7 @@ def postgres(tmp_path_factory):
     call("pg_ctl", "-D", folder / "data", "-o", options, "-l", folder / "log", "-w", "start")
     yield f"postgresql://genrec@/postgres?host={folder}"
     call("pg_ctl", "-D", folder / "data", "-m", "immediate", "-w", "stop")
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
