@@ -138,7 +138,7 @@ async def items(
 ) -> ItemList:
     """Find items by words of their titles, the most popular first."""
     engine = engine_of(request)
-    found = _search(engine.recommender, query, limit, engine.hidden)
+    found = search(engine.recommender, query, limit, engine.hidden)
     return ItemList(items=list(map(ItemOut.of, found)))
 
 
@@ -243,7 +243,8 @@ def new_id() -> str:
     return secrets.token_hex(16)
 
 
-def _search(recommender: Recommender, query: str, limit: int, hidden: frozenset[str]) -> Sequence[Item]:
+def search(recommender: Recommender, query: str, limit: int, hidden: frozenset[str]) -> Sequence[Item]:
+    """Return the items whose titles hold all words, the most popular first."""
     words = normalise_label(query).split()
     catalog, popularity = recommender.catalog, recommender.facts.popularity
     matching = [

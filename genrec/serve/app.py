@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from genrec.errors import GenrecError, told
 from genrec.recommender import Recommender
-from genrec.serve import api
+from genrec.serve import api, gorse, metarank, page
 from genrec.serve.access import ApiKeys
 from genrec.serve.batching import Limits, OverloadedError, TooLateError
 from genrec.serve.engine import Engine
@@ -76,7 +76,8 @@ def create_app(recommender: Recommender, store: HistoryStore, options: Options |
         redoc_url=None,
     )
     app.state.engine, app.state.keys, app.state.load = engine, options.keys, options.load
-    app.include_router(api.router)
+    for part in (api, gorse, metarank, page):
+        app.include_router(part.router)
     for kind, handler in HANDLERS.items():
         app.add_exception_handler(kind, handler)
     app.add_middleware(Guard, metrics=engine.metrics, most_bytes=options.most_bytes, body_seconds=options.body_seconds)

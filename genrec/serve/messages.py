@@ -183,7 +183,7 @@ class EventIn(Strict):
     item: Id
     time: Second | None = None
     id: Id | None = Field(None, description="Names the event: sent again, it counts once. A new one where left out.")
-    kind: Id = "event"
+    kind: Id = Field("event", description="What the user did; 'read' and 'impression' do not count as taken.")
 
 
 class Events(Strict):

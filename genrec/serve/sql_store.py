@@ -21,7 +21,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from genrec.data.catalog import Item
 from genrec.data.splits import History
 from genrec.errors import ArtefactError, ConfigError, MissingExtra
-from genrec.serve.store import Event
+from genrec.serve.store import NOT_TAKEN, Event
 
 ROWS_AT_ONCE = 1000
 """Rows of one statement; SQLite takes at most 32,766 values in one."""
@@ -128,7 +128,7 @@ class SqlStore:
         """Return a user's history; see `HistoryStore.history`."""
         wanted = (
             sql.select(EVENTS.c.item_id, EVENTS.c.time)
-            .where(EVENTS.c.user_id == user)
+            .where(EVENTS.c.user_id == user, EVENTS.c.kind.not_in(NOT_TAKEN))
             .order_by(EVENTS.c.time, EVENTS.c.number)
         )
         with self._engine.connect() as connection:

@@ -15,6 +15,9 @@ from typing import Protocol
 from genrec.data.catalog import Item
 from genrec.data.splits import History
 
+NOT_TAKEN = ("read", "impression")
+"""Kinds of events that say only that somebody was shown an item; they are kept, and are no part of a history."""
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -25,7 +28,7 @@ class Event:
         item: the item's id; it need not be in a catalogue yet.
         time: Unix seconds.
         id: names the event among those of its user.
-        kind: what the user did, such as "purchase"; kept for reading the store, and not told to the model.
+        kind: what the user did, such as "purchase"; `NOT_TAKEN` holds those that do not count as taken.
     """
 
     user: str

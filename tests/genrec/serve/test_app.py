@@ -122,7 +122,7 @@ def test_an_unchanged_history_is_answered_from_the_cache(client):
 
 def test_a_new_item_is_recommended_at_once_and_after_a_restart(recommender, store, tmp_path):
     new = {"id": "red7", "title": "Red Harbour 7", "categories": ["Red Harbour"]}
-    ask = {"items": ["red4", "red5", "red6"], "k": 5}
+    ask = {"items": ["red4", "red5", "red6"], "k": 28}
     with TestClient(create_app(recommender, store)) as client:
         assert "red7" not in items_of(client.post("/recommend", json=ask))
         assert client.post("/items", json={"items": [new]}).json() == {"new": 1, "known": 0}

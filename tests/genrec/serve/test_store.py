@@ -40,6 +40,14 @@ def test_events_are_in_the_order_of_time_then_of_coming(store):
     assert store.history("u").items == ("first", "second", "late")
 
 
+def test_what_was_only_shown_is_kept_and_not_taken(store):
+    store.append(
+        [Event("u", "a", 1, "1", "read"), Event("u", "b", 2, "2", "purchase"), Event("u", "c", 3, "3", "impression")]
+    )
+    assert store.history("u").items == ("i1",)
+    assert len(list(store.events())) == 3
+
+
 def test_an_event_can_be_overwritten(store):
     store.append([Event("u", "a", 5, "1"), Event("u", "b", 6, "2")])
     assert store.append([Event("u", "a", 7, "1")], overwrite=True) == 1
