@@ -66,6 +66,7 @@ def main() -> None:
             address = line.split(" on ")[1].split(",")[0]
             users, items = ids_of(store)
             figures = asyncio.run(measure(address, users, items, arguments.rate, arguments.seconds))
+            figures["server_mean_ms"] = parts(address)
             figures["steady"]["compared"] = asyncio.run(compare(address, arguments.run, store, users))
             memory = Path(f"/proc/{server.pid}/status")
             resident = next((ln for ln in memory.read_text().splitlines() if ln.startswith("VmRSS")), "VmRSS: 0 kB")
@@ -138,7 +139,8 @@ async def saturation(client: httpx.AsyncClient, items: list[str], seconds: float
             nonlocal done
             draw = random.Random(seed)
             while time.monotonic() < end:
-                done += await ask(client, draw, items) == 200
+                code = await ask(client, draw, items)  # not within the sum, which would forget the others' meanwhile
+                done += code == 200
 
         started = time.monotonic()
         await asyncio.gather(*(one(1000 * clients + seed) for seed in range(clients)))
@@ -186,6 +188,19 @@ async def compare(address: str, run: Path, store: Path, users: list[str]) -> dic
             found = (await client.post("/recommend", json={"user": user, "k": 10})).json()["recommendations"]
             equal += [entry["item"] for entry in found] == [entry.item.id for entry in wanted]
     return {"users": len(asked), "equal_lists": equal}
+
+
+def parts(address: str) -> dict[str, float]:
+    """Return the mean milliseconds of each part of a request, and of a batch's users, as the server counts them."""
+    lines = [line.rsplit(" ", 1) for line in httpx.get(f"{address}/metrics").text.splitlines() if line[:1] != "#"]
+    figures = {name: float(value) for name, value in lines}
+    found = {}
+    for part in ("history", "events", "queue", "model"):
+        label = f'{{part="{part}"}}'
+        count = figures.get(f"genrec_part_seconds_count{label}", 0)
+        found[part] = round(1000 * figures.get(f"genrec_part_seconds_sum{label}", 0) / max(count, 1), 2)
+    found["users_a_batch"] = round(figures["genrec_batch_users_sum"] / figures["genrec_batch_users_count"], 2)
+    return found
 
 
 def ids_of(store: Path) -> tuple[list[str], list[str]]:
