@@ -41,9 +41,8 @@ def test_events_are_in_the_order_of_time_then_of_coming(store):
 
 
 def test_what_was_only_shown_is_kept_and_not_taken(store):
-    store.append(
-        [Event("u", "a", 1, "1", "read"), Event("u", "b", 2, "2", "purchase"), Event("u", "c", 3, "3", "impression")]
-    )
+    kinds = ("read", "purchase", "impression")
+    store.append([Event("u", f"i{place}", place, f"{place}", kind) for place, kind in enumerate(kinds)])
     assert store.history("u").items == ("i1",)
     assert len(list(store.events())) == 3
 
