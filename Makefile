@@ -40,7 +40,7 @@ $(VENV)/installed: $(VENV)/bin/python pyproject.toml
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(BIN)/pip install -q -e '.[dev,docs,baselines,privacy,tensorboard,ray]'
+	$(BIN)/pip install -q -e '.[dev,docs,baselines,privacy,tensorboard,ray,serve,postgres]'
 	touch $@
 
 clean:

@@ -28,7 +28,7 @@ FLOORS = (
     ("signals",),
     ("ranking", "explain", "settings"),
     ("origin", "persistence", "manifest", "item_parts", "recommender"),
-    ("batch",),
+    ("batch", "serve"),
     ("evaluation",),
     ("baselines", "report"),
     ("runs",),

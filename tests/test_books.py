@@ -28,8 +28,8 @@ DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 NAMES = [page.relative_to(DOCS).as_posix() for page in PAGES]
 
-COSTLY = {"demo", "fit", "pretrain", "train", "prefer"}
-"""Commands, and functions, of minutes: it is checked that they exist with their options, and they are not run."""
+COSTLY = {"demo", "fit", "pretrain", "train", "prefer", "serve"}
+"""Commands, and functions, of minutes or without an end: that they exist is checked; they are not run."""
 
 COSTLY_OPTIONS = {"--workers", "--explanations", "words", "--writer"}
 

@@ -27,7 +27,7 @@ LEVELS = (
     ("signals",),
     ("ranking", "explain", "settings"),
     ("origin", "persistence", "manifest", "item_parts", "recommender"),
-    ("batch",),
+    ("batch", "serve"),
     ("evaluation",),
     ("baselines", "report"),
     ("runs",),

@@ -10,6 +10,7 @@ import typer
 if TYPE_CHECKING:
     from genrec.data.prepared import PreparedData
     from genrec.manifest import RunManifest
+    from genrec.serve.store import HistoryStore
 
 RunOption = Annotated[Path, typer.Option(help="A finished run folder, made by genrec train.")]
 DataOption = Annotated[
@@ -191,3 +192,21 @@ def read_or_announce_key(path: Path) -> bytes:
             "without it nothing can be read or recognised again"
         )
     return key
+
+
+def open_known_store(place: str) -> HistoryStore:
+    """Open a store that `genrec serve` made; a file that is not there is a slip of the pen, and is not made.
+
+    Raises:
+        ArtefactError: it is not there, or cannot be opened.
+        MissingExtra: the libraries that serving needs are not installed.
+    """
+    from genrec.errors import ArtefactError, MissingExtra
+
+    try:
+        from genrec.serve.sql_store import open_store
+    except ModuleNotFoundError:
+        raise MissingExtra("serve", "a store") from None
+    if "://" not in place and not Path(place).exists():
+        raise ArtefactError(f"there is no store {place}; give the file or the URL that genrec serve was given")
+    return open_store(place)

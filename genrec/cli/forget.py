@@ -22,6 +22,9 @@ def forget(
         list[Path] | None,
         typer.Option("--run", help="A run trained on the data, to count again; repeatable.", show_default=False),
     ] = None,
+    store: Annotated[
+        str | None, typer.Option(metavar="FILE|URL", help="The store of genrec serve to take them from.")
+    ] = None,
     key: Annotated[
         Path | None, typer.Option(metavar="KEYFILE", help="The key of encrypted outputs.", show_default=False)
     ] = None,
@@ -40,6 +43,12 @@ def forget(
     users = user if user_key is None else list(map(Pseudonyms(read_key(user_key)).of, user))
     result = forget_users(users, data, out or (), run or (), None if key is None else read_key(key))
     typer.echo(_told(result, data, run or []))
+    if store is not None:
+        from genrec.cli.common import open_known_store
+
+        opened = open_known_store(store)
+        typer.echo(f"{store}: {sum(map(opened.forget, users))} events removed")
+        opened.close()
 
 
 def _told(result: Forgotten, data: Path, runs: list[Path]) -> str:

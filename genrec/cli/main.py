@@ -26,6 +26,7 @@ from genrec.cli.prefer import prefer
 from genrec.cli.prepare import prepare
 from genrec.cli.pretrain import pretrain
 from genrec.cli.recommend import recommend
+from genrec.cli.serve import serve
 from genrec.cli.show import show
 from genrec.cli.streams import discard, make_safe
 from genrec.cli.train import train
@@ -66,6 +67,7 @@ for verb in (
     evaluate,
     show,
     export,
+    serve,
     forget,
     doctor,
 ):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -27,6 +27,10 @@ def prepare(
     dataset: Annotated[
         str | None,
         typer.Option(metavar="NAME[:PATH]", help="A named source instead: ml-100k, or amazon-beauty:PATH."),
+    ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|URL", help="Instead: what has come into the store of genrec serve."),
     ] = None,
     user_column: ColumnOption = None,
     item_column: ColumnOption = None,
@@ -88,6 +92,7 @@ def prepare(
     from genrec.data.prepared import prepare as prepare_data
     from genrec.data.prepared import save_prepared
     from genrec.data.raw import Columns
+    from genrec.errors import ConfigError
     from genrec.privacy.keys import Pseudonyms, read_key
     from genrec.privacy.keys import pseudonymise as with_pseudonyms
     from genrec.storage.folders import check_target
@@ -98,10 +103,13 @@ def prepare(
     check_target(out, "data")  # before the work, not after it
     if pseudonymise is not None and pseudonymise.exists():
         read_key(pseudonymise)
+    if store is not None and (interactions or items or dataset):
+        raise ConfigError(["--store brings its own events and items; give either it or other sources, not both"])
     with locked(out):
+        log, catalogue = (interactions, items) if store is None else _tables_of(store)
         data = prepare_data(
-            interactions=interactions,
-            items=items,
+            interactions=log,
+            items=catalogue,
             dataset=dataset,
             columns=Columns(
                 user_column, item_column, time_column, rating_column, id_column, title_column, category_column, lists
@@ -116,3 +124,18 @@ def prepare(
         save_prepared(data, out)
     typer.echo(data.report.to_text())
     typer.echo(f"  written to {out}")
+
+
+def _tables_of(place: str) -> tuple[Any, Any]:
+    """Return a store's events and items as tables."""
+    from genrec.cli.common import open_known_store
+    from genrec.serve.export import tables_of
+
+    store = open_known_store(place)
+    try:
+        log, catalogue, left_out = tables_of(store)
+    finally:
+        store.close()
+    if left_out:
+        typer.echo(f"{left_out:,} events are left out: their items were never added")
+    return log, catalogue
