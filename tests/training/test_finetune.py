@@ -214,6 +214,7 @@ def test_a_base_that_is_not_there() -> None:
 
 def test_the_device_is_asked_for_in_one_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GENREC_DEVICE", "meta")
+    monkeypatch.delenv("GENREC_PRECISION", raising=False)  # with which the suite may run
     assert choose_device() == "meta"
     assert choose_device("cpu") == "cpu"
     assert choose_precision("fp32", "cpu") == torch.float32

@@ -19,6 +19,7 @@ from training.computing import Computing
 ROOT = Path(__file__).parents[3]
 
 
+@pytest.mark.timeout(1800)  # a busy machine takes minutes to start the workers
 def test_two_workers_give_the_bytes_of_one_process(toy_run: Path, toy_data: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="Ray is not installed; pip install 'genrec[ray]'")
     done = subprocess.run(
