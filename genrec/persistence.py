@@ -1,6 +1,6 @@
 """A recommender as a whole: loaded from a run folder or a hub, saved into a folder, uploaded to a hub.
 
-This is the way up from a recommender to the runs that hold it, taken only when it is asked for.
+The room `runs` stands above the recommender, so it is imported only when one of these methods is called.
 """
 
 from __future__ import annotations

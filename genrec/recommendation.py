@@ -1,4 +1,4 @@
-"""What genrec gives: recommendations, and the texts they came from."""
+"""genrec's results: recommendations, and the texts from which they came."""
 
 from __future__ import annotations
 

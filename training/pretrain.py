@@ -5,18 +5,18 @@ is taken often becomes one token, a rare one in a large catalogue is spelt in pi
 Templates whose items bring their own ending (`next-item-joined`) leave nothing between titles: the model predicts the
 next title from the last one's own place, and need not first learn to look back over a line break.
 
-The model reads histories and writes titles, as fine-tuning will have it: a decoder-only model reads the whole history
-and every title is a target; an encoder reads a history up to a cut, and its decoder writes the titles after the cut one
-after another, so that one reading serves many targets. Where histories are cut is drawn anew in every pass.
+The model reads histories and writes titles, in the same form as in fine-tuning. A decoder-only model reads the whole
+history, and every title is a target. An encoder reads a history up to a cut, and its decoder writes the titles after
+the cut, so that one reading serves many targets. The cuts are drawn again in every pass.
 
-Tokens need not start from nothing: where title vectors are given, a token starts as the mean of its titles', so that
-items few have taken begin beside those that mean the same.
+If title vectors are given, a token's embedding starts as the mean of the vectors of its titles. So rare items start
+beside items of similar meaning.
 
-A share of each target is what other users took next; see `training.soft_targets`.
+A share of each target goes to items that other users took next; see `training.soft_targets`.
 
-The easy mistake is to stop where the loss on validation answers is lowest. What is put first goes on getting better
-long after: on Amazon Beauty the loss was lowest after 9 passes, with NDCG@10 0.058, and after 17 it was 0.069. So the
-weights that put validation answers first are the ones that are kept.
+Stopping at the lowest validation loss would be too early, since the ranking improves long after: on Amazon Beauty the
+loss was lowest after 9 passes, with NDCG@10 0.058, and after 17 passes NDCG@10 was 0.069. So the weights that rank the
+validation targets highest are kept.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is supervised in a batch, and the loss over it: exactly where `prompts.encoding` says."""
+"""The loss over a batch's supervised tokens, which `prompts.encoding` marks by their labels."""
 
 from __future__ import annotations
 

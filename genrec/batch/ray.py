@@ -1,11 +1,11 @@
 """A batch job on many processes or machines, with Ray Data.
 
-Every worker is an actor with a recommender of its own; it is told a stretch of the stream, reads those users itself,
-and sends back their lines. The lines come back in the order of the stream and are written by the one process that
-started the job, so the output, and its resuming, are those of a job in one process.
+Every worker is an actor with its own recommender. It gets a range of the stream, reads those users itself, and returns
+their lines. The lines arrive in the order of the stream, and the process that started the job writes them. So the
+output and `--resume` are the same as for a job in one process.
 
-The run folder and the users' files must be readable under the same path on every machine. Ray Data returns
-blocks in the order in which they finish unless it is told to keep theirs, as it is here.
+The run folder and the users' files must be readable under the same path on every machine. By default, Ray Data returns
+blocks in the order in which they finish; here it is configured to keep the order of the stream.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class Actor:
 
     Args:
         run: the run folder.
-        computing: where the model runs, and in which number format; it was chosen once, for all workers.
+        computing: the device and the number format of the model, chosen once for all workers.
         settings: how to recommend.
-        users: who for.
-        base: where the run's base is now, if not where the run says.
+        users: the users.
+        base: the present place of the run's base, if it differs from the recorded one.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
-"""Standard output and errors as they are found: consoles with few characters, pipes that close, streams that are shut.
+"""Robust standard streams: consoles with few characters, pipes that close, streams that are closed.
 
-A character that a console cannot show becomes its nearest plain one, or a question mark; nothing ends a job because of
-it. A stream that was shut before genrec began is opened to nowhere: otherwise the next file to be opened would get its
-number, and whatever a library prints would be written into that file.
+A character that a console cannot show becomes the nearest plain one, or a question mark; it never ends a job. A stream
+that was closed before genrec started is opened to the null device. Otherwise the next file to be opened would get its
+file descriptor, and output of a library would be written into that file.
 """
 
 from __future__ import annotations

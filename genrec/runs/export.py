@@ -1,10 +1,10 @@
-"""A run's language model as an ordinary `transformers` folder, for programs that know nothing of genrec.
+"""A run's language model as an ordinary `transformers` folder, for programs that do not use genrec.
 
 The adapter is merged into the base, in the base's own number format; tokenizer, generation settings and a model card
-stand beside it. The architecture keeps its name, so whatever serves the base serves this.
+are beside it. The architecture keeps its name, so every program that serves the base also serves this model.
 
-What is lost is the catalogue's constraint: such a program writes any text. The trap is the prompt: genrec makes the
-tokens of each title by themselves, and a program that tokenises the whole text may make others, so give it tokens.
+The constrained decoding is lost: such a program writes any text. Easy to get wrong: the prompt. genrec tokenises each
+title by itself; a program that tokenises the whole text may get other tokens, so give it tokens.
 """
 
 from __future__ import annotations

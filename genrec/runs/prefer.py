@@ -1,10 +1,10 @@
 """The preference stage of a finished run: pairs from the model's own beams, a new run, and both measured.
 
-For a sample of training histories the last item is what was taken; the items that the model names before it, other than
-those already seen (where the run leaves them out), are hard negatives. Nothing of validation or test is learnt from.
-The model alone, under the catalogue's constraint, is measured on validation cases before and after, on the same ones.
+For a sample of training histories, the last item is the preferred one. The model's best other items for the history
+before it are hard negatives, without seen items if the run excludes them. No validation or test case is used for
+learning. The model alone, under constrained decoding, is measured before and after on the same validation cases.
 
-The weights of the fusion are fitted anew: the old ones were fitted on the old model's likelihoods.
+The fusion weights are fitted again, since the old ones were fitted on the old model's likelihoods.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What an unfinished run notes of itself, and how it is resumed.
+"""The files of an unfinished run, and how it is resumed.
 
-begun.json      what was asked for, before anything is trained
-trained.json    what was trained, once the adapter is kept; what comes after it can be done again
-checkpoints/    of the trainer
-.reserved       takes the room of the adapter while it is trained
+begun.json      the request, written before training
+trained.json    the training's record, written when the adapter is saved; all later steps can be repeated
+checkpoints/    the trainer's checkpoints
+.reserved       reserves disk space for the adapter during training
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from training import backbone
 from training.recipe import Recipe
 
 BEGUN_FILE = "begun.json"
-"""What an unfinished run notes of itself, for `resume` to compare."""
+"""The request of an unfinished run; `resume` compares it."""
 
 
 TRAINED_FILE = "trained.json"
-"""What a run notes of itself once its adapter is trained; what comes after it can be done again."""
+"""The record of a finished training; all later steps can be repeated."""
 
 
 RESERVED_FILE = ".reserved"
-"""Takes the room of the adapter while it is trained, so that a disk that fills up meanwhile does not cost it."""
+"""Reserves disk space for the adapter during training, so that it is not lost if the disk fills up meanwhile."""
 
 
 KEPT_FREE = 1 << 20
@@ -54,7 +54,7 @@ BYTES_PER_ITEM = 2000
 
 
 LATER_SETTINGS = frozenset({"tuning_cases", "tuning_minutes", "save_minutes", "report_to", "tensorboard"})
-"""What a resumed run may have otherwise than it was begun with: nothing that is trained depends on it."""
+"""Settings that may change when a run is resumed: the training does not depend on them."""
 
 
 def check_folder(out: Path, begun: dict[str, Any], resume: bool) -> None:
