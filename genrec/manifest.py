@@ -125,7 +125,7 @@ class RunManifest(BaseModel):
             ) from None
 
     def to_json(self) -> dict[str, Any]:
-        """Return what a manifest says besides what every folder's says; `from_json` is the inverse."""
+        """Return the manifest's keys beyond those of every saved folder; `from_json` is the inverse."""
         told = self.model_dump(exclude={"files"}, exclude_defaults=True)
         if self.models:
             told["models"] = {role: identity.to_json() for role, identity in self.models.items()}

@@ -253,7 +253,7 @@ class PromptEncoder:
         return Example(tuple(ids), tuple(targets))
 
     def _fitting(self, labels: Sequence[str]) -> int:
-        """Return how many of the newest labels fit in a prompt."""
+        """Return the number of the newest labels that fit in a prompt."""
         if not labels:
             raise PromptError("the history is empty; a prompt needs at least one item (see the cold-start template)")
         room = self.max_tokens - len(self._head) - len(self._cue)

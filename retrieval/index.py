@@ -377,4 +377,6 @@ def _check_vectors(vectors: NDArray[np.floating], dimension: int | None) -> None
     for start in range(0, len(vectors), CHUNK):
         finite = np.isfinite(vectors[start : start + CHUNK]).all(axis=1)
         if not finite.all():
-            raise RetrievalError(f"vector {start + int(np.argmin(finite))} holds a number that is not finite; mend it")
+            raise RetrievalError(
+                f"vector {start + int(np.argmin(finite))} holds a number that is not finite; correct it"
+            )

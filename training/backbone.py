@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def muted() -> Iterator[None]:
-    """Keep what libraries say of each other from whoever calls them through us; `$GENREC_DEBUG` lets it be heard.
+    """Hide the libraries' warnings about each other from callers; `$GENREC_DEBUG` shows them.
 
     peft asks transformers for what transformers calls deprecated, and imports bitsandbytes, which misses a kernel that
     nothing here needs.
@@ -118,7 +118,7 @@ def load_base(
 
 def diverged(when: str) -> str:
     """Return the error message for a loss that is not finite: nothing trained from there on is useful."""
-    return f"the loss is no number any more at {when}; lower learning_rate, or set precision=fp32"
+    return f"the loss is not finite at {when}; lower learning_rate, or set precision=fp32"
 
 
 def embeddings_of(model: Any) -> int:
@@ -127,7 +127,7 @@ def embeddings_of(model: Any) -> int:
 
 
 def embeddings_written(base: str) -> int:
-    """Return how many tokens a base model has embeddings of, as its config says; the model is not loaded.
+    """Return the size of a base model's embedding table from its config; the model is not loaded.
 
     Raises:
         BackboneError: there is no config.

@@ -40,7 +40,7 @@ def catalogue_examples(encoder: PromptEncoder, items: Sequence[ItemText], seed: 
     Args:
         encoder: spells titles; of the causal family.
         items: what is known of each item.
-        seed: of the order.
+        seed: the seed of the order.
 
     Returns:
         Windows of at most `encoder.max_tokens` tokens; a title is never cut, long details are.

@@ -170,7 +170,7 @@ def _check_device(asked: str) -> None:
 
 
 def is_here(kind: str) -> bool:
-    """Say whether this machine has a device of a kind; of a kind that genrec does not know, PyTorch will say."""
+    """Return whether this machine has a device of a kind; of a kind that genrec does not know, PyTorch will say."""
     return {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}.get(kind, True)
 
 

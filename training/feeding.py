@@ -127,7 +127,7 @@ class Feed:
 
 
 def hidden_states(model: Any, step: Step) -> Tensor:
-    """Return what the model gives at the supervised tokens, of shape (supervised, width).
+    """Return the model's hidden states at the supervised tokens, of shape (supervised, width).
 
     Args:
         model: with its head off.

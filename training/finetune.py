@@ -75,7 +75,7 @@ def finetune(
         model: the base model.
         family: its family.
         examples: what to learn from; at least one.
-        recipe: how.
+        recipe: the recipe.
         folder: where checkpoints and the loss log go.
         catalogue_tokens: every token that an item's label or terminator uses, sorted.
         catalogue_texts: what the adapter reads first, `recipe.catalogue_epochs` times, under the loss over the whole
@@ -89,7 +89,7 @@ def finetune(
         The model with its adapter, and what was done after the catalogue's texts.
 
     Raises:
-        BackboneError: there are no examples, or the loss is no number any more.
+        BackboneError: there are no examples, or the loss is not finite.
         RecipeError: the recipe asks for what this base or this installation cannot do.
     """
     if not examples:

@@ -83,7 +83,7 @@ class Questions:
 
 
 def judge_all(learner: Learner, questions: Questions, until: float | None) -> tuple[float, float]:
-    """Return what `Learner.judge` does, over all questions, or over those that there is time for.
+    """Return the result of `Learner.judge` over all questions, or over those that the time allows.
 
     Args:
         learner: see there.

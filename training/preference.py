@@ -105,17 +105,17 @@ def prefer(
         adapter: the adapter's folder; it is read, not written.
         tokenizer: the base's; it only names the padding, and is given some where it has none.
         preferences: at least one.
-        recipe: how.
+        recipe: the recipe.
         catalogue_tokens: the tokens that the adapter's loss was over, sorted; None: the whole vocabulary.
         gradient_checkpointing: recompute activations, to save memory.
         logs: the folder that TensorBoard's files go into, if they are asked for; its name is that of the run elsewhere.
-        progress: told about each step.
+        progress: called after each step.
 
     Returns:
         The model with the trained adapter, and what was done.
 
     Raises:
-        BackboneError: there are no preferences, or the loss is no number any more.
+        BackboneError: there are no preferences, or the loss is not finite.
     """
     from peft import PeftModel
 

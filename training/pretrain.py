@@ -80,9 +80,9 @@ def make_base(
         valid: what decides which weights are kept and when to stop; where empty, training goes through all passes and
             keeps the last.
         template: the prompt; one-target for seq2seq.
-        recipe: how.
+        recipe: the recipe.
         folder: where the base goes; its weights are the best ones so far from the first pass on.
-        progress: told about each step.
+        progress: called after each step.
         vectors: a text encoder's vector of each item's title, of shape (items, any), in the order of `catalogue`;
             see `start_from_vectors`. None: all weights start at random.
         start: the model to start from instead, a folder or a hub id: what the recipe's `base` means here.
@@ -271,7 +271,7 @@ def _check_finite(number: int, *losses: float) -> None:
 
 
 def choose_where(device: str | None = None) -> Computing:
-    """Return where and in what to pretrain: on CUDA as `training.computing` chooses, elsewhere in fp32.
+    """Return the device and number format of pretraining: on CUDA as `training.computing` chooses, elsewhere fp32.
 
     Only products are made in bf16, never weights, so a processor would gain little by it.
 
@@ -288,7 +288,7 @@ def choose_where(device: str | None = None) -> Computing:
 
 
 def _multiple(computing: Computing) -> int:
-    """Return what the widths of batches are multiples of: on a GPU each new shape costs time, and odd ones run slow."""
+    """Return the number whose multiples are the widths of batches: on a GPU, new shapes and odd widths are slow."""
     return 1 if computing.kind == "cpu" else 16
 
 

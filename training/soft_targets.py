@@ -64,7 +64,7 @@ class Successors:
         return cls(_largest(pairs.tocsr()))
 
     def after(self, titles: IntArray, users: IntArray) -> sparse.csr_array:
-        """Return what others took after each place of some windows, nearer items of the window counting more.
+        """Return the shares of other users' next items after each position of some windows; nearer items count more.
 
         Args:
             titles: numbers of titles, one window after another.
@@ -211,7 +211,7 @@ class SoftTargets:
         )  # fmt: skip
 
     def layout(self, family: Family, inputs: dict[str, Tensor]) -> Layout:
-        """Return where the titles and the supervised tokens of a batch stand.
+        """Return the positions of the titles and the supervised tokens of a batch.
 
         Args:
             family: see `of`.

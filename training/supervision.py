@@ -27,7 +27,7 @@ def summed_loss(model: Any, family: Family, inputs: dict[str, Tensor], tokens: T
 
 
 def supervised(model: Any, family: Family, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Return what the model's head gives where something is supervised, and the labels there.
+    """Return the head's output at the supervised positions, and the labels there.
 
     Args:
         model: of the family.

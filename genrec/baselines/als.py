@@ -107,11 +107,11 @@ class ALS:
         return similarities(solved.astype(np.float32), self.factors)
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Return what `from_arrays` needs."""
+        """Return the arrays that `from_arrays` needs."""
         return {"factors": self.factors, "parameters": np.array([self.regularization, self.alpha, self.decay])}
 
     @classmethod
     def from_arrays(cls, catalog: Catalog, arrays: Arrays) -> Self:
-        """Build from what `to_arrays` returned, for the same catalogue or one with items appended."""
+        """Build from the arrays of `to_arrays`, for the same catalogue or one with items appended."""
         regularization, alpha, decay = map(float, arrays["parameters"])
         return cls(catalog, padded(arrays["factors"], len(catalog)).astype(np.float32), regularization, alpha, decay)

@@ -144,7 +144,7 @@ def tune(
         split: only its training histories and validation cases are read.
         catalog: the candidates.
         budget: how many settings are tried, at most; a baseline without parameters tries one.
-        seed: of the draws, the baseline, and the sample of cases.
+        seed: the seed of the draws, the baseline, and the sample of cases.
         embeddings: item vectors, for the baselines that read titles.
         on_best: called with the fitted baseline each time it is the best so far, before training continues. So its
             recommendations can be kept without fitting it again.

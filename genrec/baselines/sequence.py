@@ -262,13 +262,13 @@ class SequenceModel:
         return scores
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Return what `from_arrays` needs: the weights by name, and `known`."""
+        """Return the arrays that `from_arrays` needs: the weights by name, and `known`."""
         weights = {name: tensor.numpy() for name, tensor in self.network.state_dict().items()}
         return {"known": self.known, **weights}
 
     @classmethod
     def from_arrays(cls, catalog: Catalog, arrays: Arrays, settings: SequenceSettings) -> Self:
-        """Build from what `to_arrays` returned, for the same catalogue or one with items appended."""
+        """Build from the arrays of `to_arrays`, for the same catalogue or one with items appended."""
         weights = {name: torch.from_numpy(np.array(values)) for name, values in arrays.items() if name != "known"}
         weights["items.weight"] = torch.from_numpy(padded(arrays["items.weight"], len(catalog)))
         network = Network(len(catalog), cls.encoder, settings)

@@ -75,7 +75,7 @@ def ray_blocks(
     block_users: int = BLOCK_USERS,
     base: str | None = None,
 ) -> Callable[[int], Iterator[Block]]:
-    """Return what makes the blocks of a job from a place on, for `genrec.batch.job.run_job`.
+    """Return a function that makes a job's blocks from a given position, for `genrec.batch.job.run_job`.
 
     Args:
         run: the run folder, under the same path on every machine.
@@ -122,7 +122,8 @@ def ray_blocks(
         except ray.exceptions.RayError as error:
             reason = str(error).strip().splitlines()[-1]
             raise ModelError(
-                f"a Ray worker failed: {reason}; what was finished is kept: mend it and start again with --resume"
+                f"a Ray worker failed: {reason}; finished blocks are kept, correct the cause and start again with "
+                "--resume"
             ) from error
 
     return blocks
@@ -136,7 +137,7 @@ def _absolute(base: str | None) -> str | None:
 def choose_for_workers(
     device: str | None, precision: ServedPrecision, begun: Mapping[str, Any] | None = None, what: str = "the job"
 ) -> Computing:
-    """Return where and in what all workers compute: chosen once, by a worker where they have GPUs and we may have none.
+    """Return the device and number format of all workers, chosen once; if they have GPUs, by one of the workers.
 
     Args:
         device: as asked for; None takes the cluster's GPUs where it has some.

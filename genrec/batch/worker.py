@@ -166,13 +166,13 @@ def to_line(user: str, recommendations: Sequence[Recommendation]) -> bytes:
     """Return one user's line of the output.
 
     Raises:
-        ModelError: a score is no number, which JSON cannot hold and nobody could rank by.
+        ModelError: a score is not finite, so it cannot be written as JSON or ranked.
     """
     row = {"user": user, "recommendations": [entry.to_json() for entry in recommendations]}
     try:
         return json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
     except ValueError as error:
         raise ModelError(
-            "the language model's scores are no numbers; its base overflows in this precision (try fp32), or its "
+            "the language model's scores are not finite; its base overflows in this precision (try fp32), or its "
             "weights are damaged: train again"
         ) from error

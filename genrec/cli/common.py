@@ -135,7 +135,7 @@ def data_folder_of(run: Path, data: Path | None) -> Path:
 
 
 def _data_of(manifest: RunManifest, run: Path) -> Path:
-    """Return where the data of a run is.
+    """Return the folder of a run's data.
 
     Raises:
         ArtefactError: it is not where it was.
@@ -178,7 +178,7 @@ def models_fingerprint(run: Path) -> dict[str, Any]:
 
 
 def read_or_announce_key(path: Path) -> bytes:
-    """Return a key file's key; a missing file is made, and that is said aloud.
+    """Return a key file's key; a missing file is created, with a message.
 
     Raises:
         ArtefactError: the file is not a key file, or cannot be made.

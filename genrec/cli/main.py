@@ -84,7 +84,7 @@ def run() -> None:
     try:
         app()
     except SystemExit as error:
-        # Typer catches these two, and says nothing of the one and 1 of the other.
+        # Typer catches these two: it prints nothing for the one and exits with code 1 for the other.
         if (cause := _behind(error, KeyboardInterrupt)) is not None:
             _end(INTERRUPTED, "; ".join(["interrupted", *getattr(cause, "__notes__", [])]))
         if _behind(error, BrokenPipeError) is not None:

@@ -79,7 +79,7 @@ def _ascii_by_another_name(name: str) -> codecs.CodecInfo | None:
 
 
 def _plainly(error: UnicodeError) -> tuple[str, int]:
-    """Return what stands for the characters that an encoding has not, as `codecs.register_error` wants it."""
+    """Return the replacement for characters that an encoding lacks, in the form for `codecs.register_error`."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     found = error.object[error.start : error.end]

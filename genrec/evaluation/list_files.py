@@ -139,7 +139,7 @@ def _read_text_table(path: Path, dialect: Dialect | None) -> pl.DataFrame:
         raise DataError(f"{path} has no column {', '.join(missing)}; expected user, item, rank, found {found}")
     frame, dropped = read_columns(table, {name: name for name in COLUMNS})
     if dropped:
-        raise DataError(f"{path} line {dropped[0].lines[0]}: {dropped[0].reason}; mend the file")
+        raise DataError(f"{path} line {dropped[0].lines[0]}: {dropped[0].reason}; correct the file")
     ids = pl.col("user", "item").str.replace(f"^{WHOLE_DECIMAL}$", "${1}").replace("", None)
     return frame.with_columns(ids).drop("line")
 

@@ -88,7 +88,7 @@ class Pseudonyms:
         return self._cipher.encrypt(text.ljust(-len(text) % PADDED_TO + len(text), b"\0"), None).hex()
 
     def user(self, pseudonym: str) -> str:
-        """Return whose pseudonym it is.
+        """Return the user id of a pseudonym.
 
         Raises:
             ArtefactError: it was not made with this key.

@@ -115,7 +115,7 @@ def pretrain_with(
 
     Args:
         prepared: the data.
-        recipe: how.
+        recipe: the recipe.
         out: the base model's folder to make.
         encoder: as for `pretrain`.
         device: likewise.

@@ -84,8 +84,8 @@ def evaluate_run(
         baselines: which baselines stand in the table.
         others: more systems, one list for each case.
         explanations: on how many users, drawn by the seed, explanations are measured, `EXPLAINED` for each.
-        seed: of the bootstrap and the baselines.
-        progress: told how many cases of how many are done.
+        seed: the seed of the bootstrap and the baselines.
+        progress: called with how many cases of how many are done.
     """
     parts = data.split()
     if recommender is not None:
@@ -265,7 +265,7 @@ def evaluate(
         sample: judge a seeded sample of so many users; None: all.
         settings: how to recommend; None: 20 items, 20 beams.
         explanations: measure explanations on so many users; slow.
-        seed: of the sample, the intervals and the baselines.
+        seed: the seed of the sample, the intervals and the baselines.
         out: a folder for `metrics.json` and `report.html`.
         progress: whether a progress bar is shown on stderr.
 

@@ -51,11 +51,11 @@ def export_merged(run: Path, out: Path, base_now: str | None = None) -> Exported
     Args:
         run: a finished run folder.
         out: the folder to make; nothing may be there.
-        base_now: where the run's base is now, if not where the run says.
+        base_now: the present place of the run's base, if it differs from the recorded one.
 
     Raises:
         ArtefactError: the run is missing or damaged, or `out` exists or cannot be written.
-        ModelError: the run's base is not here, or another one now.
+        ModelError: the run's base is missing or has changed.
     """
     manifest = RunManifest.read(run)
     with locked(out):

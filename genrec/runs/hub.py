@@ -79,7 +79,7 @@ def push(recommender: Recommender, repo_id: str, private: bool, token: str | Non
     from huggingface_hub.errors import HfHubHTTPError
 
     if "/" not in repo_id or not is_hub_id(repo_id):
-        raise ConfigError([f"{repo_id!r} is no repository's id; expected owner/name, such as you/{_name(repo_id)}"])
+        raise ConfigError([f"{repo_id!r} is not a repository id; expected owner/name, such as you/{_name(repo_id)}"])
     api = HfApi(token=token)
     with tempfile.TemporaryDirectory(prefix="genrec.") as aside:
         folder = Path(aside) / "run"

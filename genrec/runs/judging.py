@@ -87,10 +87,10 @@ def judge_maker(
     recipe: Recipe,
     exclude_seen: bool,
 ) -> Callable[[Any], Judge] | None:
-    """Return what makes, of a model in training, a judge of its passes: the mean NDCG@10 on a sample of cases.
+    """Return a function that makes a judge for a model in training: the mean NDCG@10 on a sample of cases.
 
-    The judge decodes with the very weights that are being trained: it holds a second model that shares them all, so
-    that the decoder's attention and head leave the one in training as it is.
+    The judge decodes with the weights that are being trained. It holds a second model that shares them all, so that the
+    decoder's attention and head do not change the model in training.
 
     Args:
         head: the model's whole output head, from before training cut it to the catalogue's tokens.

@@ -93,7 +93,7 @@ def save_recommender(recommender: Recommender, out: Path, *, alone: bool = False
 
 
 def state_of(recommender: Recommender) -> str:
-    """Return what names a recommender's present state, so that figures can be told from those of another."""
+    """Return the fingerprint of a recommender's present state, by which its figures are recognised."""
     files = recommender.manifest.files
     parts = {name: entry["sha256"] for name, entry in files.items() if name.startswith(_DECIDING)}
     fusion = None if recommender.fusion is None else recommender.fusion.to_json()

@@ -91,7 +91,7 @@ def keep_training(adapted: Any, folder: Path, base_name: str, trained: dict[str,
 
 
 def read_trained(folder: Path) -> dict[str, Any] | None:
-    """Return what was noted of a finished training whose later steps are still to be done; None where there is none."""
+    """Return the record of a finished training whose later steps are still to be done; None without one."""
     mark = folder / TRAINED_FILE
     if not mark.exists():
         return None
@@ -100,7 +100,7 @@ def read_trained(folder: Path) -> dict[str, Any] | None:
 
 
 def base_to_train(name: str, out: Path) -> Source:
-    """Return where the base is: where the name says, or where the run that is resumed was begun with it."""
+    """Return the place of the base: the one that the name means, or the one recorded by the resumed run."""
     begun = read_json(out / BEGUN_FILE) if (out / BEGUN_FILE).exists() else {}
     if MODELS not in begun or begun["recipe"].get("base") != name:
         return source_of("base", name)
@@ -121,13 +121,13 @@ def check_room(out: Path, adapter: int, catalog: Catalog) -> None:
 
 
 def begun_in(out: Path, resume: bool) -> dict[str, Any] | None:
-    """Return what an unfinished run that is to be continued noted of itself; None where there is none."""
+    """Return the recorded request of an unfinished run that is to be resumed; None without one."""
     found = read_json(out / BEGUN_FILE) if resume and (out / BEGUN_FILE).exists() else None
     return found if isinstance(found, dict) else None
 
 
 def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Return what a resumed run has otherwise than it was begun with, of what its training depends on.
+    """Return the settings that differ from the recorded request and on which the training depends.
 
     The base's name may be another, as it may have moved; its contents are compared.
     """

@@ -48,7 +48,7 @@ class CoOccurrence:
     Attributes:
         catalog: gives items their rows.
         pairs: pairs(i, j) / count(j)^power, of shape (items, items).
-        decay: weight of a history item against the one after it, in [0, 1].
+        decay: weight of a history item relative to the next one, in [0, 1].
     """
 
     name: ClassVar[str] = "co-occurrence"
@@ -99,12 +99,12 @@ class CoOccurrence:
         return single_precision(history_matrix(self.catalog, histories, self.decay) @ self.pairs).toarray()
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Return what `from_arrays` needs."""
+        """Return the arrays that `from_arrays` needs."""
         return {**sparse_to_arrays(self.pairs), "decay": np.array([self.decay])}
 
     @classmethod
     def from_arrays(cls, catalog: Catalog, arrays: Arrays) -> Self:
-        """Build from what `to_arrays` returned, for the same catalogue or one with items appended."""
+        """Build from the arrays of `to_arrays`, for the same catalogue or one with items appended."""
         return cls(catalog, sparse_from_arrays(arrays, len(catalog)), float(arrays["decay"][0]))
 
 
@@ -121,7 +121,7 @@ class ItemKNN:
     Attributes:
         catalog: gives items their rows.
         similarity: s(i, j) with i in rows and j in columns, of shape (items, items).
-        decay: weight of a history item against the one after it, in [0, 1].
+        decay: weight of a history item relative to the next one, in [0, 1].
     """
 
     name: ClassVar[str] = "item-knn"
@@ -174,10 +174,10 @@ class ItemKNN:
         return single_precision(history_matrix(self.catalog, histories, self.decay) @ self.similarity).toarray()
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Return what `from_arrays` needs."""
+        """Return the arrays that `from_arrays` needs."""
         return {**sparse_to_arrays(self.similarity), "decay": np.array([self.decay])}
 
     @classmethod
     def from_arrays(cls, catalog: Catalog, arrays: Arrays) -> Self:
-        """Build from what `to_arrays` returned, for the same catalogue or one with items appended."""
+        """Build from the arrays of `to_arrays`, for the same catalogue or one with items appended."""
         return cls(catalog, sparse_from_arrays(arrays, len(catalog)), float(arrays["decay"][0]))

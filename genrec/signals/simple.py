@@ -76,12 +76,12 @@ class Popularity:
         return np.tile(self.scores, (len(histories), 1))
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Return what `from_arrays` needs."""
+        """Return the arrays that `from_arrays` needs."""
         return {"scores": self.scores}
 
     @classmethod
     def from_arrays(cls, catalog: Catalog, arrays: Arrays) -> Self:
-        """Build from what `to_arrays` returned, for the same catalogue or one with items appended."""
+        """Build from the arrays of `to_arrays`, for the same catalogue or one with items appended."""
         return cls(padded(arrays["scores"], len(catalog)).astype(np.float32))
 
 
@@ -158,7 +158,7 @@ class RecentPopularity:
         return float(0.5 ** (days / self.half_life_days))
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Return what `from_arrays` needs."""
+        """Return the arrays that `from_arrays` needs."""
         return {
             "rows": self.rows,
             "days": self.days,
@@ -168,7 +168,7 @@ class RecentPopularity:
 
     @classmethod
     def from_arrays(cls, catalog: Catalog, arrays: Arrays) -> Self:
-        """Build from what `to_arrays` returned, for the same catalogue or one with items appended."""
+        """Build from the arrays of `to_arrays`, for the same catalogue or one with items appended."""
         by_order = padded(arrays["by_order"], len(catalog)).astype(np.float32)
         rows, days = arrays["rows"].astype(np.int64), arrays["days"].astype(np.int64)
         return cls(rows, days, by_order, float(arrays["half_life_days"][0]))
@@ -203,7 +203,7 @@ class Content:
         return similarities(profiles.astype(np.float32), self.embeddings)
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Return what `from_arrays` needs."""
+        """Return the arrays that `from_arrays` needs."""
         return {"embeddings": self.embeddings, "decay": np.array([self.decay])}
 
     @classmethod
