@@ -48,7 +48,7 @@ app = typer.Typer(
 def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug messages.")] = False,
 ) -> None:
-    """Hold the options that every verb has."""
+    """Hold the options that every command has."""
     logging.raiseExceptions = False  # a message that cannot be shown is no reason for a traceback
     listen(debug)
 

@@ -90,7 +90,7 @@ def train_run(
         recipe: how to train.
         out: the run folder.
         data_fingerprint: names the data, so that a resumed run and an evaluation can tell it from other data.
-        data_folder: where the data stands, as the user gave it; later verbs look there first.
+        data_folder: the folder of the data, as the user gave it; later commands look there first.
         resume: continue an unfinished run in the folder.
         device: where to train.
         encoder: the encoder of the item index.
