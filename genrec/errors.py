@@ -1,7 +1,7 @@
-"""What can go wrong, said so that the reader can mend it.
+"""genrec's errors; each message says how to correct the cause.
 
     GenrecError
-    ├── DataError       a log, a catalogue or a prepared folder is not what it should be; a ValueError, too
+    ├── DataError       a log, a catalogue or a prepared folder is invalid; a ValueError, too
     ├── ConfigError     settings are unknown, contradictory or impossible; holds all problems at once; a ValueError, too
     ├── ArtefactError   a saved folder is incomplete, damaged, or of another format version
     ├── ModelError      a base model cannot be found or cannot be used
@@ -25,7 +25,7 @@ from training.errors import TrainingError
 
 
 class GenrecError(Exception):
-    """Base of every error that a user of genrec can cause and mend.
+    """Base of every error that a user of genrec can cause and correct.
 
     Example:
         >>> from genrec import GenrecError, Recommender
@@ -55,7 +55,7 @@ class ConfigError(GenrecError, ValueError):
     """Raised when settings are unknown, contradictory or impossible; also a `ValueError`.
 
     Args:
-        problems: every problem found, so that a user mends them in one go.
+        problems: every problem found, so that a user can correct them all at once.
 
     Example:
         >>> import genrec

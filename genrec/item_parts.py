@@ -1,10 +1,9 @@
-"""The parts of a run that know its items, and how they grow: new items are recommendable at once, without training.
+"""The parts of a run that depend on its items, and how to add items to them without training.
 
-A new item has a title and nothing else. Its label joins the trie, so the language model can write it; its vector
-joins the index; and since nobody took it, every signal counted from histories would be silent about it, which the
-fusion reads as evidence against it. So it borrows: it takes part in each counted signal as the weighted mean of the
-known items whose titles are nearest, until the next training gives it evidence of its own; see
-`genrec.signals.borrowing`.
+A new item has a title and nothing else. Its label is added to the trie, so that the language model can write it, and
+its vector is added to the index. Nobody has taken it, so each counted signal would give it 0, which the fusion would
+read as evidence against it. So each counted signal treats it as the weighted mean of the known items with the nearest
+titles, until the next training gives it its own evidence; see `genrec.signals.borrowing`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Keeps the lines of other libraries from those who use genrec's command line: bars, advice, deprecation notes.
+"""Hides the output of other libraries from users of the command line: progress bars, advice, deprecation warnings.
 
-What they have to say is for us, and tests treat it as errors; a user can do nothing about it. It is heard again with
-`--debug`. Most libraries read these variables when they are imported, so this comes before all of them; and a
-process that Ray starts is a new one.
+Such output is for genrec's developers, and tests treat it as errors; a user cannot act on it. `--debug` shows it again.
+Most libraries read these environment variables when they are imported, so this module is imported before them, and
+again in each process that Ray starts.
 """
 
 from __future__ import annotations
@@ -39,5 +39,5 @@ def listen(debug: bool) -> None:
 
 
 def debugging() -> bool:
-    """Say whether `--debug` was given."""
+    """Return whether `--debug` was given."""
     return bool(os.environ.get(DEBUG))

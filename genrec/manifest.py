@@ -1,7 +1,7 @@
-"""The manifest of a run folder: what a run says of itself, in `genrec.json`.
+"""The manifest of a run folder: the run's description in `genrec.json`.
 
-Manifests of older runs are read: what they did not say yet has a default here. What a newer genrec says besides is kept
-when a run is made out of another, and not understood.
+Manifests of older runs can be read: keys that they lack have defaults here. Unknown keys of a newer genrec are kept
+when a run is made out of another, but not used.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from genrec.storage.places import follow, way_to
 
 
 class Training(BaseModel):
-    """What a finished training was.
+    """The record of a finished training.
 
     Attributes:
         steps: optimiser steps.
@@ -41,24 +41,24 @@ class Training(BaseModel):
 
 
 class RunManifest(BaseModel):
-    """What a run says of itself.
+    """The description of a run.
 
     Attributes:
         base: the base model, as the user named it.
         family: of the base.
         layers: how many of the base's layers are used; None: all.
         loss: over which tokens the loss was taken.
-        keep_seen: whether lists were meant to hold items of the history.
+        keep_seen: whether seen items may be recommended again.
         max_tokens: of a prompt.
         encoder: the text encoder of the index, as the user named it.
-        models: what base and encoder are, by role; empty in runs that do not say.
+        models: the identities of base and encoder, by role; empty in older runs, which did not record them.
         split: how the data was divided.
         data: the fingerprint of the data's manifest.
         data_folder: the data, as the user named it.
-        data_way: the way from the run to it; None in runs that do not say.
-        training: what the training was.
-        versions: of the libraries that mattered.
-        no_weights: why no weights of the signals were fitted; empty where they were.
+        data_way: the relative path from the run to the data; None in older runs, which did not record it.
+        training: the record of the training.
+        versions: the versions of the relevant libraries.
+        no_weights: why no weights of the signals were fitted; empty if they were.
         added_items: how many items were added after the training.
         preference: what the preference stage did; None where there was none.
         counted_on: the fingerprint of the data that the signals were last counted on, where users were forgotten.
@@ -125,7 +125,7 @@ class RunManifest(BaseModel):
             ) from None
 
     def to_json(self) -> dict[str, Any]:
-        """Return what a manifest says besides what every folder's says; `from_json` is the inverse."""
+        """Return the manifest's keys beyond those of every saved folder; `from_json` is the inverse."""
         told = self.model_dump(exclude={"files"}, exclude_defaults=True)
         if self.models:
             told["models"] = {role: identity.to_json() for role, identity in self.models.items()}

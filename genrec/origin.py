@@ -1,4 +1,4 @@
-"""Where a recommender in memory came from: what of its run is not in memory is found there again."""
+"""The run folder from which a recommender in memory was loaded; parts that are not in memory are read from there."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A recommender as a whole: loaded from a run folder or a hub, saved into a folder, uploaded to a hub.
 
-This is the way up from a recommender to the runs that hold it, taken only when it is asked for.
+The room `runs` stands above the recommender, so it is imported only when one of these methods is called.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Persistent:
 
         Raises:
             ArtefactError: the folder is missing, unfinished or damaged, or the hub did not give the run.
-            ModelError: the base model that the run names is not here, or is another one now.
+            ModelError: the base model that the run names is missing or has changed.
             ConfigError: the device is not on this machine, or the precision is none.
 
         Example:
@@ -109,7 +109,7 @@ class Persistent:
             ...     rec.push_to_hub("films")
             ... except ConfigError as error:
             ...     print(error)
-            'films' is no repository's id; expected owner/name, such as you/films
+            'films' is not a repository id; expected owner/name, such as you/films
         """
         from genrec.runs.hub import push
 

@@ -1,4 +1,4 @@
-"""Progress on stderr where it is a terminal, and a plain line now and then where it is not."""
+"""Progress on stderr: a bar if it is a terminal, else a plain line at intervals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What genrec gives: recommendations, and the texts they came from."""
+"""genrec's results: recommendations, and the texts from which they came."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class Recommendation:
         rank: from 1.
         item: what is recommended.
         score: the fused score; comparable within one list only.
-        signals: what each kind of evidence says of the item; None where it says nothing.
-        how: how the item came to be here.
+        signals: the value of each signal for the item; None if the signal does not know the item.
+        how: how the item was found.
         generated: the text that the language model wrote; empty where the item is not the model's.
         explanation: why, in a sentence; empty unless asked for.
         waterfall: what the score is made of; None unless asked for.

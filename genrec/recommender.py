@@ -1,8 +1,8 @@
 """The recommender: a finished run folder in memory, from histories to ranked items.
 
-This is the door, and knows little itself: candidates are made in `genrec.ranking.candidates`, lists in
-`genrec.ranking.ranker`, reasons in `genrec.explain.explainer`. Whatever happens, exactly k distinct catalogue items
-come back while the catalogue has them.
+This is the public entry and does little itself: candidates are made in `genrec.ranking.candidates`, lists in
+`genrec.ranking.ranker`, reasons in `genrec.explain.explainer`. Exactly k distinct catalogue items come back whenever
+the catalogue has them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A tokenizer's own chat template, rendered around one turn of a user.
 
-A template that writes the date would make another prompt of the same history tomorrow, so its clock stands still.
+A template that writes the date would give another prompt for the same history tomorrow, so its clock is fixed.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from typing import Any
 from prompts.errors import PromptError, first_line
 
 NO_CHAT = "Use a template without chat, for example 'instruction', or another base"
-"""What to do where a chat template cannot be used."""
+"""The remedy if a chat template cannot be used."""
 
 RENDERINGS = 8
-"""How often a chat template is rendered, to see whether it comes out alike."""
+"""How often a chat template is rendered, to check that the result is always the same."""
 
 _CLOCK = {
     "%Y": "2024", "%y": "24", "%m": "01", "%B": "January", "%b": "Jan", "%d": "01", "%e": "1", "%j": "001",
     "%A": "Monday", "%a": "Mon", "%H": "00", "%I": "12", "%M": "00", "%S": "00", "%p": "AM",
 }  # fmt: skip
-"""What `strftime` says of the first moment of 2024."""
+"""The `strftime` values of the first moment of 2024."""
 
 # A macro hides the renderer's own function of that name. Its line break is the renderer's to take away (trim_blocks),
 # so that the template still begins at the beginning of a line.
@@ -57,5 +57,5 @@ def render_chat(tokenizer: Any, content: str) -> str:
 
 
 def has_clock(tokenizer: Any) -> bool:
-    """Say whether a tokenizer's chat template reads the clock."""
+    """Return whether a tokenizer's chat template reads the clock."""
     return "strftime_now" in str(getattr(tokenizer, "chat_template", None))

@@ -1,10 +1,10 @@
-"""What must hold of a tokenizer before a model is trained with it, and of the answers that it makes of a catalogue.
+"""Checks of a tokenizer, and of its answers (token sequences) for a catalogue's items, before training.
 
-A model learns and names items by their tokens alone: two items with the same tokens are one item to it, however
-different their titles look. None of this shows in a loss.
+A model knows items by their tokens only: it cannot distinguish two items with the same tokens, even if their titles
+differ. The loss does not show this.
 
-It is not enough to look for unknown tokens: a tokenizer that lowers case or drops accents knows every letter and still
-makes two titles one.
+A check for unknown tokens is not enough: a tokenizer that lowers case or drops accents knows every letter but still
+gives two titles the same tokens.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from prompts.errors import PromptError
 logger = logging.getLogger(__name__)
 
 TOLD_UNKNOWN = 0.05
-"""Share of titles with letters that the tokenizer does not know, from which on that is said."""
+"""If at least this share of titles has letters that the tokenizer does not know, a warning is logged."""
 
 ENCODED_TWICE = 200
-"""Labels that are encoded a second time, to see whether they come out alike."""
+"""Labels that are encoded a second time, to check that the tokens are the same."""
 
 
 def check_answers(encoder: PromptEncoder, labels: Sequence[str]) -> None:
-    """Check that a catalogue's answers can be learnt and told apart.
+    """Check that a catalogue's answers can be learnt and distinguished.
 
     Args:
-        encoder: of the template and tokenizer that are to be trained with.
+        encoder: the encoder with the template and tokenizer of the training.
         labels: every item's label.
 
     Raises:
-        PromptError: they cannot.
+        PromptError: an answer cannot be learnt or distinguished.
     """
     tokenizer = encoder.tokenizer
     answers = encoder.answers(labels)
-    _ = encoder.stop  # a run needs one when it is served, and by then it has been trained
+    _ = encoder.stop  # serving needs one, so its absence must be found before training
     again = PromptEncoder(encoder.template, tokenizer, encoder.family, encoder.max_tokens)
     if again.answers(labels[:ENCODED_TWICE]) != answers[:ENCODED_TWICE]:
         raise PromptError(
@@ -61,17 +61,17 @@ def check_answers(encoder: PromptEncoder, labels: Sequence[str]) -> None:
 
 
 def check_distinct(answers: Sequence[tuple[int, ...]], labels: Sequence[str], unknown: int | None = None) -> None:
-    """Check that no answer is another item's, or begins another item's.
+    """Check that no answer equals another item's answer or is a prefix of one.
 
     Args:
         answers: each item's tokens, the terminator included.
         labels: each item's label, for the message.
-        unknown: the token for what the tokenizer does not know.
+        unknown: the tokenizer's token for unknown text.
 
     Raises:
-        PromptError: one is or does.
+        PromptError: an answer equals another or is a prefix of one.
     """
-    # Sorted, an answer stands right before the first of those that it begins.
+    # In sorted order, an answer stands right before the first answer of which it is a prefix.
     order = sorted(range(len(answers)), key=answers.__getitem__)
     merged: set[int] = set()
     example: tuple[int, int] | None = None

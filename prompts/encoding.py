@@ -1,11 +1,11 @@
-"""From text to token ids and labels: the only place that decides what is supervised.
+"""From text to token ids and labels: the only module that decides which tokens are supervised.
 
-Pieces are tokenised one by one and concatenated, so an item's tokens are the same wherever it stands: in a prompt,
-in an answer, in the trie of the catalogue. A prompt that is too long loses its oldest items, whole; a title or an
-answer is never cut.
+Pieces are tokenised one by one and concatenated. So an item's tokens are the same in a prompt, in an answer (an item's
+token sequence as the target), and in the trie of the catalogue. If a prompt is too long, whole items are dropped, the
+oldest first; a title or an answer is never cut.
 
-A title is text and nothing more: `<|im_end|>` in a title is five ordinary tokens here, since items are encoded without
-special tokens; only template pieces may hold them.
+A title is plain text: `<|im_end|>` in a title is five ordinary tokens, since items are encoded without special tokens.
+Only template pieces may hold special tokens.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ IGNORED = -100
 """The label of a token that is not supervised; torch's cross-entropy skips it."""
 
 _MARK = "\u241eITEMS\u241e"
-"""Stands for the items while a chat template is rendered around them; no title survives cleaning with it."""
+"""A placeholder for the items while a chat template is rendered; cleaning removes this character from titles."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What a model is given to answer.
+    """A prompt as the model reads it.
 
     Attributes:
         input_ids: the prompt's tokens (the encoder's input in the seq2seq family).
@@ -63,7 +63,7 @@ class PromptParts:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """What a model is trained on.
+    """A training example.
 
     Attributes:
         input_ids: the tokens (the encoder's input in the seq2seq family).
@@ -84,12 +84,12 @@ class PromptEncoder:
     """Encodes histories with one template and one tokenizer.
 
     Attributes:
-        template: the pieces.
+        template: the template of prompts.
         tokenizer: any tokenizer of transformers.
         family: causal or seq2seq, as the model's config says.
         max_tokens: the longest prompt, and the longest training window; a model's context must hold this and one
             answer.
-        embeddings: how many tokens the model has embeddings of; None: as many as the tokenizer has tokens.
+        embeddings: the size of the model's embedding table; None: as many as the tokenizer has tokens.
     """
 
     template: Template
@@ -132,7 +132,7 @@ class PromptEncoder:
 
     @property
     def terminator(self) -> tuple[int, ...]:
-        """The tokens that end an answer; none where the item's own text has an ending."""
+        """The tokens that end an answer; empty if the item's own text has an ending."""
         return self._terminator
 
     @property
@@ -159,16 +159,16 @@ class PromptEncoder:
         return self._items[label]
 
     def answer(self, label: str) -> tuple[int, ...]:
-        """Return the tokens by which a model names an item: its own and the terminator."""
+        """Return an item's answer: the tokens of its label, then the terminator."""
         return self.item(label) + self._terminator
 
     def answers(self, labels: Sequence[str]) -> list[tuple[int, ...]]:
-        """Return the answers of many labels, tokenised in one go: what the trie is made of."""
+        """Return the answers of many labels, tokenised in one call; the trie is built from them."""
         self.remember(labels)
         return [self.answer(label) for label in labels]
 
     def remember(self, labels: Sequence[str]) -> None:
-        """Tokenise many labels in one call, which is far faster than one by one.
+        """Tokenise many labels in one call, which is much faster than one by one.
 
         Raises:
             PromptError: the tokenizer has no tokens for a label.
@@ -187,7 +187,7 @@ class PromptEncoder:
             self._items[label] = tuple(ids)
 
     def prompt(self, labels: Sequence[str]) -> Prompt:
-        """Return the prompt of a history; too long means that the oldest items go.
+        """Return the prompt of a history; if it is too long, the oldest items are dropped.
 
         Args:
             labels: the history's labels, oldest first.
@@ -233,7 +233,7 @@ class PromptEncoder:
         while done < len(labels):
             first = done - self._count_fitting(lengths[:done], room // 2 if examples else room)
             if first == done or sum(lengths[first : done + 1]) > room:
-                # Half the room holds no context item: take the newest alone, which must fit beside one target.
+                # No context item fits in half the room: take only the newest, which must fit beside one target.
                 first = done - 1
             last = done
             while last < len(labels) and sum(lengths[first : last + 1]) <= room:
@@ -253,7 +253,7 @@ class PromptEncoder:
         return Example(tuple(ids), tuple(targets))
 
     def _fitting(self, labels: Sequence[str]) -> int:
-        """Return how many of the newest labels fit in a prompt."""
+        """Return the number of the newest labels that fit in a prompt."""
         if not labels:
             raise PromptError("the history is empty; a prompt needs at least one item (see the cold-start template)")
         room = self.max_tokens - len(self._head) - len(self._cue)

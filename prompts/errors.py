@@ -1,4 +1,4 @@
-"""What can go wrong with prompts, said so that the reader can mend it."""
+"""The errors of prompts; each message says how to correct the cause."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ class PromptError(ValueError):
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what an error says, or its kind where it says nothing."""
+    """Return the first line of an error's message, or its type's name if the message is empty."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__

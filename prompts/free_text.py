@@ -1,4 +1,4 @@
-"""Free texts, such as explanations: what the model is asked, and what it is taught to answer."""
+"""Free texts, such as explanations: the prompt, and the training target."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def encode_text(template: TextTemplate, tokenizer: Any, values: dict[str, str]) 
     Raises:
         PromptError: the values do not match the template's variables.
     """
-    # A mark stands for each value while template and chat template are rendered around it.
+    # A placeholder stands for each value while template and chat template are rendered.
     text = template.render({name: f"\u241e{name}\u241e" for name in values})
     starts, ends = special_habits(tokenizer)
     if template.chat and getattr(tokenizer, "chat_template", None):

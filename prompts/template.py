@@ -2,10 +2,10 @@
 
 A recommending template has four pieces. `opening` comes once, then every history item as `item` and `separator`,
 then `cue`; the answer is again `item` and its terminator. A text template (explanation, cold start) is one `text`
-with variables. Templates are TOML files and are saved with the adapter as text, so a model is served with the very
-prompt it was trained on.
+with variables. Templates are TOML files and are saved with the adapter as text, so a model is served with the same
+prompt on which it was trained.
 
-Titles are values, never formats, so braces in a title are just braces. And a field may be a plain name only:
+Titles are values, never format strings, so braces in a title have no effect. A field may only be a plain name:
 `{label.__class__}` is refused.
 """
 
@@ -26,10 +26,10 @@ Style = Literal["whole-history", "one-target"]
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """How a history becomes a prompt.
+    """A template: it defines how a history becomes a prompt.
 
     Attributes:
-        name: what recipes call it.
+        name: its name in recipes.
         style: `whole-history` supervises every item after the first in one sequence; `one-target` supervises one
             answer after a cue.
         opening: text before the first item.
@@ -69,7 +69,7 @@ class Template:
 
     @property
     def ending(self) -> str:
-        """What stands in `item` after the label."""
+        """The text in `item` after the label."""
         return self.item.partition("{label}")[2]
 
     def item_text(self, label: str) -> str:

@@ -1,4 +1,4 @@
-"""Texts to tokens with any tokenizer of `transformers`, and what it puts around a text by itself."""
+"""Texts to tokens with any tokenizer of `transformers`, and the special tokens that it adds by itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def tokens_of(
     """Return the tokens of several texts.
 
     Raises:
-        PromptError: the tokenizer fails: one without a token for what it does not know raises a bare Exception.
+        PromptError: the tokenizer fails; one without an unknown token raises a bare Exception for unknown text.
     """
     options = {
         "add_special_tokens": add_special_tokens,
@@ -30,7 +30,7 @@ def tokens_of(
 
 
 def special_habits(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the special tokens that a tokenizer puts before and after a text, asked of the tokenizer itself."""
+    """Return the special tokens that a tokenizer puts before and after a text, found by encoding one."""
     plain = tokens_of(tokenizer, ["a"])[0]
     full = tokens_of(tokenizer, ["a"], add_special_tokens=True)[0]
     for start in range(len(full) - len(plain) + 1):

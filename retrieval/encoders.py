@@ -1,13 +1,12 @@
-"""Texts to vectors: the encoders that place item titles and generated texts in one space.
+"""Texts to vectors: encoders that map item titles and generated texts into one vector space.
 
-An encoder knows texts and nothing of items. What every encoder promises is written down once, in `Encoder`, and
-held by one contract test. torch, transformers and sentence-transformers are imported where they are used, so that
-importing this module stays cheap.
+An encoder knows texts, not items. The contract of all encoders is the protocol `Encoder`; one contract test checks it.
+torch, transformers and sentence-transformers are imported inside functions, so that importing this module stays cheap.
 
-A text's vector must not depend on which texts it was encoded with, and padding makes it do so in half precision. So
-computing stays in 32 bits. On a processor with bfloat16 units half precision doubles the speed (2 cores, MiniLM,
-Amazon Beauty titles: 1,000 a second instead of 500), but then vectors move by 1e-3 with the batch they are in, and
-the nearest title changes for 0.6 % of the items; in 32 bits they move by 2e-7.
+A text's vector must not depend on the other texts of its batch, but in half precision, padding makes it depend on them.
+So encoders compute in 32 bits. On a processor with bfloat16 units, half precision doubles the speed (2 cores, MiniLM,
+Amazon Beauty titles: 1,000 a second instead of 500). But then vectors change by 1e-3 with their batch, and the nearest
+title changes for 0.6 % of the items; in 32 bits they change by 2e-7.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ class Encoder(Protocol):
     """Turns texts into vectors whose inner product is their similarity.
 
     Attributes:
-        name: what `load_encoder` builds the same encoder from, where it can be built from a name.
+        name: the name from which `load_encoder` builds the same encoder, if that is possible.
         dimension: the length of a vector.
     """
 
@@ -68,7 +67,7 @@ class Encoder(Protocol):
 class HashingEncoder:
     """Hashes a text's words and character trigrams into a vector of counts; needs no model.
 
-    Similar spelling gives similar vectors; meaning is unknown to it. Good for tests, and where no model can be had.
+    Similar spelling gives similar vectors; meaning has no effect. Good for tests, and if no model is available.
     Deterministic on every machine (CRC-32, not Python's salted `hash`). Counts are dampened by their square root,
     and are never negative, so features cannot cancel out.
 
@@ -130,7 +129,7 @@ class SentenceEncoder:
 
 
 class HiddenStateEncoder:
-    """A language model's own last hidden states, as BIGRec grounds with (Bao et al., 2023, arXiv:2308.08434).
+    """A language model's own last hidden states, with which BIGRec grounds (Bao et al., 2023, arXiv:2308.08434).
 
     It takes a loaded model (with its adapter, so the fine-tuned states), does not change it, and moves nothing
     between devices. For a seq2seq model the encoder's states are used.
@@ -179,7 +178,7 @@ class HiddenStateEncoder:
 
         device = next(self._body.parameters()).device
         lengths = torch.tensor([len(ids) for ids in batch])
-        # Padded on the right and masked here, whatever the tokenizer's own habit: then a causal model's positions
+        # Padded on the right and masked here, regardless of the tokenizer's default: then a causal model's positions
         # count from the first real token, and no real token can see the padding.
         padded = torch.zeros((len(batch), int(lengths.max())), dtype=torch.long)
         for row, ids in enumerate(batch):
@@ -232,7 +231,7 @@ def starter_folder() -> Path:
 
 
 def _load_sentence_model(name: str, device: str | None) -> Any:
-    """Load a sentence-transformers model, asking the network only for a hub id that is not on this machine."""
+    """Load a sentence-transformers model; only a hub id that is not on this machine is downloaded."""
     source = str(starter_folder()) if name == STARTER else str(Path(name).expanduser())
     local = Path(source).is_dir()
     if not local and (name.count("/") > 1 or "\\" in name or name.startswith((".", "/", "~"))):
@@ -242,7 +241,7 @@ def _load_sentence_model(name: str, device: str | None) -> Any:
 
         try:
             return SentenceTransformer(source, device=device, local_files_only=True)
-        except Exception as error:  # the libraries raise anything from OSError to KeyError here
+        except Exception as error:  # the libraries raise many types here, from OSError to KeyError
             if local:
                 raise RetrievalError(
                     f"{name} is not a usable sentence-transformers folder ({_first_line(error)}); "
@@ -260,7 +259,7 @@ def _load_sentence_model(name: str, device: str | None) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence what the libraries show while they import and load: a bar per weight, advice on kernels."""
+    """Silence the libraries' output while they import and load: a bar per weight, advice on kernels."""
     with _level("bitsandbytes", logging.ERROR), _level("sentence_transformers", logging.ERROR):
         from transformers.utils import logging as transformers_logging
 

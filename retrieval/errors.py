@@ -1,10 +1,10 @@
-"""What can go wrong in retrieval, said so that the reader can mend it."""
+"""The errors of retrieval; each message says how to correct the cause."""
 
 from __future__ import annotations
 
 
 class RetrievalError(ValueError):
-    """Raised when texts, vectors, tokens or a saved index are not what retrieval needs.
+    """Raised when texts, vectors, tokens or a saved index cannot be used.
 
     Every message says what was given, what was expected and what to do.
     """

@@ -1,12 +1,12 @@
 """Generated texts to catalogue items: by the exact title, then the normalised title, then the nearest vector.
 
-It knows titles, vectors and scores, and nothing of users or models. Every match says how it was made.
+This module knows titles, vectors and scores, but no users or models. Every match records how it was found.
 
-Items that share a title stay different items: a text that is their title matches all of them, in catalogue order.
-So with k = 1 the first in catalogue order comes back, and with a larger k the others follow it directly.
+Items that share a title stay different items: their title matches all of them, in catalogue order. So with k = 1 the
+first in catalogue order is returned, and with a larger k the others follow it directly.
 
-One neighbour for each beam is not enough: beams agree, seen items fall out, and fewer items are left than were asked
-for. `Grounder.ground_generations` goes on to further neighbours until there are k.
+One neighbour for each beam is not enough: several beams may mean the same item, and seen items are removed, so fewer
+than k items would be left. `Grounder.ground_generations` adds further neighbours until there are k.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Grounder:
         ids: item ids, in catalogue order.
         titles: one title per item.
         index: the items' vectors, made by the same encoder; what is removed from it is not matched any more.
-        encoder: encodes the texts that are no item's title.
+        encoder: encodes the texts that are not an item's title.
         labels: a second name per item, as the language model knows it.
         threshold: a nearest item less similar than this is no match; there is no limit where None.
 
@@ -302,7 +302,7 @@ def _fuse(offers: Sequence[_Offers], k: int) -> list[tuple[Match, str]]:
 
 
 def _matches(found: tuple[list[list[str]], list[NDArray[np.float32]]]) -> list[list[Match]]:
-    """Turn an index's answer into matches."""
+    """Turn an index's search result into matches."""
     return [
         [Match(item, min(1.0, max(-1.0, float(score))), "nearest") for item, score in zip(ids, scores, strict=True)]
         for ids, scores in zip(*found, strict=True)

@@ -1,14 +1,14 @@
 """An index over item vectors: the nearest items by cosine similarity, on FAISS.
 
-It knows item ids and vectors, and no texts. The structure inside is chosen from the number of items by
-`structures.choose_kind`, said aloud, and can be given. Items are added, updated and removed without retraining.
+This module knows item ids and vectors, but no texts. `structures.choose_kind` chooses the structure by the number of
+items and logs the choice; the caller can also set it. Items are added, updated and removed without retraining.
 
-A removed item's row stays where it is and is skipped (a tombstone), since an HNSW graph cannot lose a node; one way
-for all kinds. When most rows are tombstones, the structure is refilled with the others.
+A removed item's row stays and is skipped (a tombstone), since an HNSW graph cannot lose a node; all kinds work this
+way. When most rows are tombstones, the structure is refilled with the others.
 
-FAISS's result lists are not final: they are too short once removed and excluded items are taken out, and the order
-among equal scores depends on the batch. So the candidates are scored again here, one by one; equal scores come in
-catalogue order; and where too few are left, more are fetched, in the end by reading every vector.
+FAISS's result lists are not final: they are too short after removed and excluded items are taken out, and the order
+among equal scores depends on the batch. So the candidates are scored again here, one by one. Equal scores keep
+catalogue order. If too few candidates are left, more are fetched, at last by reading every vector.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from retrieval.structures import CHUNK, KINDS, POINTS_PER_LIST, Kind, Structure,
 logger = logging.getLogger(__name__)
 
 SLACK = 4
-"""Candidates fetched beyond those asked for, so that ties at the border are seen."""
+"""Candidates fetched beyond the requested ones, so that ties at the border are found."""
 
 WIDENING = 8
 """How many times more candidates the second try fetches; the third reads every vector."""
@@ -39,7 +39,7 @@ TIE = 1e-6
 """FAISS's scores may differ by this much from batch to batch."""
 
 BLOCK_BYTES = 64 * 2**20
-"""How much memory the candidates' vectors may take at a time."""
+"""The most memory for the candidates' vectors at a time."""
 
 
 class ItemIndex:
@@ -171,7 +171,7 @@ class ItemIndex:
         return ids, scores
 
     def copy(self) -> ItemIndex:
-        """Return an index with the same items that is changed apart from this one."""
+        """Return a copy of the index; changes of one do not affect the other."""
         return ItemIndex(self._structure.copy(), self._ids, self._places.tolist(), np.flatnonzero(~self._live).tolist())
 
     def add(self, ids: Sequence[str], vectors: NDArray[np.floating]) -> None:
@@ -221,7 +221,7 @@ class ItemIndex:
 
     @classmethod
     def load(cls, folder: Path) -> ItemIndex:
-        """Read an index that `save` wrote; it answers as it did then.
+        """Read an index that `save` wrote; its search results are the same.
 
         Raises:
             RetrievalError: the folder holds no index, or a damaged one.
@@ -338,7 +338,7 @@ class ItemIndex:
 
 
 def _is_settled(scores: NDArray[np.float32], border: np.float32, k: int, available: int) -> bool:
-    """Tell whether an ordered candidate list surely begins with the k best, ties included, as the structure sees it."""
+    """Return whether an ordered candidate list certainly begins with the structure's k best, ties included."""
     found = int(np.isfinite(scores).sum())
     return found >= available or (found >= k and bool(scores[k - 1] > border + TIE))
 
@@ -377,4 +377,6 @@ def _check_vectors(vectors: NDArray[np.floating], dimension: int | None) -> None
     for start in range(0, len(vectors), CHUNK):
         finite = np.isfinite(vectors[start : start + CHUNK]).all(axis=1)
         if not finite.all():
-            raise RetrievalError(f"vector {start + int(np.argmin(finite))} holds a number that is not finite; mend it")
+            raise RetrievalError(
+                f"vector {start + int(np.argmin(finite))} holds a number that is not finite; correct it"
+            )

@@ -1,7 +1,7 @@
-"""An item index on disk: `index.faiss` beside `index.json`, written aside and renamed, checked when read.
+"""An item index on disk: `index.faiss` beside `index.json`, written under temporary names and checked when read.
 
-The JSON is written last and holds the SHA-256 of the FAISS file, so a half-written or damaged index is found at load
-time, and files of two different saves are never taken together. Nothing is pickled.
+The JSON is written last and holds the SHA-256 of the FAISS file. So an incomplete or damaged index is found when it is
+loaded, and files of two different saves are never combined. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ITEMS_FILE = "index.json"
 
 @dataclass(frozen=True, slots=True)
 class StoredIndex:
-    """What is on disk.
+    """The stored content of an index.
 
     Attributes:
         structure: the vectors.
@@ -99,7 +99,7 @@ def read_index(folder: Path) -> StoredIndex:
 
 
 def _checked(description: Mapping[str, Any], index: Any) -> StoredIndex:
-    """Return what the two files say, if it makes sense together; raise KeyError, TypeError or ValueError otherwise."""
+    """Return the content of the two files if they agree; raise KeyError, TypeError or ValueError otherwise."""
     kind, breadth = description["kind"], description["breadth"]
     ids, places, removed = description["ids"], description["places"], description["removed"]
     if kind not in KINDS or not isinstance(index, FAISS_TYPES[kind]):

@@ -1,6 +1,6 @@
-"""The FAISS structures under an `ItemIndex`: which one, how it is trained, how broadly it is searched.
+"""The FAISS structures of an `ItemIndex`: their choice, training and search breadth.
 
-A structure knows rows (the order in which vectors were added) and no item ids. All vectors given to it have length 1.
+A structure knows rows (the order in which vectors were added), not item ids. All its vectors have length 1.
 
     flat     every vector is compared: exact, nothing to train
     hnsw     a graph of neighbours over the full vectors (Malkov and Yashunin, 2016, arXiv:1603.09320)
@@ -91,7 +91,7 @@ class Structure:
         parts = max(part for part in range(1, max(1, dimension // 2) + 1) if dimension % part == 0)
         index = faiss.index_factory(dimension, f"IVF{lists},PQ{parts}x4fs,Refine(SQfp16)", faiss.METRIC_INNER_PRODUCT)
         inverted = faiss.downcast_index(faiss.extract_index_ivf(index))
-        # Fewer points than FAISS likes are no fault here: a small catalogue is a small catalogue.
+        # FAISS warns about few training points; for a small catalogue that is no fault.
         inverted.cp.min_points_per_centroid = inverted.pq.cp.min_points_per_centroid = 1
         index.train(np.resize(sample, (max(len(sample), 16), dimension)))  # a 4-bit code needs 16 points
         # Room for all of them at once: growing by doubling would need twice the memory for a moment.
@@ -117,7 +117,7 @@ class Structure:
         self.faiss.add(np.ascontiguousarray(vectors))
 
     def copy(self) -> Structure:
-        """Return the same structure, to be changed apart from this one."""
+        """Return a copy of the structure; changes of one do not affect the other."""
         return Structure(self.kind, faiss.deserialize_index(faiss.serialize_index(self.faiss)), self.breadth)
 
     def refill(self, rows: NDArray[np.int64]) -> None:
@@ -199,7 +199,7 @@ class Structure:
         return int(faiss.extract_index_ivf(self.faiss).nlist)
 
     def _decoded(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Give vectors that were kept in 16 bits their length of 1 back."""
+        """Normalise vectors that were kept in 16 bits to length 1 again."""
         if self.kind != "ivf-pq":
             return vectors
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)

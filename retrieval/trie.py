@@ -1,11 +1,11 @@
 """The trie of a catalogue's token sequences, as flat arrays.
 
-Nodes are numbered level by level, and the children of a node stand next to each other, in token order. So the
-children of node `n` are the nodes `child_start[n]` up to `child_start[n + 1]`, and everything that a decoder asks is
-an array operation. Node 0 is the root.
+Nodes are numbered level by level, and the children of a node are adjacent, in token order. So the children of node `n`
+are the nodes from `child_start[n]` to before `child_start[n + 1]`, and everything that a decoder needs is an array
+operation. Node 0 is the root.
 
-Sequences must be prefix-free: they end with a terminator that stands nowhere else. Items whose sequences are equal
-share one leaf; it holds all of them, in catalogue order.
+Sequences must be prefix-free: they end with a terminator that occurs nowhere else. Items with equal sequences share one
+leaf; it holds all of them, in catalogue order.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class TokenTrie:
         """Build level by level: at each depth, equal (parent, token) pairs become one node."""
         starts = np.cumsum(lengths) - lengths
         width = int(flat.max()) + 1
-        node = np.zeros(len(lengths), np.int64)  # where each sequence has got to
+        node = np.zeros(len(lengths), np.int64)  # the node that each sequence has reached
         going = np.arange(len(lengths))
         tokens, parents = [np.array([-1], np.int32)], [np.array([-1], np.int32)]
         count, depth = 1, 0

@@ -1,7 +1,7 @@
 """The model that is trained and served: loading, depth, 4-bit, adapters, the catalogue's own output head.
 
-The family (causal, seq2seq) is read from the model's config, never from its name. Where and in what a model computes
-is chosen in `training.computing`.
+The family (causal, seq2seq) is read from the model's config, never from its name. `training.computing` chooses the
+device and the number format.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def muted() -> Iterator[None]:
-    """Keep what libraries say of each other from whoever calls them through us; `$GENREC_DEBUG` lets it be heard.
+    """Hide the libraries' warnings about each other from callers; `$GENREC_DEBUG` shows them.
 
     peft asks transformers for what transformers calls deprecated, and imports bitsandbytes, which misses a kernel that
     nothing here needs.
@@ -117,17 +117,17 @@ def load_base(
 
 
 def diverged(when: str) -> str:
-    """Return what to say where a loss is no number any more: nothing that is trained from there on is worth keeping."""
-    return f"the loss is no number any more at {when}; lower learning_rate, or set precision=fp32"
+    """Return the error message for a loss that is not finite: nothing trained from there on is useful."""
+    return f"the loss is not finite at {when}; lower learning_rate, or set precision=fp32"
 
 
 def embeddings_of(model: Any) -> int:
-    """Return how many tokens a model has embeddings of; its tokenizer may have fewer or, wrongly, more."""
+    """Return the size of a model's embedding table; its tokenizer may have fewer tokens or, wrongly, more."""
     return int(model.get_input_embeddings().weight.shape[0])
 
 
 def embeddings_written(base: str) -> int:
-    """Return how many tokens a base model has embeddings of, as its config says; the model is not loaded.
+    """Return the size of a base model's embedding table from its config; the model is not loaded.
 
     Raises:
         BackboneError: there is no config.
@@ -167,7 +167,7 @@ def add_adapter(model: Any, recipe: Recipe) -> Any:
 
 
 def adapter_bytes(model: Any, recipe: Recipe) -> int:
-    """Return about how many bytes the LoRA matrices of `add_adapter` will take, before they are made."""
+    """Return the approximate size of the LoRA matrices of `add_adapter` in bytes, before they are made."""
     blocks = model.config.num_hidden_layers
     share = 1.0 if recipe.train_layers is None else min(1.0, recipe.train_layers / blocks)
     head = model.get_output_embeddings()
@@ -209,7 +209,7 @@ def load_adapted(
 def load_packed(run: Path, base: str, device: str, dtype: torch.dtype, layers: int | None) -> tuple[Any, Family]:
     """Load a base model in 4 bits with a trained adapter beside its weights, as QLoRA trained it.
 
-    To merge them would unpack the base, or round it anew: the adapter learnt to mend the base as it was packed.
+    Merging would unpack the base or round it again, but the adapter was trained to correct the packed base.
 
     Args:
         run: the folder that holds the adapter.
@@ -243,7 +243,7 @@ def save_adapter(model: Any, folder: Path, base_name: str) -> None:
 
 
 def rename_base(adapter: Path, name: str | None) -> None:
-    """Write into a saved adapter's configuration what its base is called; None: nothing that others could look for."""
+    """Write the base's name into a saved adapter's configuration; None removes the name."""
     config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = name
     (adapter / "adapter_config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")

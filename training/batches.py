@@ -1,7 +1,6 @@
 """Examples into batches: grouped by length, padded on the right.
 
-The trap is padding: it must never be looked at. Causal attention does not look to the right, and labels there are
-ignored.
+Padding must never be attended to. Causal attention does not see tokens to the right, and their labels are ignored.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ class Batches(torch.utils.data.Dataset[dict[str, Tensor]]):
     """Examples, grouped by length into padded batches; one element is one batch.
 
     Args:
-        examples: what the batches are of.
-        batch_tokens: the most tokens of one, padding included, but for an example that is longer.
-        seed: of the order among examples of one length.
-        multiple: what widths are multiples of: on a GPU, where each new shape costs time, a few widths serve all.
+        examples: the training examples.
+        batch_tokens: the most tokens of a batch, padding included; a longer example is a batch of its own.
+        seed: the seed of the order among examples of one length.
+        multiple: widths are multiples of this: each new shape costs time on a GPU, so there should be few.
     """
 
     def __init__(self, examples: Sequence[Example], batch_tokens: int, seed: int, multiple: int = 1) -> None:

@@ -1,9 +1,9 @@
-"""The best pass of a fine-tuning: validation cases are asked after each one, and its adapter is the one that is kept.
+"""The best pass of a fine-tuning: each pass is judged on validation cases, and the best pass's adapter is kept.
 
-A training loss falls on as long as a model learns its histories by heart; lists for people it has not seen get worse
-long before. So the last pass is kept only where nothing can be asked.
+The training loss keeps falling while the model memorises its histories; lists for held-out cases get worse long before.
+So the last pass is kept only if there is no validation.
 
-What is best so far stands in a file beside the checkpoints, so that a training that was killed goes on with it.
+The best adapter so far is in a file beside the checkpoints, so that a killed training can resume with it.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from training import processes
 logger = logging.getLogger(__name__)
 
 Judge = Callable[[], float]
-"""Asks the model, as it stands in memory, for validation cases; higher is better."""
+"""Judges the model in memory on validation cases; higher is better."""
 
 WEIGHTS, PASSES = "best.safetensors", "passes.json"
 
 
 @dataclass(frozen=True, slots=True)
 class JudgedPass:
-    """One pass over the examples, and what validation said of it.
+    """One pass over the examples, and its validation figure.
 
     Attributes:
         number: from 1.
@@ -46,19 +46,19 @@ class JudgedPass:
 
 
 def best_of(passes: Sequence[JudgedPass]) -> JudgedPass:
-    """Return the pass with the highest figure; of equals the first, which has learnt the least by heart."""
+    """Return the pass with the highest figure; of equal ones the first, which has memorised the least."""
     return max(passes, key=lambda one: (one.figure, -one.number))
 
 
 class BestPass(TrainerCallback):  # type: ignore[misc]
-    """Judges each pass, keeps the best one's adapter, and stops when it has not been bettered for some passes.
+    """Judges each pass, keeps the best one's adapter, and stops after some passes without improvement.
 
     Args:
         adapted: the model with its adapter.
-        judge: what is asked.
+        judge: returns the validation figure.
         patience: passes without a better figure before training stops.
-        folder: where the best adapter so far is kept.
-        resume: whether what stands there belongs to this training.
+        folder: the folder of the best adapter so far.
+        resume: whether the files in the folder belong to this training.
     """
 
     def __init__(self, adapted: Any, judge: Judge, patience: int, folder: Path, resume: bool) -> None:
@@ -118,7 +118,7 @@ class BestPass(TrainerCallback):  # type: ignore[misc]
 
 
 def _replace(path: Path, contents: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file atomically."""
     unfinished = path.with_suffix(".unfinished")
     try:
         unfinished.write_bytes(contents)

@@ -1,11 +1,11 @@
-"""The catalogue as reading matter: what a causal model reads before it is fine-tuned on histories.
+"""The catalogue as training text: a causal model reads it before it is fine-tuned on histories.
 
-Items that nobody has taken yet, and those that few have, are in no history or in few; here their titles, categories
-and descriptions are read like any text, every token a target (continued pretraining, Gururangan et al., "Don't Stop
-Pretraining", 2020). A title comes both before its details and after them: a model that has read only one order does
-not know the other (Berglund et al., "The Reversal Curse", 2023).
+New and rare items occur in no history or in few. Here the model learns their titles, categories and descriptions like
+any text, with every token a target (continued pretraining, Gururangan et al., "Don't Stop Pretraining", 2020). A title
+stands both before its details and after them: a model that has read only one order does not know the other (Berglund
+et al., "The Reversal Curse", 2023).
 
-The same encoder makes a title's tokens here and in a prompt, so that they are the same tokens.
+The same encoder tokenises titles here and in prompts, so their tokens are the same.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ END = "\n"
 
 @dataclass(frozen=True, slots=True)
 class ItemText:
-    """What is known of an item.
+    """An item's text.
 
     Attributes:
         label: its label, as prompts write it.
@@ -40,7 +40,7 @@ def catalogue_examples(encoder: PromptEncoder, items: Sequence[ItemText], seed: 
     Args:
         encoder: spells titles; of the causal family.
         items: what is known of each item.
-        seed: of the order.
+        seed: the seed of the order.
 
     Returns:
         Windows of at most `encoder.max_tokens` tokens; a title is never cut, long details are.

@@ -1,12 +1,11 @@
-"""Where and in which number format a model computes: the choice, and what records say of it.
+"""The device and the number format of a model: choosing them, and recording the choice.
 
-Two processors that compute in different formats give likelihoods that differ in the second digit, so the choice is
-written down beside everything that it went into, and whatever is continued goes on in what it was begun with.
+Different number formats give likelihoods that differ in the second digit. So the choice is recorded beside every
+result, and a resumed job or training uses the recorded one.
 
-The device is asked for in one order: the argument, `$GENREC_DEVICE`, CUDA, Apple's MPS, the CPU.
+The device is the first of: the argument, `$GENREC_DEVICE`, CUDA, Apple's MPS, the CPU.
 
-`auto` asks the machine, so another machine may answer otherwise. It is asked once, the answer is written down, and only
-the answer is handed on.
+`auto` depends on the machine. So it is resolved once, the result is recorded, and only the result is passed on.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ class ComputingError(TrainingError):
 
 @dataclass(frozen=True, slots=True)
 class Computing:
-    """Where a model computes, and in which number format.
+    """A model's device and number format.
 
     Attributes:
         device: as PyTorch names it, such as "cuda:1".
@@ -59,12 +58,12 @@ class Computing:
         return DTYPES[self.precision]
 
     def to_json(self) -> dict[str, str]:
-        """Return what records say: the device's kind, since its number changes nothing, and the format."""
+        """Return the values for records: the device's kind, since its number has no effect, and the format."""
         return {"device": self.kind, "precision": self.precision}
 
     @classmethod
     def of(cls, model: Any) -> Computing:
-        """Return what a loaded model really computes in."""
+        """Return the number format in which a loaded model really computes."""
         weight = model.get_input_embeddings().weight  # never packed
         packed = getattr(model, "is_loaded_in_4bit", False)
         return cls(str(weight.device), "4bit" if packed else _name(weight.dtype))
@@ -114,7 +113,7 @@ def choose_computing(
     begun: Mapping[str, Any] | None = None,
     what: str = "the job",
 ) -> Computing:
-    """Return where and in what to compute.
+    """Return the device and the number format to use.
 
     Args:
         device: as asked for; None asks `$GENREC_DEVICE`, then takes the best there is.
@@ -171,7 +170,7 @@ def _check_device(asked: str) -> None:
 
 
 def is_here(kind: str) -> bool:
-    """Say whether this machine has a device of a kind; of a kind that genrec does not know, PyTorch will say."""
+    """Return whether this machine has a device of a kind; of a kind that genrec does not know, PyTorch will say."""
     return {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}.get(kind, True)
 
 

@@ -129,7 +129,7 @@ class DeviceTargets:
         return probabilities.scatter_add_(1, columns, -shares)
 
     def _others(self, table: SuccessorTable) -> tuple[Tensor, Tensor]:
-        """Return what others took after each title of the batch, as shares and less where little is known."""
+        """Return the shares of other users' next items after each title of the batch, less if counts are small."""
         titles = self._layout.titles
         columns = table.columns[titles.clamp(min=0)]
         weights = torch.where(titles[..., None] < 0, 0.0, table.weights[titles.clamp(min=0)])

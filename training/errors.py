@@ -1,4 +1,4 @@
-"""What can go wrong in training, said so that the reader can mend it."""
+"""The errors of training; each message says how to correct the cause."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 class TrainingError(ValueError):
-    """Base of what a user of training can cause and mend."""
+    """Base of every error that a user of training can cause and correct."""
 
 
 class RecipeError(TrainingError):

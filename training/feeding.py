@@ -1,10 +1,10 @@
-"""What a training step needs of a batch, made ahead of time and laid where the model computes.
+"""Batches for training steps, prepared ahead of time and copied to the model's device.
 
-On a processor a step's needs are made when it comes. On a GPU other threads pad, lay out and copy the next batches
-while a step runs, through memory that the device reads by itself, and no step asks the device anything: where the
-supervised tokens stand is known here, where it costs nothing.
+On a processor, a batch is prepared when its step comes. On a GPU, other threads pad, lay out and copy the next batches
+through pinned memory while a step runs. No step waits for a value from the device: the positions of the supervised
+tokens are computed here, on the host.
 
-Nothing is selected by a mask: that would ask the device how many are selected, and wait for all its earlier work.
+Nothing is selected by a mask: the host would have to wait for the device to count the selected elements.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one step reads and what it is to say, on the model's device.
+    """The inputs and targets of one training step, on the model's device.
 
     Attributes:
         inputs: what the model is called with.
@@ -127,7 +127,7 @@ class Feed:
 
 
 def hidden_states(model: Any, step: Step) -> Tensor:
-    """Return what the model gives at the supervised tokens, of shape (supervised, width).
+    """Return the model's hidden states at the supervised tokens, of shape (supervised, width).
 
     Args:
         model: with its head off.

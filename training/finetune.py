@@ -1,7 +1,7 @@
 """Fine-tuning: batches of examples into an adapter, through `transformers`' trainer.
 
-The loss is taken over the catalogue's tokens only, or over the whole vocabulary, and exactly where `prompts.encoding`
-says. Batches are made in `training.batches`, the loss in `training.supervision`.
+The loss is normalised over the catalogue's tokens only or over the whole vocabulary, and covers exactly the tokens that
+`prompts.encoding` supervises. Batches are made in `training.batches`, the loss in `training.supervision`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Progress = Callable[[float, float, float | None], None]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a training run did.
+    """The record of a training.
 
     Attributes:
         losses: (step, loss) pairs, in order.
@@ -75,7 +75,7 @@ def finetune(
         model: the base model.
         family: its family.
         examples: what to learn from; at least one.
-        recipe: how.
+        recipe: the recipe.
         folder: where checkpoints and the loss log go.
         catalogue_tokens: every token that an item's label or terminator uses, sorted.
         catalogue_texts: what the adapter reads first, `recipe.catalogue_epochs` times, under the loss over the whole
@@ -89,7 +89,7 @@ def finetune(
         The model with its adapter, and what was done after the catalogue's texts.
 
     Raises:
-        BackboneError: there are no examples, or the loss is no number any more.
+        BackboneError: there are no examples, or the loss is not finite.
         RecipeError: the recipe asks for what this base or this installation cannot do.
     """
     if not examples:
@@ -233,14 +233,14 @@ class _Trainer(Trainer):  # type: ignore[misc]
 
 
 def is_write_error(error: Exception) -> bool:
-    """Say whether an error is that a file could not be written, as the libraries that write weights say it."""
+    """Return whether an error of the libraries that write weights means that a file could not be written."""
     text = str(error)
     told = "os error" in text or "failed writing" in text or "unexpected pos" in text or "file write failed" in text
     return isinstance(error, OSError) or told
 
 
 class _Clock(TrainerCallback):  # type: ignore[misc]
-    """Saves by the clock, stops by the clock, logs losses, and tells how long it will take."""
+    """Saves and stops by the clock, logs losses, and estimates the remaining time."""
 
     def __init__(
         self, recipe: Recipe, progress: Progress | None, log: Path, resume: bool, device: torch.device

@@ -1,4 +1,4 @@
-"""A model while it is pretrained: what it is asked, and what it is to say."""
+"""A model during pretraining: its inputs, its targets, and its loss."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ K = 10
 
 
 class NoHead(torch.nn.Module):
-    """Stands where the output head was, so that the model's logits are its last hidden states.
+    """Replaces the output head, so that the model's logits are its last hidden states.
 
-    The loss then goes over the tokens of titles only: BPE leaves many tokens that are only steps towards longer ones,
-    and no loss need look at them.
+    The loss is then computed over the tokens of titles only: many BPE tokens are only intermediate steps of merges and
+    need no loss.
     """
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -32,7 +32,7 @@ class NoHead(torch.nn.Module):
 
 
 class Learner:
-    """A model in training, with what it is asked and what it is to say.
+    """A model in training, with its inputs and targets.
 
     Args:
         model: of the family, with `NoHead`.

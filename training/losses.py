@@ -1,8 +1,8 @@
 """Losses over a whole catalogue, cheap on a processor and on a GPU.
 
-Scores over the catalogue are made for some positions at a time, so they never take more memory than that, and their
-gradient is made on the way. On a GPU nothing is asked back from it, and products may be of bf16 while what they are
-summed in, and the items' gradient, are fp32.
+Scores over the catalogue are computed for some positions at a time, which bounds their memory, and their gradient is
+computed in the same pass. On a GPU no value is read back. Products may be in bf16, while sums and the items' gradient
+are in fp32.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def rows_at_once(items: Tensor) -> int:
 
 
 class AnyTargets(Protocol):
-    """What each position is to say, asked for some positions (rows from `start` on) at a time."""
+    """The targets of each position, for some positions (rows from `start` on) at a time."""
 
     def leave_out(self, scores: Tensor, start: int) -> None:
         """Set to minus infinity, in place, the scores of what cannot come next."""
@@ -41,7 +41,7 @@ class AnyTargets(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """What each position is to say, and what it need not speak of.
+    """The targets of each position, and the items excluded from its loss.
 
     Attributes:
         entries: a position and an item in each column, positions rising; of shape (2, entries).
@@ -96,7 +96,7 @@ def _between(positions: Tensor, start: int, count: int) -> slice:
 
 
 class _CatalogueLoss(torch.autograd.Function):
-    """Mean cross-entropy over the whole catalogue, with the gradient made on the way.
+    """Mean cross-entropy over the whole catalogue, with the gradient computed in the same pass.
 
     Scores are made for a few positions at a time and never kept: on a processor this is three times as fast as
     `cross_entropy` on all of them, and gives the same to rounding.

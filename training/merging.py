@@ -1,9 +1,9 @@
-"""Merging an adapter into its base: one layer at a time, so that the base is never held in more than it will be.
+"""Merging an adapter into its base: one layer at a time, so that the base never takes more memory than the result.
 
-Each layer's sum is made in fp32 and rounded once. The trap is to have the library merge a base in bf16: it rounds the
-adapter's part first and the sum again; and to load the base in fp32 for that takes twice the memory of what comes out.
-Another is `model.to(bf16)`: it rounds what a model keeps in fp32 on purpose, such as the frequencies of rotary
-positions, so that it would be served with other positions than it was trained with.
+Each layer's sum is computed in fp32 and rounded once. The library's own merge of a bf16 base rounds twice: the
+adapter's part, then the sum. Loading the base in fp32 for merging takes twice the memory of the result.
+`model.to(bf16)` is wrong, too: it rounds values that a model keeps in fp32 on purpose, such as the frequencies
+of rotary positions, so the served positions would differ from those of training.
 """
 
 from __future__ import annotations

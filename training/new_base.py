@@ -1,6 +1,6 @@
 """A base from nothing: a tokenizer made of titles, and a small model with random weights.
 
-Tokens need not start from nothing: where title vectors are given, a token starts as the mean of its titles'.
+If title vectors are given, a token's embedding starts as the mean of the vectors of its titles.
 """
 
 from __future__ import annotations

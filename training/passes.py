@@ -1,4 +1,4 @@
-"""Passes over the histories, and the validation answers that decide which pass is kept."""
+"""Passes over the histories, and the validation cases that decide which pass is kept."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ Question = tuple[Labels, str]
 
 
 PART = 256
-"""Validation cases that are judged between two looks at the clock."""
+"""Validation cases that are judged between two checks of the clock."""
 
 
 class Questions:
@@ -83,7 +83,7 @@ class Questions:
 
 
 def judge_all(learner: Learner, questions: Questions, until: float | None) -> tuple[float, float]:
-    """Return what `Learner.judge` does, over all questions, or over those that there is time for.
+    """Return the result of `Learner.judge` over all questions, or over those that the time allows.
 
     Args:
         learner: see there.

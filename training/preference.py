@@ -1,13 +1,12 @@
-"""The preference stage: what was taken is preferred to what the model would have said (DPO, arXiv 2305.18290).
+"""The preference stage: the item that a user took is preferred to the model's own items (DPO, arXiv 2305.18290).
 
-TRL's trainer does it, with the adapter as it was at the start as the reference. TRL compares one answer with one
-other, so several negatives are several pairs of the same question; S-DPO (arXiv 2406.09215) puts them into one softmax
-instead, which TRL does not offer.
+TRL's trainer does the training; the reference is the adapter before it. TRL compares one answer with one other, so
+several negatives become several pairs with the same prompt. S-DPO (arXiv 2406.09215) puts them into one softmax, which
+TRL does not offer.
 
-TRL is given tokens, not text: it would tokenise a prompt and its answer together and end it in a token of its own, and
-the answers would not be the ones that the trie holds. And where the loss was over the
-catalogue's tokens, so are the preferences: over the whole vocabulary, the model could win them by unlearning words that
-it is never asked for.
+TRL gets tokens, not text: it would tokenise a prompt and its answer together and add its own end token, and the answers
+would differ from those of the trie. If the training loss was over the catalogue's tokens, the preferences are, too:
+over the whole vocabulary, the model could satisfy them by unlearning words that are never decoded.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ class PreferenceRecipe(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """One answer that is better than another.
+    """A pair of answers of which the first is preferred.
 
     Attributes:
         prompt: the question's tokens.
@@ -72,7 +71,7 @@ class Preference:
 
 @dataclass(frozen=True, slots=True)
 class PreferenceOutcome:
-    """What the stage did.
+    """The record of the stage.
 
     Attributes:
         losses: (step, loss) pairs, in order.
@@ -106,17 +105,17 @@ def prefer(
         adapter: the adapter's folder; it is read, not written.
         tokenizer: the base's; it only names the padding, and is given some where it has none.
         preferences: at least one.
-        recipe: how.
+        recipe: the recipe.
         catalogue_tokens: the tokens that the adapter's loss was over, sorted; None: the whole vocabulary.
         gradient_checkpointing: recompute activations, to save memory.
         logs: the folder that TensorBoard's files go into, if they are asked for; its name is that of the run elsewhere.
-        progress: told about each step.
+        progress: called after each step.
 
     Returns:
         The model with the trained adapter, and what was done.
 
     Raises:
-        BackboneError: there are no preferences, or the loss is no number any more.
+        BackboneError: there are no preferences, or the loss is not finite.
     """
     from peft import PeftModel
 

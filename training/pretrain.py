@@ -5,18 +5,18 @@ is taken often becomes one token, a rare one in a large catalogue is spelt in pi
 Templates whose items bring their own ending (`next-item-joined`) leave nothing between titles: the model predicts the
 next title from the last one's own place, and need not first learn to look back over a line break.
 
-The model reads histories and writes titles, as fine-tuning will have it: a decoder-only model reads the whole history
-and every title is a target; an encoder reads a history up to a cut, and its decoder writes the titles after the cut one
-after another, so that one reading serves many targets. Where histories are cut is drawn anew in every pass.
+The model reads histories and writes titles, in the same form as in fine-tuning. A decoder-only model reads the whole
+history, and every title is a target. An encoder reads a history up to a cut, and its decoder writes the titles after
+the cut, so that one reading serves many targets. The cuts are drawn again in every pass.
 
-Tokens need not start from nothing: where title vectors are given, a token starts as the mean of its titles', so that
-items few have taken begin beside those that mean the same.
+If title vectors are given, a token's embedding starts as the mean of the vectors of its titles. So rare items start
+beside items of similar meaning.
 
-A share of each target is what other users took next; see `training.soft_targets`.
+A share of each target goes to items that other users took next; see `training.soft_targets`.
 
-The easy mistake is to stop where the loss on validation answers is lowest. What is put first goes on getting better
-long after: on Amazon Beauty the loss was lowest after 9 passes, with NDCG@10 0.058, and after 17 it was 0.069. So the
-weights that put validation answers first are the ones that are kept.
+Stopping at the lowest validation loss would be too early, since the ranking improves long after: on Amazon Beauty the
+loss was lowest after 9 passes, with NDCG@10 0.058, and after 17 passes NDCG@10 was 0.069. So the weights that rank the
+validation targets highest are kept.
 """
 
 from __future__ import annotations
@@ -80,9 +80,9 @@ def make_base(
         valid: what decides which weights are kept and when to stop; where empty, training goes through all passes and
             keeps the last.
         template: the prompt; one-target for seq2seq.
-        recipe: how.
+        recipe: the recipe.
         folder: where the base goes; its weights are the best ones so far from the first pass on.
-        progress: told about each step.
+        progress: called after each step.
         vectors: a text encoder's vector of each item's title, of shape (items, any), in the order of `catalogue`;
             see `start_from_vectors`. None: all weights start at random.
         start: the model to start from instead, a folder or a hub id: what the recipe's `base` means here.
@@ -271,7 +271,7 @@ def _check_finite(number: int, *losses: float) -> None:
 
 
 def choose_where(device: str | None = None) -> Computing:
-    """Return where and in what to pretrain: on CUDA as `training.computing` chooses, elsewhere in fp32.
+    """Return the device and number format of pretraining: on CUDA as `training.computing` chooses, elsewhere fp32.
 
     Only products are made in bf16, never weights, so a processor would gain little by it.
 
@@ -288,7 +288,7 @@ def choose_where(device: str | None = None) -> Computing:
 
 
 def _multiple(computing: Computing) -> int:
-    """Return what the widths of batches are multiples of: on a GPU each new shape costs time, and odd ones run slow."""
+    """Return the number whose multiples are the widths of batches: on a GPU, new shapes and odd widths are slow."""
     return 1 if computing.kind == "cpu" else 16
 
 

@@ -1,7 +1,7 @@
-"""Several processes of one training, as `accelerate launch` starts them: which one this is, and what they agree on.
+"""Several processes of one training, as `accelerate launch` starts them: their numbers, and their common decisions.
 
-Only the first process writes, and it decides for all when to stop and when to save: if each followed its own clock,
-the others would wait forever for the one that stopped.
+Only the first process writes, and it decides for all when to stop and when to save. If each process followed its own
+clock, the others would wait forever for the one that stopped first.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def count() -> int:
 
 
 def is_first() -> bool:
-    """Say whether this is the process that writes."""
+    """Return whether this is the process that writes."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -27,11 +27,11 @@ def place_here() -> int:
 
 
 def agreed(own: float, device: torch.device) -> float:
-    """Return what the first process says.
+    """Return the first process' value in every process.
 
     Args:
-        own: what this process would say.
-        device: where the processes' messages lie.
+        own: this process' value.
+        device: the device for the messages between processes.
     """
     if not torch.distributed.is_initialized():
         return own

@@ -37,7 +37,7 @@ LABEL = "Where losses are also written: tensorboard, mlflow, wandb."
 
 
 def missing_reporters(names: Sequence[str]) -> list[str]:
-    """Return what is wrong with the reporters that are asked for: those whose library is not installed."""
+    """Return the problems of the requested reporters: those whose library is not installed."""
     return [
         f"report_to={name} needs an optional library; run: {_INSTALL[name]}"
         for name in names
@@ -56,7 +56,7 @@ def check_reporters(names: Sequence[str]) -> None:
 
 
 def trainer_arguments(names: Sequence[str], folder: Path) -> dict[str, Any]:
-    """Return what `TrainingArguments` is given, for all but TensorBoard, whose folder is chosen by `tensorboard`."""
+    """Return the reporters for `TrainingArguments`: all but TensorBoard, whose folder `tensorboard` chooses."""
     return {"report_to": [name for name in names if name != TENSORBOARD], "run_name": folder.absolute().name}
 
 

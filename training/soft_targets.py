@@ -1,15 +1,16 @@
-"""What other users took next, as a share of each target; and what cannot come next, left out of the loss.
+"""Soft targets: other users' next items get a share of each target, and seen items are left out of the loss.
 
-A log tells one next item for each place, though others could have come. A model that is told only that one learns the
-log by heart long before it knows what usually follows what, the sooner the fewer events there are. Counting what others
-took within a few events of the same items says that without any training, so it makes up a share of each target. And
-since the items that a user took before are left out of recommendations, the loss leaves them out as well: the model
-need not learn what the search knows.
+A log holds one next item for each position, though others were possible. A model that is trained on this one item only
+memorises the log before it learns which items usually follow each other, and the sooner the fewer events there are. The
+counts of items that other users took within a few events of the same items need no training, so they get a share of
+each target. Seen items are excluded from recommendations, so they are left out of the loss, too: the search excludes
+them, and the model need not learn it.
 
 Sources: Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network", 2015 (a share of soft targets);
 Xie et al., "Data noising as smoothing in neural network language models", ICLR 2017 (counts as what they should say).
 
-The user's own events are not counted: behind a rare item, what "others" took next would be the target itself.
+The user's own events are not counted: otherwise, after a rare item, the item that "others" took next would be the
+target itself.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class Successors:
         return cls(_largest(pairs.tocsr()))
 
     def after(self, titles: IntArray, users: IntArray) -> sparse.csr_array:
-        """Return what others took after each place of some windows, nearer items of the window counting more.
+        """Return the shares of other users' next items after each position of some windows; nearer items count more.
 
         Args:
             titles: numbers of titles, one window after another.
@@ -210,7 +211,7 @@ class SoftTargets:
         )  # fmt: skip
 
     def layout(self, family: Family, inputs: dict[str, Tensor]) -> Layout:
-        """Return where the titles and the supervised tokens of a batch stand.
+        """Return the positions of the titles and the supervised tokens of a batch.
 
         Args:
             family: see `of`.

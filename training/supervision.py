@@ -1,4 +1,4 @@
-"""What is supervised in a batch, and the loss over it: exactly where `prompts.encoding` says."""
+"""The loss over a batch's supervised tokens, which `prompts.encoding` marks by their labels."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def summed_loss(model: Any, family: Family, inputs: dict[str, Tensor], tokens: T
 
 
 def supervised(model: Any, family: Family, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Return what the model's head gives where something is supervised, and the labels there.
+    """Return the head's output at the supervised positions, and the labels there.
 
     Args:
         model: of the family.

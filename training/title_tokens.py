@@ -1,11 +1,11 @@
-"""Whole titles as tokens of a model that has been trained elsewhere: a history is then five times shorter, or more.
+"""Whole titles as tokens of a trained model: histories become at least five times shorter.
 
-A title of six tokens costs six places to read, six steps to write, and six losses of which five say how a title is
-spelt. One token for each title leaves what a recommender is to learn. A new token starts as the mean of its pieces, so
-that the model knows something of the title from the first step on.
+A title of six tokens takes six positions to read, six steps to write, and six losses, of which five only teach the
+spelling of the title. With one token for each title, the model learns only the choice of the item. A new token starts
+as the mean of its pieces, so that the model knows something about the title from the first step on.
 
-What is easy to overlook: the token holds the template's ending as well as the title, and it is found only in a text
-that spells both as the template does.
+Easy to overlook: the token includes the template's ending after the title. The tokenizer uses it only in a text that
+writes both as the template does.
 """
 
 from __future__ import annotations

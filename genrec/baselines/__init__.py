@@ -1,4 +1,4 @@
-"""What genrec's lists are compared with: simple systems, ALS, sequence models, and the search for their settings.
+"""The baselines with which genrec is compared: simple systems, ALS, sequence models, and the search for their settings.
 
 For: honest comparisons in the same table.
 In: training histories, validation cases. Out: systems that rank.

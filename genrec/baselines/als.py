@@ -1,7 +1,7 @@
-"""Matrix factorisation for implicit feedback as a baseline; `implicit` finds the item factors.
+"""Matrix factorisation for implicit feedback as a baseline; the library `implicit` finds the item factors.
 
-The library is needed to fit, not to score: a history's own factors are solved here, exactly, so that any history can be
-scored (also one that was never trained on) and nothing depends on which histories are scored together.
+The library is needed for fitting only. To score a history, its factors are solved here, exactly. So any history can be
+scored, also one outside training, and its scores do not depend on the other histories of the call.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from genrec.signals.arrays import Arrays, FloatArray, check_decay, events, histo
 class ALS:
     """Inner product of the item's factors and the history's, fitted to taken = 1 and all others = 0.
 
-    An event has the confidence 1 + alpha, in scoring 1 + alpha * decay^age; what was not taken has 1.
+    An event has the confidence 1 + alpha, in scoring 1 + alpha * decay^age; an item that was not taken has 1.
 
     Source: Hu, Koren and Volinsky, "Collaborative filtering for implicit feedback datasets", ICDM 2008.
 
@@ -33,7 +33,7 @@ class ALS:
         factors: float32, shape (items, dimensions).
         regularization: the weight of the squared length of factors.
         alpha: how much more an event counts than its absence.
-        decay: weight of a history item against the one after it, in [0, 1]; in scoring only.
+        decay: weight of a history item relative to the next one, in [0, 1]; in scoring only.
     """
 
     name: ClassVar[str] = "als"
@@ -55,17 +55,17 @@ class ALS:
         iterations: int = 15,
         seed: int = 0,
     ) -> Self:
-        """Factorise who took what.
+        """Factorise the users-by-items matrix.
 
         Args:
             catalog: the items.
-            histories: what was taken; each is one user.
+            histories: training histories, one for each user.
             dimension: the number of factors.
             regularization: the weight of the squared length of factors.
             alpha: how much more an event counts than its absence.
-            decay: weight of a history item against the one after it, in scoring.
+            decay: weight of a history item relative to the next one, in scoring.
             iterations: how often users and items are solved in turn.
-            seed: of the first factors.
+            seed: the seed of the initial factors.
 
         Raises:
             DataError: a parameter is out of range.
@@ -86,7 +86,7 @@ class ALS:
         confidence = np.ones(len(rows), dtype=np.float32)
         taken = sparse.coo_array((confidence, (users, rows)), shape=(len(histories), len(catalog))).tocsr()
         taken.data[:] = 1 + alpha
-        # The library asks for this: its own threads and those of BLAS would wait for each other.
+        # The library requires this: its own threads and those of BLAS would compete for the cores.
         with threadpool_limits(1, "blas"):
             model = AlternatingLeastSquares(
                 factors=dimension, regularization=regularization, iterations=iterations, random_state=seed
@@ -107,11 +107,11 @@ class ALS:
         return similarities(solved.astype(np.float32), self.factors)
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Return what `from_arrays` needs."""
+        """Return the arrays that `from_arrays` needs."""
         return {"factors": self.factors, "parameters": np.array([self.regularization, self.alpha, self.decay])}
 
     @classmethod
     def from_arrays(cls, catalog: Catalog, arrays: Arrays) -> Self:
-        """Build from what `to_arrays` returned, for the same catalogue or one with items appended."""
+        """Build from the arrays of `to_arrays`, for the same catalogue or one with items appended."""
         regularization, alpha, decay = map(float, arrays["parameters"])
         return cls(catalog, padded(arrays["factors"], len(catalog)).astype(np.float32), regularization, alpha, decay)

@@ -1,8 +1,8 @@
-"""What each baseline is: how it is fitted, its parameters, and the values a search tries. The one list of names.
+"""The list of all baselines: how each is fitted, its parameters, and the values that a search tries.
 
-What is easy to get wrong is the strongest simple baseline, `co-occurrence+content`. Its two parts are added as they
-are: the size of a co-occurrence says how much evidence there is, and dividing it away for each user, as is usual
-before adding scores, costs a tenth of NDCG@10.
+Easy to get wrong: the strongest simple baseline, `co-occurrence+content`. Its two parts are added without rescaling.
+The size of a co-occurrence is the amount of evidence; normalising it for each user, as is usual before adding scores,
+costs a tenth of NDCG@10.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Settings = Mapping[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What a baseline may learn from.
+    """The data from which a baseline may learn.
 
     Attributes:
         catalog: the candidates.
@@ -43,7 +43,7 @@ class Material:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Random:
-    """Scores drawn anew for each history, from the seed and the history alone."""
+    """Random scores for each history, which depend only on the seed and the history."""
 
     name: ClassVar[str] = "random"
     items: int
@@ -60,12 +60,12 @@ class Random:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CoOccurrenceContent:
-    """Co-occurrence as counted plus `weight` times the cosine with the history; neither is rescaled.
+    """Co-occurrence counts plus `weight` times the cosine with the history; neither is rescaled.
 
     Attributes:
-        co_occurrence: what is taken near the history's items.
-        content: what reads like them.
-        weight: what a cosine of 1 is worth, in the unit of co-occurrence: one item, taken by one training user only,
+        co_occurrence: scores items taken near the history's items.
+        content: scores items with similar titles.
+        weight: the value of a cosine of 1 in the unit of co-occurrence: one item, taken by one training user only,
             right after the history's last item.
     """
 
@@ -81,11 +81,11 @@ class CoOccurrenceContent:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """How one baseline is made.
+    """A baseline: its fitting function and its settings.
 
     Attributes:
         fit: makes the signal from the material, the settings and a seed.
-        defaults: its settings where nothing was tuned.
+        defaults: its settings without tuning.
         choices: for each setting that is tuned, the values tried.
     """
 
@@ -143,8 +143,8 @@ def _fit_gru4rec(material: Material, settings: Settings, seed: int) -> Signal:
 
 
 def sequence_epochs(name: str, material: Material, settings: Settings, seed: int) -> Iterator[Signal]:
-    """Train a sequence model and hand it over after each epoch."""
-    # Here and not above, since it imports torch, which takes a second that the other baselines do not need.
+    """Train a sequence model and yield it after each epoch."""
+    # Imported here, since it imports torch, which takes a second and is not needed by the other baselines.
     from genrec.baselines.sequence import GRU4Rec, SASRec, SequenceSettings
 
     model = SASRec if name == "sasrec" else GRU4Rec
@@ -216,9 +216,9 @@ def fit_baseline(name: str, material: Material, settings: Settings | None = None
 
     Args:
         name: one of `BASELINES`.
-        material: what it may learn from.
+        material: the data from which it may learn.
         settings: parameters that differ from the defaults.
-        seed: of what is random in it.
+        seed: the seed of its random parts.
 
     Raises:
         ConfigError: there is no such baseline, or it has no such parameter.

@@ -1,8 +1,8 @@
-"""Baselines in the box: the systems that genrec must beat, tuned and judged like genrec itself.
+"""Tuning and ranking of baselines, by the same rules as for genrec itself.
 
-All learn from the same training histories, rank the same candidates (the whole catalogue), leave out the same items
-and break ties by the same shuffle. Their parameters are searched at random on validation cases with a stated number
-of tries, so that nobody can call them weak; the test cases are not read in that search.
+All learn from the same training histories, rank the same candidates (the whole catalogue), leave out the same items and
+break ties by the same shuffle. Their parameters are tuned by random search on validation cases with a stated number of
+tries, so that the comparison is fair. The search does not read the test cases.
 """
 
 from __future__ import annotations
@@ -46,30 +46,30 @@ __all__ = [
 T = TypeVar("T")
 
 CHUNK = 256
-"""Cases scored at once; bounds the memory, whatever the number of cases."""
+"""Cases scored at once; bounds the memory for any number of cases."""
 
 TUNING_CASES = 5000
-"""Validation cases that a search looks at, at most; a seeded sample, the same for all baselines."""
+"""The most validation cases that a search uses: a seeded sample, the same for all baselines."""
 
 TUNING_METRIC = "ndcg@10"
 PATIENCE = 4
-"""A sequence model's training ends when this many looks at the validation cases in a row saw nothing better."""
+"""A sequence model's training ends after this many validations in a row without improvement."""
 
 LOOK_EVERY = 5
-"""Epochs of a sequence model between two looks."""
+"""Epochs of a sequence model between two validations."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """What a search found.
+    """The result of a search.
 
     Attributes:
         name: the baseline.
         settings: the best settings; a sequence model's include the best number of epochs.
         value: their figure on the validation cases.
-        metric: which figure.
+        metric: the name of the figure.
         tried: how many settings were tried; for a sequence model, each with training ended early.
-        cases: how many validation cases were looked at.
+        cases: how many validation cases were used.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Tuned:
     cases: int
 
     def to_json(self) -> dict[str, Any]:
-        """Return the outcome as plain JSON values."""
+        """Return the result as plain JSON values."""
         return {**asdict(self), "settings": dict(self.settings), "value": round(self.value, 6)}
 
 
@@ -96,11 +96,11 @@ def baseline_lists(
     """Fit baselines and let each rank the catalogue for the same cases.
 
     Args:
-        names: which of `BASELINES`.
-        material: what they learn from; it must not hold the cases' targets.
-        cases: what is asked.
+        names: names from `BASELINES`.
+        material: the data from which they learn; it must not hold the cases' targets.
+        cases: the cases to rank for.
         k: the length of a list.
-        seed: of the baselines, and of the order among equal scores.
+        seed: the seed of the baselines, and of the order among equal scores.
         settings: for each name, parameters that differ from the defaults, as `tune` found them.
         exclude_seen: leave out the items of the case's history.
 
@@ -144,10 +144,10 @@ def tune(
         split: only its training histories and validation cases are read.
         catalog: the candidates.
         budget: how many settings are tried, at most; a baseline without parameters tries one.
-        seed: of the draws, the baseline, and the sample of cases.
+        seed: the seed of the draws, the baseline, and the sample of cases.
         embeddings: item vectors, for the baselines that read titles.
-        on_best: given the fitted baseline each time it is the best so far, before it goes on learning: so what it would
-            recommend can be kept without fitting it a second time.
+        on_best: called with the fitted baseline each time it is the best so far, before training continues. So its
+            recommendations can be kept without fitting it again.
 
     Raises:
         ConfigError: there is no such baseline, or the budget is below 1.
@@ -176,7 +176,7 @@ def tune(
 
 
 def _stages(name: str, material: Material, settings: Settings, seed: int) -> Iterator[tuple[Settings, Signal]]:
-    """Yield the fitted baseline with its settings; one that has epochs each time some have passed."""
+    """Yield the fitted baseline with its settings; a baseline with epochs is yielded after every few of them."""
     if name not in SEQUENCE_MODELS:
         yield settings, fit_baseline(name, material, settings, seed)
         return
@@ -186,7 +186,7 @@ def _stages(name: str, material: Material, settings: Settings, seed: int) -> Ite
 
 
 def sample_cases(cases: Sequence[Case], count: int, seed: int) -> tuple[Case, ...]:
-    """Return a seeded sample without replacement, in the order of the cases; all of them where there are no more."""
+    """Return a seeded sample without replacement, in the order of the cases; all cases if there are no more."""
     kept = np.sort(np.random.default_rng(seed).permutation(len(cases))[:count])
     return tuple(cases[number] for number in kept)
 
@@ -208,7 +208,7 @@ def _draws(name: str, budget: int, seed: int) -> list[Settings]:
     baseline = find_baseline(name)
     rng = np.random.default_rng(seed)
     draws = [dict(baseline.defaults)]
-    # A small space may have fewer settings than the budget allows; draws that come up again are not counted.
+    # A small space may have fewer settings than the budget allows; repeated draws are not counted.
     for _ in range(20 * budget):
         if len(draws) == budget:
             break

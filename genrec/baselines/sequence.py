@@ -6,7 +6,7 @@ One network, two encoders: causal self-attention (Kang and McAuley, "Self-attent
 negatives: that alone makes them as strong as their successors (Klenitskiy and Vasilev, "Turning dross into gold loss:
 is BERT4Rec really better than SASRec?", RecSys 2023; Petrov and Macdonald, "gSASRec", RecSys 2023).
 
-Histories stand at the left of a batch and padding at the right, where a causal encoder never looks. So padding needs
+Histories stand at the left of a batch and padding at the right, where a causal encoder never attends. So padding needs
 no mask, and an item's position is its place in the window. Importing this module imports torch.
 """
 
@@ -46,10 +46,10 @@ class SequenceSettings:
         heads: attention heads; they divide the dimension. A recurrent encoder has none and ignores it.
         length: how many of the latest items are read.
         dropout: share of hidden values dropped in training.
-        learning_rate: of AdamW, without warm-up.
-        weight_decay: of AdamW, per step and unit of learning rate.
-        popularity_offset: in training, this times log(count) is added to every item's score, and not in scoring; so the
-            network learns what popularity does not explain. 0.5 does what sampling negatives by count^0.5 does.
+        learning_rate: AdamW's, without warm-up.
+        weight_decay: AdamW's, per step and unit of learning rate.
+        popularity_offset: this times log(count) is added to every item's score in training but not in scoring. So the
+            network learns what popularity does not explain. 0.5 has the effect of sampling negatives by count^0.5.
             Source: Menon et al., "Long-tail learning via logit adjustment", ICLR 2021.
         batch_size: windows in one step.
         epochs: passes over all training histories.
@@ -68,7 +68,7 @@ class SequenceSettings:
 
     @classmethod
     def from_numbers(cls, numbers: Mapping[str, float]) -> Self:
-        """Build from plain numbers by name, as a search holds them; those not given keep their defaults."""
+        """Build from a search's plain numbers by name; missing ones keep their defaults."""
         whole = {field.name for field in fields(cls) if field.type == "int"}
         return cls(**{name: int(value) if name in whole else value for name, value in numbers.items()})  # type: ignore[arg-type]
 
@@ -142,15 +142,15 @@ def train_epochs(
     settings: SequenceSettings,
     seed: int,
 ) -> Iterator[Network]:
-    """Train a network, and hand it over after each epoch; it goes on changing when the next one is asked for.
+    """Train a network and yield it after each epoch; requesting the next epoch changes the same network.
 
     Args:
-        sequences: catalogue rows, oldest first; those with fewer than two items teach nothing.
+        sequences: catalogue rows, oldest first; sequences with fewer than two items are not used.
         items: size of the catalogue.
-        encoder: which network.
+        encoder: the kind of network.
         settings: its shape and training.
-        seed: of weights, dropout, windows and batch order; epochs have seeds of their own, so what happens between
-            them changes nothing, and torch's own seed is left as it was.
+        seed: the seed of weights, dropout, windows and batch order. Each epoch has its own seed, so code that runs
+            between epochs changes nothing, and torch's global seed stays unchanged.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -175,7 +175,7 @@ def train_epochs(
 
 
 def _windows(sequences: Sequence[IntArray], length: int, rng: np.random.Generator) -> list[IntArray]:
-    """Cut sequences so that each item but the first is a target once; where a long one is cut changes every epoch."""
+    """Cut sequences so that each item but the first is a target once; the cuts of long ones change every epoch."""
     windows = []
     for rows in sequences:
         first = int(rng.integers(length)) if len(rows) > length + 1 else len(rows)
@@ -185,7 +185,7 @@ def _windows(sequences: Sequence[IntArray], length: int, rng: np.random.Generato
 
 
 def _batches(windows: Sequence[IntArray], batch_size: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield inputs and targets, padded at the right; windows of about one length come together, in random order."""
+    """Yield inputs and targets, padded at the right; windows of similar length are batched, in random order."""
     lengths = np.array([len(window) for window in windows])
     order = np.argsort(lengths + rng.uniform(0, 3, len(windows)))
     groups = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
@@ -221,14 +221,14 @@ class SequenceModel:
     @classmethod
     def fit(cls, catalog: Catalog, histories: Sequence[History], settings: SequenceSettings, seed: int = 0) -> Self:
         """Train for all the epochs of the settings."""
-        # All epochs hand over the same network, so holding each model until the next holds one.
+        # All epochs yield the same network, so keeping each model until the next one keeps only one.
         return list(cls.fit_epochs(catalog, histories, settings, seed))[-1]
 
     @classmethod
     def fit_epochs(
         cls, catalog: Catalog, histories: Sequence[History], settings: SequenceSettings, seed: int = 0
     ) -> Iterator[Self]:
-        """Hand over the model after each epoch; use it before asking for the next, which changes it.
+        """Yield the model after each epoch; use it before requesting the next, which changes it.
 
         Raises:
             DataError: no history has two items, so there is nothing to learn, or the settings have no epoch.
@@ -262,13 +262,13 @@ class SequenceModel:
         return scores
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Return what `from_arrays` needs: the weights by name, and `known`."""
+        """Return the arrays that `from_arrays` needs: the weights by name, and `known`."""
         weights = {name: tensor.numpy() for name, tensor in self.network.state_dict().items()}
         return {"known": self.known, **weights}
 
     @classmethod
     def from_arrays(cls, catalog: Catalog, arrays: Arrays, settings: SequenceSettings) -> Self:
-        """Build from what `to_arrays` returned, for the same catalogue or one with items appended."""
+        """Build from the arrays of `to_arrays`, for the same catalogue or one with items appended."""
         weights = {name: torch.from_numpy(np.array(values)) for name, values in arrays.items() if name != "known"}
         weights["items.weight"] = torch.from_numpy(padded(arrays["items.weight"], len(catalog)))
         network = Network(len(catalog), cls.encoder, settings)

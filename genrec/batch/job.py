@@ -1,12 +1,12 @@
-"""The offline job: users stream in, recommendations stream out, and a kill loses no finished block.
+"""The batch job: users stream in, recommendations stream out, and a kill loses no finished block.
 
-Users are taken in the order given, in blocks of a fixed size; a block is decoded, written, and flushed to disk before
-the next begins. A job that is started again with `resume` cuts off what was half written, skips the finished blocks,
-and goes on; since blocks are the same, the output is byte for byte that of an unbroken job. Beside the output,
-`<out>.job.json` says what it was made with, the number format and the kind of device included, so that a changed model,
-catalogue or option is refused, not mixed in, and `<out>.problems.jsonl` lists the users that needed a rule.
+Users are read in the given order, in blocks of a fixed size. A block is decoded, written, and flushed to disk before
+the next begins. With `resume`, a job truncates a partly written block, skips the finished blocks, and continues. Since
+the blocks are the same, the output is byte for byte that of a job that was not interrupted. Beside the output,
+`<out>.job.json` records the model, the catalogue, the options, the number format and the kind of device. If any of them
+has changed, resuming is refused. `<out>.problems.jsonl` lists the users for whom a rule was applied.
 
-It knows a stream of blocks, not who makes them: one process (`genrec.batch.worker`) or many (`genrec.batch.ray`).
+This module knows a stream of blocks, not their maker: one process (`genrec.batch.worker`) or many (`genrec.batch.ray`).
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from genrec.storage.locks import locked
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a job did.
+    """The summary of a finished job.
 
     Attributes:
         users: rows in the output.
         resumed: how many of them an earlier start had written.
-        problems: how often each rule was needed; the side file lists the users.
+        problems: how often each rule was applied; the side file lists the users.
     """
 
     users: int
@@ -59,11 +59,11 @@ def recommend_all(
     """Recommend for every user of a stream, in this process.
 
     Args:
-        recommender: who recommends.
-        histories: the stream of users from a place on.
+        recommender: the recommender.
+        histories: returns the stream of users from a given position.
         out: see `run_job`.
-        settings: how.
-        fingerprint: what else the output depends on, such as the run's and the users' fingerprints.
+        settings: how to recommend.
+        fingerprint: everything else on which the output depends, such as the run's and the users' fingerprints.
         block_users: users decoded together.
         options: see `run_job`.
 
@@ -94,16 +94,16 @@ def run_job(
     """Write every block of a stream, each exactly once.
 
     Args:
-        blocks: makes the blocks from a place on; the same ones again when a job is resumed.
+        blocks: makes the blocks from a given position; they must be the same when a job is resumed.
         out: a name for JSON Lines, or one that ends in `.parquet` for a folder of Parquet shards.
-        job: all that the output depends on, as JSON values.
+        job: everything on which the output depends, as JSON values.
         block_users: users in each block but the last.
-        resume: go on with an unfinished job; a finished one is left as it is.
+        resume: continue an unfinished job; a finished one is left unchanged.
         key: encrypts the output, and keeps user ids out of the side file.
-        progress: told how many users are done, and how many of them an earlier start had done.
+        progress: called with the number of users done, and how many of them were done before resuming.
 
     Raises:
-        ArtefactError: the output exists, another job is writing it, it was begun with other settings, or the disk is
+        ArtefactError: the output exists, another job is writing it, it was started with other settings, or the disk is
             full.
     """
     job = json.loads(json.dumps({**job, "block_users": block_users, "encrypted": key is not None}))
@@ -129,7 +129,7 @@ def run_job(
                         progress(done, resumed)
                 if not problems:
                     side_of(out).unlink()
-                # Said before the output is in its place: whoever finds the one finds the other.
+                # Logged before the output is renamed: a reader who finds the output also finds the log line.
                 write_json(record_of(out), {**job, "users": done, "problems": dict(problems)})
                 output.finish()
     except OSError as error:
@@ -141,13 +141,13 @@ def run_job(
 
 
 def begun_in(out: Path, job: Mapping[str, Any], resume: bool) -> dict[str, Any] | None:
-    """Return the record that a start goes on with: the output's own, or another shard's beside it; None without any.
+    """Return the record of the job to continue: the output's own, or another shard's beside it; None without any.
 
-    Ask before the model is loaded: what was begun decides the device's kind and the number format.
+    Call this before the model is loaded: the record decides the kind of device and the number format.
 
     Args:
         out: see `run_job`.
-        job: what is known of the job by then.
+        job: the job's values that are known by then.
         resume: see `run_job`.
 
     Raises:
@@ -159,17 +159,17 @@ def begun_in(out: Path, job: Mapping[str, Any], resume: bool) -> dict[str, Any] 
 
 
 def record_of(out: Path) -> Path:
-    """Return the file that says what an output was made with."""
+    """Return the path of an output's record: the model, options and data it was made with."""
     return out.with_name(f"{out.name}.job.json")
 
 
 def side_of(out: Path) -> Path:
-    """Return the file that lists the users that needed a rule."""
+    """Return the path of the file that lists the users for whom a rule was applied."""
     return out.with_name(f"{out.name}.problems.jsonl")
 
 
 def _begin(out: Path, job: Mapping[str, Any], resume: bool) -> Summary | None:
-    """Check that a job may begin or go on; return its summary if it was finished already."""
+    """Check that a job may start or resume; return its summary if it is already finished."""
     record, part = record_of(out), part_of(out)
     for leftover in record.parent.glob(f".{glob.escape(record.name)}.*.tmp"):  # of a job that was killed
         leftover.unlink(missing_ok=True)
@@ -189,7 +189,7 @@ def _begin(out: Path, job: Mapping[str, Any], resume: bool) -> Summary | None:
     side_of(out).unlink(missing_ok=True)
     write_json(record, job)
     sync_folder(record.parent)
-    # Looked at after ours is written: of two shards that start together, at least one sees the other.
+    # Read after our record is written: of two shards that start together, at least one sees the other.
     for other in _other_shards(out, job):
         if any(other.get(name) != job.get(name) for name in ("device", "precision")):
             record.unlink()
@@ -215,10 +215,10 @@ def _other_shards(out: Path, job: Mapping[str, Any]) -> Iterator[dict[str, Any]]
 
 
 def read_record(out: Path) -> dict[str, Any]:
-    """Read what an output was made with.
+    """Read an output's record.
 
     Raises:
-        ArtefactError: it is missing or damaged.
+        ArtefactError: the record is missing or damaged.
     """
     record = read_json(record_of(out))
     if isinstance(record, dict) and (isinstance(record.get("users"), int) or not out.exists()):
@@ -227,7 +227,7 @@ def read_record(out: Path) -> dict[str, Any]:
 
 
 def _cut_to_rows(file: BinaryIO, rows: int) -> Counter[str]:
-    """Cut the side file back to the users that are done and count what it keeps, by kind."""
+    """Truncate the side file to the users that are done, and count its remaining entries by kind."""
     kinds: Counter[str] = Counter()
     size = 0
     file.seek(0)

@@ -1,15 +1,15 @@
-"""Where a batch job's rows go: a file of JSON Lines, or a folder of Parquet shards, each encrypted on request.
+"""The outputs of a batch job: a file of JSON Lines, or a folder of Parquet shards, each encrypted on request.
 
-Rows come in blocks of a fixed number of users. A block is on the disk before the next one is taken, and what a kill
-tore off is cut away when the job goes on. Everything is written under the name with `.part` and renamed when whole:
+Rows come in blocks of a fixed number of users. A block is on the disk before the next one is taken. When a killed job
+resumes, a partly written block is removed. An output has the suffix `.part` until it is complete:
 
     films.jsonl.part       → films.jsonl
     films.parquet.part/    → films.parquet/part-00000.parquet, ..., _genrec.json (the manifest, written last)
 
-A shard of Parquet cannot be appended to, so its rows are gathered as JSON Lines in a hidden file and turned into
-Parquet once they are `SHARD_USERS`. A reader sees one row per user: user, and recommendations as a list of structs.
+A Parquet shard cannot be appended to. So its rows are collected as JSON Lines in a hidden file, and converted to
+Parquet when there are `SHARD_USERS` of them. A row is one user: `user`, and `recommendations` as a list of structs.
 
-A block that a kill cut off is not counted: only whole blocks are, and the last one is read to see whether it is.
+Only complete blocks are counted; the last one is read to check whether it is complete.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ SHARD_USERS = 16_384
 """Users in a Parquet shard; a multiple of the users in a block."""
 
 KIND = "recommendations"
-"""What the manifest of a folder of shards says that it is."""
+"""The kind in the manifest of a folder of shards."""
 
 SHARDS_MANIFEST = "_genrec.json"
-"""The manifest of a folder of shards; whoever reads a folder as Parquet passes over names that begin so."""
+"""The manifest of a folder of shards; Parquet readers skip names that begin with an underscore."""
 
 SCHEMA = pl.Schema(
     {
@@ -58,7 +58,7 @@ SCHEMA = pl.Schema(
 
 
 class Output(Protocol):
-    """Takes blocks of rows, and keeps whole ones whatever happens."""
+    """An output that takes blocks of rows and loses no complete block."""
 
     def recover(self) -> int:
         """Cut away what is not a whole block, and return how many rows there are."""
@@ -78,10 +78,10 @@ class Output(Protocol):
 
 
 def open_output(out: Path, block_users: int, key: bytes | None) -> Output:
-    """Return the output of a name: a folder of Parquet shards where it ends in .parquet, else JSON Lines.
+    """Return the output for a path: a folder of Parquet shards if it ends in .parquet, else JSON Lines.
 
     Args:
-        out: the name; `.enc` at its end is not looked at.
+        out: the path; `.enc` at its end is ignored.
         block_users: users in each block but the last.
         key: encrypts the output.
     """
@@ -91,12 +91,12 @@ def open_output(out: Path, block_users: int, key: bytes | None) -> Output:
 
 
 def is_folder(out: Path) -> bool:
-    """Say whether the output of this name is a folder of Parquet shards."""
+    """Return whether the output of this name is a folder of Parquet shards."""
     return out.name.removesuffix(".enc").endswith(".parquet")
 
 
 def part_of(out: Path) -> Path:
-    """Return the name that an output has while it is not whole."""
+    """Return the name of an output while it is incomplete."""
     return out.with_name(f"{out.name}.part")
 
 
@@ -286,7 +286,7 @@ class PlainJournal:
         self._file.close()
 
     def _is_json(self, start: int, end: int) -> bool:
-        """Say whether a stretch is lines of JSON; after a power cut, a block can have its length and not its bytes."""
+        """Return whether bytes are lines of JSON; after a power cut, a block can have its length but not its bytes."""
         self._file.seek(start)
         try:
             for line in self._file.read(end - start).splitlines():

@@ -1,11 +1,11 @@
 """A batch job on many processes or machines, with Ray Data.
 
-Every worker is an actor with a recommender of its own; it is told a stretch of the stream, reads those users itself,
-and sends back their lines. The lines come back in the order of the stream and are written by the one process that
-started the job, so the output, and its resuming, are those of a job in one process.
+Every worker is an actor with its own recommender. It gets a range of the stream, reads those users itself, and returns
+their lines. The lines arrive in the order of the stream, and the process that started the job writes them. So the
+output and `--resume` are the same as for a job in one process.
 
-The run folder and the users' files must be readable under the same path on every machine. Ray Data returns
-blocks in the order in which they finish unless it is told to keep theirs, as it is here.
+The run folder and the users' files must be readable under the same path on every machine. By default, Ray Data returns
+blocks in the order in which they finish; here it is configured to keep the order of the stream.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class Actor:
 
     Args:
         run: the run folder.
-        computing: where the model runs, and in which number format; it was chosen once, for all workers.
+        computing: the device and the number format of the model, chosen once for all workers.
         settings: how to recommend.
-        users: who for.
-        base: where the run's base is now, if not where the run says.
+        users: the users.
+        base: the present place of the run's base, if it differs from the recorded one.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ def ray_blocks(
     block_users: int = BLOCK_USERS,
     base: str | None = None,
 ) -> Callable[[int], Iterator[Block]]:
-    """Return what makes the blocks of a job from a place on, for `genrec.batch.job.run_job`.
+    """Return a function that makes a job's blocks from a given position, for `genrec.batch.job.run_job`.
 
     Args:
         run: the run folder, under the same path on every machine.
@@ -122,7 +122,8 @@ def ray_blocks(
         except ray.exceptions.RayError as error:
             reason = str(error).strip().splitlines()[-1]
             raise ModelError(
-                f"a Ray worker failed: {reason}; what was finished is kept: mend it and start again with --resume"
+                f"a Ray worker failed: {reason}; finished blocks are kept, correct the cause and start again with "
+                "--resume"
             ) from error
 
     return blocks
@@ -136,7 +137,7 @@ def _absolute(base: str | None) -> str | None:
 def choose_for_workers(
     device: str | None, precision: ServedPrecision, begun: Mapping[str, Any] | None = None, what: str = "the job"
 ) -> Computing:
-    """Return where and in what all workers compute: chosen once, by a worker where they have GPUs and we may have none.
+    """Return the device and number format of all workers, chosen once; if they have GPUs, by one of the workers.
 
     Args:
         device: as asked for; None takes the cluster's GPUs where it has some.

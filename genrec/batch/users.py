@@ -1,10 +1,10 @@
-"""Who to recommend for: all users of a data folder, or those of a file, read a part at a time.
+"""The users of a job: all users of a data folder, or those of a file, read a part at a time.
 
-Every kind of `Users` is looked through once when it is opened, so that a bad line is told before the work begins, and
-hands out any stretch of the stream afterwards. Memory does not grow with the number of users.
+Every kind of `Users` checks its whole input when it is opened, so that a bad line is reported before the work begins.
+Afterwards it yields any range of the stream. Memory does not grow with the number of users.
 
-Lines are read from the open file, not by `text.splitlines()`, which would hold the whole file and end a line at a
-U+2028 inside a user's id.
+Lines are read from the open file, not by `text.splitlines()`, which would hold the whole file in memory and break a
+line at a U+2028 inside a user's id.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ USERS_READ = 8192
 """Users held at a time."""
 
 LINES_PER_MARK = 1024
-"""Lines between two places that a text file's reader remembers, so that a stretch is found without reading all."""
+"""Lines between two remembered offsets of a text file, so that a range is found without reading the whole file."""
 
 FORMATS = (
     "user ids, one a line; .jsonl lines of user and items (or taste); or .parquet, a file or a folder of files, with "
@@ -49,7 +49,7 @@ FORMATS = (
 
 
 class Users(Protocol):
-    """A stream of users that can be entered anywhere."""
+    """A stream of users that can be read from any position."""
 
     @property
     def count(self) -> int:
@@ -66,7 +66,7 @@ def open_users(name: str, data_folder: Callable[[], Path], dialect: Dialect | No
 
     Args:
         name: `all`, or a file of one of the `FORMATS`.
-        data_folder: finds the data folder; asked only where the histories are in it.
+        data_folder: returns the data folder; called only if the histories are there.
         dialect: what the user says of how a text file is written.
 
     Raises:
@@ -87,7 +87,7 @@ def open_users(name: str, data_folder: Callable[[], Path], dialect: Dialect | No
 
 
 def users_fingerprint(file: Path) -> str:
-    """Return what names the contents of a file of users, or of a folder of Parquet files."""
+    """Return the fingerprint of a file of users, or of a folder of Parquet files."""
     if not file.is_dir():
         return fingerprint(file)
     lines = "".join(f"{part.relative_to(file).as_posix()}\0{fingerprint(part)}\n" for part in parquet_parts(file))
@@ -95,15 +95,15 @@ def users_fingerprint(file: Path) -> str:
 
 
 def shard_span(shard: str, count: int, block_users: int = 1) -> tuple[int, int]:
-    """Return the places of one shard: the i-th of n stretches, so that n outputs in a row are the whole output.
+    """Return the start and the end (excluded) of shard i of n; the n outputs concatenated are the whole output.
 
     Args:
         shard: "i/n", from 1.
         count: users in all.
-        block_users: no block of so many users is divided, so that each is decoded as in the whole job, to the bit.
+        block_users: users in a block; no block is divided, so that each is decoded exactly as in the whole job.
 
     Raises:
-        ConfigError: it is not of that form.
+        ConfigError: `shard` has another form.
     """
     match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", shard)
     index, shards = map(int, match.groups()) if match else (0, 0)
@@ -185,7 +185,7 @@ class JsonLinesUsers:
 class ListedUsers:
     """User ids, one a line, whose histories are in the data folder.
 
-    A user whom the data does not know has an empty history; a list of which it knows nobody is refused.
+    A user who is not in the data has an empty history; a file without any known user is refused.
     """
 
     text: TextFile
@@ -335,7 +335,7 @@ def _history_of_line(line: str) -> History:
     for value in (user, taste, *items):
         if not (isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))):
             raise TypeError("user and items must be texts or numbers")
-        str(value).encode()  # half of a surrogate pair is a text that cannot be written
+        str(value).encode()  # a lone surrogate cannot be written as UTF-8
     if not id_text(user):
         raise ValueError("the user is empty")
     try:
@@ -347,7 +347,7 @@ def _history_of_line(line: str) -> History:
 def _is_id(kind: object) -> bool:
     if not isinstance(kind, pl.DataType):
         return False
-    # Decimals were whole numbers before they met a missing value; what else they are, the catalogue says.
+    # Whole numbers become decimals beside a missing value; other decimals are checked against the catalogue.
     return kind.is_numeric() or kind in (pl.String, pl.Categorical, pl.Enum, pl.Boolean)
 
 

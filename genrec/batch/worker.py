@@ -1,17 +1,17 @@
-"""What one process of a batch job does: a block of histories in, a block of lines out.
+"""The work of one process of a batch job: a block of histories in, a block of lines out.
 
-A history that cannot be used as it is gets a stated rule, and a note with the reason:
+If a history cannot be used unchanged, a stated rule is applied and noted with its reason:
 
     unknown-items   items that are not in the catalogue are left out of the history
     long            the prompt holds the newest items that fit
     long-title      not even the newest item fits: as an empty history
     empty           a history that is or becomes empty (the user may not be in the data at all) gets popular items
-    short           fewer items than asked for are left for the user: the list is as long as it can be
-    explanation     a text of the model's that failed its check was replaced by the sentence made from its evidence
+    short           fewer items than requested are left for the user: the list has all of them
+    explanation     a text of the model failed its check and was replaced by the sentence made from its evidence
 
-Where memory is short, fewer users are decoded side by side, from then on; the results are the same but for the last
-digits of scores, which depend on what is multiplied together. The retry stands outside the `except` block: inside
-it, the error still holds the tensors that there was no room for.
+If memory runs out, fewer users are decoded side by side from then on. The results are the same except for the last
+digits of scores, which depend on the shapes of matrix products. The retry is outside the `except` block: inside it, the
+exception would still hold the tensors that filled the memory.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ from genrec.settings import Settings
 from prompts.errors import PromptError
 
 BLOCK_USERS = 128
-"""Users in a block: what is decoded together, and the most that a kill can cost."""
+"""Users in a block: they are decoded together, and a kill loses at most one block."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A user that needed a rule.
+    """A user for whom a rule was applied.
 
     Attributes:
         row: the user's place in the block.
         user: the user's id.
         kind: the rule's name.
-        problem: what was wrong and what was done.
+        problem: the reason, and what was done.
     """
 
     row: int
@@ -57,7 +57,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Finished users: their lines, how many they are, and what is to be said of them."""
+    """A finished block: its lines, its number of users, and the notes on them."""
 
     rows: bytes
     users: int
@@ -109,7 +109,7 @@ class Worker:
             self._shrink()
 
     def _short(self, history: History, given: int) -> str:
-        """Return why a list is shorter than asked for."""
+        """Return the reason why a list is shorter than requested."""
         size, reasons = len(self._recommender.catalog), []
         if self._recommender.excludes_seen(self._settings) and history.items:
             reasons.append(f"the user took {len(set(history.items))} of them already (--keep-seen gives those, too)")
@@ -118,7 +118,7 @@ class Worker:
         return f"{given} of {self._settings.k} items: the catalogue has {', '.join([f'{size}', *reasons])}"
 
     def _shrink(self) -> None:
-        """Halve the number of users side by side and give back what the failed attempt held."""
+        """Halve the number of users side by side and free the memory of the failed attempt."""
         size = self._settings.batch_size
         if size == 1:
             raise ModelError("out of memory even with one user at a time; lower --beams, or use a larger device")
@@ -129,7 +129,7 @@ class Worker:
             torch.cuda.empty_cache()
 
     def _usable(self, history: History) -> tuple[History, list[tuple[str, str]]]:
-        """Return what can be recommended from, and which rules were needed."""
+        """Return the usable histories, and the notes on the rules that were applied."""
         problems = []
         kept = tuple(item for item in history.items if item in self._recommender.catalog)
         if unknown := len(history.items) - len(kept):
@@ -152,9 +152,9 @@ class Worker:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Say whether an error is the device's, or the main memory's, having no room.
+    """Return whether an error means that the device or the main memory is full.
 
-    The CPU's allocator of PyTorch raises a plain RuntimeError, so it is known by its text.
+    PyTorch's CPU allocator raises a plain RuntimeError, which can only be recognised by its text.
     """
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
@@ -166,13 +166,13 @@ def to_line(user: str, recommendations: Sequence[Recommendation]) -> bytes:
     """Return one user's line of the output.
 
     Raises:
-        ModelError: a score is no number, which JSON cannot hold and nobody could rank by.
+        ModelError: a score is not finite, so it cannot be written as JSON or ranked.
     """
     row = {"user": user, "recommendations": [entry.to_json() for entry in recommendations]}
     try:
         return json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
     except ValueError as error:
         raise ModelError(
-            "the language model's scores are no numbers; its base overflows in this precision (try fp32), or its "
+            "the language model's scores are not finite; its base overflows in this precision (try fp32), or its "
             "weights are damaged: train again"
         ) from error

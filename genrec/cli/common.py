@@ -1,4 +1,4 @@
-"""What several verbs share: finding a run's data, and saying where things are."""
+"""Options and helpers that several commands share, such as finding a run's data."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def data_folder_of(run: Path, data: Path | None) -> Path:
 
 
 def _data_of(manifest: RunManifest, run: Path) -> Path:
-    """Return where the data of a run is.
+    """Return the folder of a run's data.
 
     Raises:
         ArtefactError: it is not where it was.
@@ -163,14 +163,14 @@ def load_data_of(run: Path, data: Path | None) -> PreparedData:
 
 
 def run_fingerprint(run: Path) -> dict[str, Any]:
-    """Return what names a run's contents, for a job that must not mix two of them."""
+    """Return the fingerprint of a run's contents, for a job that must not mix two runs."""
     from genrec.storage.folders import MANIFEST, fingerprint
 
     return {"run": fingerprint(run / MANIFEST), **models_fingerprint(run)}
 
 
 def models_fingerprint(run: Path) -> dict[str, Any]:
-    """Return what names the contents of a run's models; None of a run that does not say."""
+    """Return the fingerprint of a run's models; None for a run that does not record them."""
     from genrec.manifest import RunManifest
 
     known = RunManifest.read(run, verify=False).models
@@ -178,7 +178,7 @@ def models_fingerprint(run: Path) -> dict[str, Any]:
 
 
 def read_or_announce_key(path: Path) -> bytes:
-    """Return a key file's key; a missing file is made, and that is said aloud.
+    """Return a key file's key; a missing file is created, with a message.
 
     Raises:
         ArtefactError: the file is not a key file, or cannot be made.

@@ -1,4 +1,4 @@
-"""`genrec decrypt`: an encrypted output, or one with pseudonyms, becomes one that anything opens."""
+"""`genrec decrypt`: turns an encrypted output, or one with pseudonyms, into a plain one."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def doctor(
 
 
 def _check_run(run: Path, base: str | None) -> None:
-    """Say whether a run is whole, and whether what it names is still there and the same.
+    """Return whether a run is whole, and whether what it names is still there and the same.
 
     Raises:
         GenrecError: it is not; all that is wrong is in one message.

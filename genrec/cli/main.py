@@ -1,7 +1,7 @@
-"""The `genrec` command: its verbs, and how a mistake is told.
+"""The `genrec` command: its subcommands, and how errors are reported.
 
-A verb's module imports only light things at its top, so that `genrec --help` answers at once; what is heavy is
-imported inside the verb. A user's mistake is one line on stderr and exit code 2; `--debug` shows the traceback.
+A subcommand's module imports only light modules at its top, so that `genrec --help` answers at once; heavy modules are
+imported inside the function. A user's mistake gives one line on stderr and exit code 2; `--debug` shows the traceback.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ app = typer.Typer(
 def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug messages.")] = False,
 ) -> None:
-    """Hold the options that every verb has."""
+    """Hold the options that every command has."""
     logging.raiseExceptions = False  # a message that cannot be shown is no reason for a traceback
     listen(debug)
 
@@ -84,7 +84,7 @@ def run() -> None:
     try:
         app()
     except SystemExit as error:
-        # Typer catches these two, and says nothing of the one and 1 of the other.
+        # Typer catches these two: it prints nothing for the one and exits with code 1 for the other.
         if (cause := _behind(error, KeyboardInterrupt)) is not None:
             _end(INTERRUPTED, "; ".join(["interrupted", *getattr(cause, "__notes__", [])]))
         if _behind(error, BrokenPipeError) is not None:
@@ -98,12 +98,12 @@ def run() -> None:
 
 
 def is_users_mistake(error: Exception) -> bool:
-    """Say whether an error is one that the user can mend."""
+    """Return whether the user can correct the cause of an error."""
     return isinstance(error, (GenrecError, OSError, *LEAF_ERRORS))
 
 
 def what_to_tell(error: Exception) -> tuple[int, str]:
-    """Return the exit code and the line that an error ends a verb with."""
+    """Return the exit code and the message for an error."""
     if is_users_mistake(error):
         return MISTAKE, told(error)
     if (words := _of_a_library(error)) is not None:
@@ -130,11 +130,11 @@ LIBRARIES = (
     ("huggingface_hub.errors", "HFValidationError", "this is not a hub id"),
     ("ray.exceptions", "RayError", "a Ray worker failed"),
 )
-"""Errors of libraries that users can mend: module, class, and what they mean."""
+"""Errors of libraries whose cause the user can correct: module, class, and meaning."""
 
 
 def _of_a_library(error: Exception) -> str | None:
-    """Return what a library's error means, or None where it is not known as one that users can mend."""
+    """Return the meaning of a library's error, or None if it is not among those that users can correct."""
     for module, name, words in LIBRARIES:
         kind = getattr(sys.modules.get(module), name, None)  # a library that is not loaded raised nothing
         if kind is not None and isinstance(error, kind):
@@ -151,7 +151,7 @@ def _behind(error: BaseException, kind: type[BaseException]) -> BaseException | 
 
 
 def _end(code: int, line: str = "") -> NoReturn:
-    """Say a line on stderr and end with an exit code, whatever has become of the streams."""
+    """Print a line on stderr and exit with a code, even if the streams are closed."""
     if line:
         try:
             sys.stderr.write(f"genrec: {line}\n")
@@ -162,7 +162,7 @@ def _end(code: int, line: str = "") -> NoReturn:
 
 
 def _flush(told_already: bool = False) -> None:
-    """Bring out what was said; Python would do it after our last word, and complain of a closed pipe or a full disk."""
+    """Flush the output; otherwise Python does it at exit, and complains of a closed pipe or a full disk."""
     failed: OSError | None = None
     for stream in (sys.stdout, sys.stderr):
         try:

@@ -1,4 +1,4 @@
-"""`genrec prefer`: a finished run learns what was taken rather than what it would have said."""
+"""`genrec prefer`: trains a finished run to prefer the items that users took to its own wrong ones."""
 
 from __future__ import annotations
 

@@ -227,7 +227,7 @@ def tell_what_passes(run: Path, settings: Settings) -> None:
 def job_of(
     run: Path, data: Path | None, users: str, settings: Settings, shard: str = "1/1", dialect: Dialect | None = None
 ) -> dict[str, Any]:
-    """Return what a job's output depends on besides what computes it."""
+    """Return everything on which a job's output depends, except the device and the number format."""
     from dataclasses import asdict
 
     from genrec.batch.users import users_fingerprint

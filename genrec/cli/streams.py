@@ -1,8 +1,8 @@
-"""Standard output and errors as they are found: consoles with few characters, pipes that close, streams that are shut.
+"""Robust standard streams: consoles with few characters, pipes that close, streams that are closed.
 
-A character that a console cannot show becomes its nearest plain one, or a question mark; nothing ends a job because of
-it. A stream that was shut before genrec began is opened to nowhere: otherwise the next file to be opened would get its
-number, and whatever a library prints would be written into that file.
+A character that a console cannot show becomes the nearest plain one, or a question mark; it never ends a job. A stream
+that was closed before genrec started is opened to the null device. Otherwise the next file to be opened would get its
+file descriptor, and output of a library would be written into that file.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _ascii_by_another_name(name: str) -> codecs.CodecInfo | None:
 
 
 def _plainly(error: UnicodeError) -> tuple[str, int]:
-    """Return what stands for the characters that an encoding has not, as `codecs.register_error` wants it."""
+    """Return the replacement for characters that an encoding lacks, in the form for `codecs.register_error`."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     found = error.object[error.start : error.end]

@@ -1,9 +1,9 @@
-"""What accuracy does not see: how much of the catalogue is used, how new, varied and fitting the lists are.
+"""Metrics beyond accuracy: coverage of the catalogue, novelty, diversity and calibration of the lists.
 
-All functions take `lists`: int64 catalogue rows, best first, of shape (cases, K), with `NO_ITEM` (-1) where a place is
-empty, repeated or unknown. They take the first K places that they are given, so cut the lists to K before. Functions
-that judge each list return float64 of shape (cases,), NaN where the question has no answer (the mean novelty of an
-empty list), which a mean over cases then leaves out.
+All functions take `lists`: int64 catalogue rows, best first, of shape (cases, K), with `NO_ITEM` (-1) for a place that
+is empty, repeated or unknown. They use all places that they are given, so cut the lists to K before. Functions that
+judge each list return float64 of shape (cases,), with NaN if the figure is undefined (such as the mean novelty of an
+empty list); a mean over cases leaves NaN out.
 
 Higher is not better by itself: a random list is the most novel, diverse and covering of all. Read these figures beside
 the hit rate.
@@ -22,10 +22,10 @@ from genrec.data.categories import CALIBRATION_SMOOTHING
 from genrec.data.rows import NO_ITEM, FloatArray, IntArray
 
 GROUNDING_WAYS = ("exact", "normalised", "nearest", "rejected")
-"""How a text becomes an item: it is a label, it is one up to case and spacing, it is near one, or it is none."""
+"""How a text becomes an item: it is a label, it is one after normalising, it is near one, or it matches none."""
 
 CHUNK = 2048
-"""Lists looked at together where the work grows with K x K; bounds memory, changes no result."""
+"""Lists that are processed together if the work grows with K x K; bounds memory, changes no result."""
 
 
 def exposure(lists: IntArray, items: int) -> IntArray:
@@ -43,7 +43,7 @@ def coverage(lists: IntArray, items: int) -> float:
 
 
 def gini(counts: IntArray) -> float:
-    """Return how unequally recommendations fall on items: 0 when all are shown equally often, near 1 when one is.
+    """Return the Gini coefficient of recommendations over items: 0 if all are shown equally often, near 1 if only one.
 
     G = sum over i of (2 i - n - 1) x_i / (n sum x), x sorted upwards, i from 1, over the whole catalogue, items never
     shown included. Fleder and Hosanagar, Management Science 55(5), 2009. NaN if nothing was recommended.
@@ -125,7 +125,7 @@ def embedding_diversity(lists: IntArray, embeddings: NDArray[np.floating]) -> Fl
 
 
 def serendipity(lists: IntArray, targets: IntArray, expected: IntArray) -> FloatArray:
-    """Return 1 where the list holds the target and an obvious list does not, else 0.
+    """Return 1 if the list holds the target and the popularity list does not, else 0.
 
     Ge, Delgado-Battenfeld and Jannach, RecSys 2010: useful recommendations that a primitive system would not have
     made. The primitive system is popularity, seen items left out. Divided by the one target instead of by K, so
@@ -186,7 +186,7 @@ def category_distribution(membership: sparse.csr_array, weights: sparse.csr_arra
 
 
 def text_shares(hows: Iterable[str]) -> Mapping[str, float]:
-    """Return which share of the generated texts was turned into an item in which way.
+    """Return the share of the generated texts that became an item in each way.
 
     Args:
         hows: for each generated text, how it became an item (`GROUNDING_WAYS`, or another word, which is then listed).

@@ -1,10 +1,10 @@
 """Evaluation: every system's lists for the same cases, one table of figures, with intervals and paired tests.
 
-It knows nothing of models. Each system hands in one ranked list of item ids for each case, so an answer counts the
-same whoever gave it: genrec, a baseline, or a file from elsewhere (see `recommendation_files`).
+This module knows no models. Each system gives one ranked list of item ids for each case, so all systems are judged
+alike: genrec, a baseline, or a file of another system (see `list_files`).
 
-Every figure is divided by the number of cases, never by the number of lists that came back: a system must not gain by
-staying silent. What was wrong with its lists is counted beside the figures (`results.Answers`).
+Every figure is divided by the number of cases, not by the number of lists: a system must not gain by returning
+nothing. Defects of its lists are counted beside the figures (`results.Answers`).
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ RULES = {
     "tests": "two-sided sign-flip test on the same cases; p_adjusted is Holm's, over the systems of one figure",
     "popularity": "number of training users who took the item",
 }
-"""What the figures mean; written into every report's settings."""
+"""The meaning of the figures; written into every report's settings."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Ground:
-    """What all systems are judged against; made once for an evaluation."""
+    """The data against which all systems are judged; made once for an evaluation."""
 
     items: int
     targets: IntArray
@@ -79,20 +79,20 @@ def evaluate_lists(
     """Judge every system's lists for the same cases.
 
     Args:
-        cases: what was asked; the denominator of every figure.
+        cases: the cases; their number is the denominator of every figure.
         systems: by name, one ranked list of item ids for each case, in the order of the cases, best first. A list may
             be empty, short, or hold unknown or repeated ids; `metrics` says how that counts. Places beyond the
             largest K are not read.
         catalog: the items that count as answers.
         train: the training histories, from which popularity is counted.
         ks: list lengths to report.
-        seed: of the bootstrap, the tests and the order among equally popular items.
-        reference: the system that each other one is compared with; None for no comparisons.
+        seed: the seed of the bootstrap, the tests and the order among equally popular items.
+        reference: the system with which each other one is compared; None for no comparisons.
         split: the part of the log that the cases come from.
         embeddings: item vectors in catalogue order, of shape (items, dimensions), for diversity by meaning.
         hows: for systems that generate text, how each text became an item.
         resamples: bootstrap draws.
-        settings: what the report should say besides, such as the data set and how seen items were treated.
+        settings: further entries for the report, such as the data set and how seen items were treated.
 
     Raises:
         DataError: there is nothing to judge, or lists and cases do not match.
@@ -130,7 +130,7 @@ def evaluate_lists(
 
 
 def main_k(ks: Sequence[int]) -> int:
-    """Return the list length that slices and summaries are made at: 10, or else the largest."""
+    """Return the list length for slices and summaries: 10, or else the largest."""
     return 10 if 10 in ks else max(ks)
 
 
@@ -165,7 +165,7 @@ def _check(
 def _read_lists(
     cases: Sequence[Case], lists: Sequence[Sequence[str]], catalog: Catalog, places: int
 ) -> tuple[IntArray, Answers]:
-    """Turn ids into catalogue rows of shape (cases, places), and count what was wrong with them."""
+    """Turn ids into catalogue rows of shape (cases, places), and count the defects of the lists."""
     known = {item: row for row, item in enumerate(catalog.ids)}
     rows = np.full((len(cases), places), NO_ITEM, dtype=np.int64)
     unknown = seen = listed = 0
@@ -217,7 +217,7 @@ def _ground(
 
 
 def _most_popular(histories: Sequence[Sequence[int]], by_popularity: IntArray, places: int) -> IntArray:
-    """Return each case's most popular unseen items: what anyone could have recommended."""
+    """Return each case's most popular unseen items, the obvious recommendations."""
     lists = np.full((len(histories), places), NO_ITEM, dtype=np.int64)
     for case, history in enumerate(histories):
         head = by_popularity[: places + len(history)]
@@ -245,7 +245,7 @@ def _figures(
             totals[f"gini@{k}"] = beyond.gini(beyond.exposure(lists[:, :k], ground.items))
         estimates = bootstrap_means(np.column_stack(list(by_case.values())), seed=seed, resamples=resamples)
         every = dict(zip(by_case, estimates, strict=True)) | {name: Estimate(value) for name, value in totals.items()}
-        # A figure that no case defines (diversity where the catalogue has no categories) is left out, not made up.
+        # A figure that is undefined for all cases (diversity if the catalogue has no categories) is left out.
         figures[name] = {figure: estimate for figure, estimate in every.items() if not np.isnan(estimate.value)}
     return figures
 

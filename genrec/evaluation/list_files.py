@@ -1,9 +1,9 @@
-"""Files of recommendations, ours or any other system's, read so that `evaluation` can judge them.
+"""Files of recommendations, of genrec or another system, read for the evaluation.
 
-Read are JSON Lines as `genrec recommend` writes them (only `user`, and each recommendation's `item`, are looked at),
-and flat tables with the columns user, item and rank as CSV, TSV or Parquet; a folder is read as Parquet shards.
+Two forms are read: JSON Lines as `genrec recommend` writes them (only `user` and each recommendation's `item` are
+used), and flat tables with the columns user, item and rank as CSV, TSV or Parquet. A folder is read as Parquet shards.
 
-A user whom the file leaves out stays in the evaluation: `lists_for_cases` gives such a user an empty list, which is a
+A user who is missing in the file stays in the evaluation: `lists_for_cases` gives such a user an empty list, which is a
 miss.
 """
 
@@ -46,8 +46,8 @@ def read_recommendations(path: Path, dialect: Dialect | None = None) -> dict[str
         dialect: what the user says of how a text file is written.
 
     Raises:
-        DataError: there is no such file, its format is not known, or a row is not what it should be.
-        ArtefactError: it is a folder that `genrec recommend` wrote, and it is damaged.
+        DataError: the file is missing, its format is unknown, or a row is invalid.
+        ArtefactError: the path is a folder that `genrec recommend` wrote, and it is damaged.
     """
     if not path.exists():
         raise DataError(f"there is no file {path}; expected recommendations as {FORMATS}")
@@ -64,12 +64,12 @@ def lists_for_cases(cases: Sequence[Case], recommendations: Mapping[str, Ranking
     """Return one list for each case, in order; empty where the user got no recommendation.
 
     Args:
-        cases: what will be evaluated.
+        cases: the cases that will be evaluated.
         recommendations: from `read_recommendations`.
-        source: where they came from, for messages.
+        source: their file, for messages.
 
     Raises:
-        DataError: not one of the users has a case, so that the ids must be of another kind.
+        DataError: none of the users has a case, so the ids must be of another kind.
     """
     users = [case.history.user for case in cases]
     found = sum(user in recommendations for user in users)
@@ -139,14 +139,14 @@ def _read_text_table(path: Path, dialect: Dialect | None) -> pl.DataFrame:
         raise DataError(f"{path} has no column {', '.join(missing)}; expected user, item, rank, found {found}")
     frame, dropped = read_columns(table, {name: name for name in COLUMNS})
     if dropped:
-        raise DataError(f"{path} line {dropped[0].lines[0]}: {dropped[0].reason}; mend the file")
+        raise DataError(f"{path} line {dropped[0].lines[0]}: {dropped[0].reason}; correct the file")
     ids = pl.col("user", "item").str.replace(f"^{WHOLE_DECIMAL}$", "${1}").replace("", None)
     return frame.with_columns(ids).drop("line")
 
 
 def _table_rows(path: Path, table: pl.DataFrame) -> Iterator[tuple[str, str, float]]:
     if "recommendations" in table.columns and "user" in table.columns:
-        # Our own Parquet: one row a user, the same fields as a line of JSON.
+        # Parquet of `genrec recommend`: one row a user, the same fields as a line of JSON.
         filled = table.select("user", "recommendations").filter(pl.col("recommendations").list.len() > 0)
         table = filled.explode("recommendations").unnest("recommendations")
     missing = [name for name in COLUMNS if name not in table.columns]
@@ -169,7 +169,7 @@ def _collect(path: Path, rows: Iterator[tuple[str, str, float]]) -> dict[str, Ra
         ranked.setdefault(user, []).append((rank, item))
     if not ranked:
         raise DataError(f"{path} holds no recommendations; expected {FORMATS} with at least one row")
-    # Stable, by rank alone: what a file ranks alike stays in the order in which the file has it.
+    # A stable sort by rank alone: rows of equal rank keep the order of the file.
     return {user: tuple(item for _, item in sorted(pairs, key=_rank)) for user, pairs in ranked.items()}
 
 

@@ -1,17 +1,17 @@
 """Accuracy of ranked lists: is the item that came next in the list, and how high?
 
-Two forms of each metric. The plain ones take one ranked list of item ids and the item or items that were right; they
-are the definitions. The array forms (`RANK_METRICS`) take the rank of each case's single target and serve whole
-evaluations; a test holds the two together.
+Each metric has two forms. The plain functions take one ranked list of item ids and the target or targets; they are the
+definitions. The array functions (`RANK_METRICS`) take the rank of each case's single target and serve whole
+evaluations. A test checks that the two agree.
 
-What is easy to get wrong, and how it is settled here:
+Easy to get wrong, and the rules here:
 
-- Every case counts. A missing or short answer, or an item that does not exist, is a miss in a denominator that never
-  shrinks.
-- A repeated item counts where it first stands; its repeats keep their places and are misses. So no list can be worth
-  more than one without repeats, and NDCG cannot exceed the hit rate.
-- Ties between scores are broken by one seeded shuffle of the catalogue (`tie_order`), the same for every user and
-  every system, made without a look at any target. So a scorer that gives all items one score does as well as chance.
+- Every case counts. A missing or short list, or an unknown item, is a miss, and the denominator stays the number of
+  cases.
+- A repeated item counts at its first place; its repeats keep their places and are misses. So no list can score more
+  than one without repeats, and NDCG cannot exceed the hit rate.
+- Ties between scores are broken by one seeded shuffle of the catalogue (`tie_order`). It is the same for every user and
+  every system and does not know the targets. So a scorer that gives all items one score is as good as chance.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def recall(ranked: Sequence[str], targets: Targets, k: int) -> float:
 def precision(ranked: Sequence[str], targets: Targets, k: int) -> float:
     """Return the share of the first K places that hold a target: hits / K.
 
-    Manning, Raghavan and Schütze, 2008, section 8.4. The divisor is K however short the list is: a place left empty
-    is a wrong answer.
+    Manning, Raghavan and Schütze, 2008, section 8.4. The divisor is K even for a shorter list: an empty place is a
+    miss.
     """
     return sum(_hits(ranked, targets, k)) / k
 
@@ -104,10 +104,10 @@ RANK_METRICS: Mapping[str, Callable[[FloatArray, int], FloatArray]] = MappingPro
         "map": lambda ranks, k: np.where(ranks <= k, 1 / ranks, 0.0),
     }
 )
-"""Each metric at K for all cases at once, from float64 ranks of shape (cases,), first = 1, `MISS` where not found.
+"""Each metric at K for all cases at once, from float64 ranks of shape (cases,), first = 1, `MISS` if not found.
 
-A case has one target, so recall equals hr, map equals mrr, and precision is hr / K; they are here under their own
-names so that a reader who looks for one finds it.
+A case has one target, so recall equals hr, map equals mrr, and precision is hr / K. They are listed under their own
+names for readers who look for them.
 """
 
 
@@ -129,7 +129,7 @@ def ranks_in_lists(lists: IntArray, targets: IntArray) -> FloatArray:
 
 
 def without_repeats(lists: IntArray) -> IntArray:
-    """Return the lists with every repeat of an item turned into `NO_ITEM`; the first of each stays, in its place."""
+    """Return the lists with every repeat of an item turned into `NO_ITEM`; its first occurrence stays in place."""
     cleaned = lists.copy()
     for place in range(1, lists.shape[1]):
         repeats = (lists[:, :place] == lists[:, place, None]).any(axis=1)

@@ -1,6 +1,6 @@
-"""The outcome of an evaluation, as values: what `metrics.json` holds and what tables and pages are made from.
+"""The results of an evaluation, as values: the content of `metrics.json` and the input of tables and pages.
 
-JSON is its lasting form, so `Report.from_json(report.to_json())` must lose nothing but digits beyond a millionth.
+Results are stored as JSON, so `Report.from_json(report.to_json())` must lose nothing but digits beyond a millionth.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from genrec.evaluation.uncertainty import Difference, Estimate
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What was wrong with a system's lists, counted up to the largest K.
+    """The defects of a system's lists, counted up to the largest K.
 
     Attributes:
         missing: cases without any item.
@@ -34,7 +34,7 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Some of the cases, and each system's figures on them alone."""
+    """A slice: some of the cases, and each system's figures on them alone."""
 
     users: int
     systems: Mapping[str, Mapping[str, Estimate]]
@@ -42,12 +42,12 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """From which part of the catalogue each system recommends.
+    """The popularity of the items that each system recommends.
 
     Attributes:
         groups: popularity groups of the catalogue, from the most popular.
         items: how many items each group has.
-        targets: the share of the targets that lie in each group: what users really took.
+        targets: the share of the targets that lie in each group, for comparison.
         systems: for each system, the share of its recommended items that lie in each group.
     """
 
@@ -59,20 +59,20 @@ class Exposure:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The outcome of an evaluation; `metrics.json` is its `to_json`.
+    """The results of an evaluation; `metrics.json` is its `to_json`.
 
     Attributes:
         split: "valid" or "test".
         users: the number of cases, which is every figure's denominator.
         systems: for each system, its figures by name ("hr@10", "coverage@10", ...).
-        comparisons: for each other system, how much the reference exceeds it, by figure.
+        comparisons: for each other system, the reference's figures minus its own.
         slices: by slicing ("history-length", ...) and slice.
         exposure: the popularity of what is recommended.
         curves: by metric ("hr", "ndcg") and system, the figure at K = 1, 2, ..., max(ks).
-        answers: for each system, what was wrong with its lists.
+        answers: for each system, the defects of its lists.
         texts: for each system that generates text, how its texts became items, as shares.
         explanations: for each way to explain, its figures on a sample of the users (see `explanation_measures`).
-        settings: what the figures mean, seed, K, sizes of the data, and what the caller added.
+        settings: the meaning of the figures, seed, K, sizes of the data, and the caller's additions.
     """
 
     split: str

@@ -1,8 +1,7 @@
-"""Which cases belong together: by history length, by how popular the target is, by category, new and repeated targets.
+"""Slices of the cases: by history length, popularity of the target, category, new and repeated targets.
 
-Also the popularity groups of the catalogue, for seeing which part of it a system recommends from. All depends on the
-training log, the cases and the catalogue, never on an answer. A slicing that would put all cases into one slice says
-nothing and is left out.
+Also the popularity groups of the catalogue, which show whether a system recommends popular or rare items. All depend
+on the training log, the cases and the catalogue, never on a system's lists. A slicing with only one slice is left out.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ MAX_CATEGORIES = 12
 
 
 POPULARITY_GROUPS = ((0.01, "top 1 %"), (0.05, "1-5 %"), (0.2, "5-20 %"), (0.5, "20-50 %"), (1.0, "last 50 %"))
-"""Bounds, as shares of the catalogue's items sorted from the most popular, and names of the groups they close."""
+"""The groups' upper bounds, as shares of the catalogue's items sorted from the most popular, and their names."""
 
 Mask = NDArray[np.bool_]
 
@@ -43,11 +42,11 @@ def takers_of(train: Sequence[History], catalog: Catalog) -> IntArray:
 
 
 def slice_cases(cases: Sequence[Case], catalog: Catalog, takers: IntArray) -> Mapping[str, Mapping[str, Mask]]:
-    """Return the slicings by name, each with its slices by name, each a mask of shape (cases,).
+    """Return the slicings by name, each with its slices by name; a slice is a mask of shape (cases,).
 
     Args:
-        cases: what is evaluated.
-        catalog: where categories are read; a target outside it counts as new and has no category.
+        cases: the cases that are evaluated.
+        catalog: has the categories; a target outside it counts as new and has no category.
         takers: from `takers_of`.
     """
     lengths = np.array([len(case.history.items) for case in cases])
@@ -74,7 +73,7 @@ def popularity_groups(takers: IntArray, order: IntArray) -> IntArray:
 
     Args:
         takers: from `takers_of`.
-        order: from `metrics.tie_order`: how equally popular items are ordered.
+        order: from `metrics.tie_order`: the order of equally popular items.
     """
     ranked = np.lexsort((order, -takers))
     bounds = np.array([round(bound * len(takers)) for bound, _ in POPULARITY_GROUPS])

@@ -1,10 +1,10 @@
-"""How sure a figure is: bootstrap intervals, and paired tests between two systems on the same cases.
+"""The uncertainty of figures: bootstrap intervals, and paired tests between two systems on the same cases.
 
-The unit that is resampled is the case. Each user gives at most one case to a split, so cases are independent, and one
-draw of cases serves all metrics and all systems at once: differences stay paired.
+Cases are resampled. Each user has at most one case in a split, so cases are independent. One draw of cases serves all
+metrics and all systems, so differences stay paired.
 
-What is easy to get wrong: two intervals that overlap do not mean that two systems are alike. The systems answered the
-same cases, so it is the difference, case by case, that is tested.
+Easy to get wrong: two intervals that overlap do not mean that two systems are alike. Both systems were judged on the
+same cases, so the test looks at the difference, case by case.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Estimate:
 
     Attributes:
         value: the figure on all cases.
-        low: the lower end; None where resampling cases says nothing (coverage, Gini).
+        low: the lower end; None for figures that describe all lists together (coverage, Gini).
         high: the upper end; None likewise.
     """
 
@@ -49,14 +49,14 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What separates two systems on the same cases.
+    """The difference between two systems on the same cases.
 
     Attributes:
         value: the mean of first minus second.
         low: the lower end of its 95 % bootstrap interval.
         high: the upper end.
-        p_value: how often a difference at least as large comes up when the systems are alike (two-sided).
-        p_adjusted: the same after Holm's correction for all the tests it was made among.
+        p_value: the probability of a difference at least as large if the systems are alike (two-sided).
+        p_adjusted: the same after Holm's correction over all tests made together.
     """
 
     value: float
@@ -171,7 +171,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _sign_flip(differences: FloatArray, *, seed: int, flips: int) -> FloatArray:
-    # A case on which no figure differs stays 0 under any sign: leaving it out changes nothing but the time it takes.
+    # A case without any difference stays 0 under any sign: leaving it out only saves time.
     moving = differences[np.any(differences != 0, axis=1)]
     observed = np.abs(moving.sum(axis=0))
     as_extreme = np.zeros(differences.shape[1], dtype=np.int64)
@@ -180,7 +180,7 @@ def _sign_flip(differences: FloatArray, *, seed: int, flips: int) -> FloatArray:
     for start in range(0, flips, rows):
         signs = generator.integers(0, 2, size=(min(rows, flips - start), len(moving)), dtype=np.int8)
         sums = np.abs((2.0 * signs - 1.0) @ moving)
-        # Sums of the same numbers in another order differ in the last bits; that must not turn a tie into a win.
+        # Sums of the same numbers in another order differ in the last bits; a tie must not become a win through this.
         as_extreme += (sums >= observed * (1 - 1e-9) - 1e-12).sum(axis=0)
     return np.asarray((1 + as_extreme) / (1 + flips), dtype=np.float64)
 

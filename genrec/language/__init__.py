@@ -1,6 +1,6 @@
-"""The language model at work: base models by name, decoding under the catalogue's constraint, free generation.
+"""The language model at inference: base models by name, constrained decoding over the catalogue, free generation.
 
-For: prompts as tokens in, likely items or texts out, with their log-probabilities.
+For: finding likely items or texts for prompts, with their log-probabilities.
 In: a `transformers` model, a token trie, prompts. Out: `Found` items with scores, or `Generation` texts.
 Not here: training (the package `training`), prompts' wording (`prompts`), other evidence (`signals`).
 """

@@ -1,12 +1,11 @@
 """Attention in which many beams share one prompt: its keys and values are held once per user.
 
-`transformers` lets a model's attention be replaced by name. Ours sees each beam's own few tokens as the cache and
-the user's prompt beside it. Scores against both are laid next to each other before one softmax, so nothing of the
-prompt is ever copied per beam, and the beams of a user (and the query heads of a group) become the rows of one
-matrix product.
+`transformers` lets a model's attention be replaced by name. This attention gets each beam's own few tokens as the cache
+and the user's prompt separately. It concatenates the scores against both before one softmax. So the prompt is never
+copied per beam, and the beams of a user (and the query heads of a group) become the rows of one matrix product.
 
-The model's own mask is not enough: the model knows only the beam's own tokens. Padding of prompts and sliding windows
-are handled in this file.
+The model's own mask is not enough, since the model knows only the beam's own tokens. This file handles the padding of
+prompts and sliding windows.
 """
 
 from __future__ import annotations
@@ -26,17 +25,17 @@ SHARED_PROMPT = "genrec_shared_prompt"
 
 @dataclass(slots=True)
 class SharedPrompt:
-    """What the beams of some users share whose prompts are about as long.
+    """The prompts of some users, of similar length, which all beams of a user share.
 
     Attributes:
         keys: per layer, [users, key heads, prompt tokens, head size]; empty in the seq2seq family, where the
             cross-attention's cache has this shape already.
         values: likewise.
-        lengths: int64 [users]; true prompt lengths, the rest being padding on the right.
-        shortest: the shortest of them; no place before it is padding.
-        beams: how many beams there are, of all these users.
-        width: how many beams each user has room for.
-        slots: int64 [beams]; which of the users x width places each beam has, ascending; None: each has its own.
+        lengths: int64 [users]; true prompt lengths; the rest is padding on the right.
+        shortest: the shortest of them; no position before it is padding.
+        beams: the number of beams of all these users together.
+        width: the number of places for beams that each user has.
+        slots: int64 [beams]; the place, among users x width, of each beam, ascending; None: beam i has place i.
     """
 
     keys: list[Tensor]
@@ -50,10 +49,10 @@ class SharedPrompt:
 
 @dataclass(slots=True)
 class SharedPrompts:
-    """What the beams of a batch share, users of like prompts together: little is padded.
+    """The shared prompts of a batch, grouped by similar length so that little is padded.
 
     Attributes:
-        parts: the users in order; the beams stand in this order too.
+        parts: the groups, in the order of the users; the beams have the same order.
     """
 
     parts: list[SharedPrompt]
@@ -62,10 +61,10 @@ class SharedPrompts:
 
 @dataclass(slots=True)
 class PackedPrompts:
-    """Prompts that are read one behind the other in a single row, so that none of them is padded.
+    """Prompts that are concatenated in a single row, so that none of them is padded.
 
     Attributes:
-        lengths: tokens of each.
+        lengths: the number of tokens of each.
     """
 
     lengths: list[int]
@@ -76,14 +75,14 @@ class PackedPrompts:
 class TokenTree:
     """Tokens of several continuations of each prompt, written behind the prompt's own keys and values.
 
-    A token sees its prompt and those tokens that it continues, whatever else stands there; so continuations are never
-    moved or copied, and all shapes are known before the model runs.
+    A token sees its prompt and the tokens that it continues, and no others. So continuations are never moved or
+    copied, and all shapes are known before the model runs.
 
     Attributes:
-        keys: per layer, [users, key heads, places, head size]; the prompt's first, then room for what is added.
+        keys: per layer, [users, key heads, places, head size]; the prompt's first, then room for added tokens.
         values: likewise.
         start: the place at which the next tokens are written.
-        end: how many places are looked at.
+        end: the number of places that are read.
         seen: bool [users, new tokens, end]; which places each new token sees.
         positions: int64 [users, end]; each place's position in its text, for sliding windows.
         new_positions: int64 [users, new tokens].
@@ -113,7 +112,7 @@ def shared_prompt_attention(
     token_tree: TokenTree | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """Attend to the beam's own tokens and to the prompt that it shares; the standard attention where nothing is shared.
+    """Attend to the beam's own tokens and to its shared prompt; without one, use the standard attention.
 
     Args:
         module: the attention layer.
@@ -124,8 +123,8 @@ def shared_prompt_attention(
         scaling: factor on the scores.
         dropout: always 0 in decoding.
         shared_prompts: the prompts; passed through the model's forward as a keyword.
-        packed_prompts: that the row holds several prompts, none of which sees another; passed likewise.
-        token_tree: that the tokens continue prompts whose keys and values are in it; passed likewise.
+        packed_prompts: given if the row holds several prompts, none of which sees another; passed likewise.
+        token_tree: given if the tokens continue prompts whose keys and values it holds; passed likewise.
         kwargs: `position_bias` (T5), `softcap` (Gemma), `sliding_window`.
 
     Returns:
@@ -168,7 +167,7 @@ def shared_prompt_attention(
 def _with_prompt(
     shared: SharedPrompt, query: Tensor, key: Tensor, value: Tensor, own: tuple[Tensor, Tensor] | None, **kwargs: Any
 ) -> Tensor:
-    """Attention to the prompts' keys and to the beams' own, if there are any; the query is scaled already."""
+    """Attend to the prompts' keys and to the beams' own keys, if there are any; the query is already scaled."""
     beams, heads, _, size = query.shape
     groups, prompt_size = key.shape[1], key.shape[2]
     # [beams, heads, 1, size] -> [beams, key heads, heads of the group, size]
@@ -189,10 +188,10 @@ def _with_prompt(
 def _packed(
     module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, scale: float, lengths: list[int], **kwargs: Any
 ) -> Tensor:
-    """Each prompt's attention to itself, for prompts one behind the other in one row."""
+    """Compute each prompt's attention to itself, for prompts concatenated in one row."""
     window, softcap = kwargs.get("sliding_window"), kwargs.get("softcap")
     if len(lengths) > 1 and min(lengths) == max(lengths):
-        # Prompts of one length are one batch: one call instead of one for each.
+        # Prompts of the same length form one batch: one call instead of one for each.
         query, key, value = (
             tensor[0].reshape(tensor.shape[1], len(lengths), -1, tensor.shape[3]).transpose(0, 1)
             for tensor in (query, key, value)
@@ -217,7 +216,7 @@ def _packed(
 def _in_tree(
     layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, tree: TokenTree, **kwargs: Any
 ) -> Tensor:
-    """Attention of each prompt's new tokens to the prompt and to what they continue, in one call for all."""
+    """Compute the attention of new tokens to their prompt and to the tokens that they continue, in one call."""
     users, heads, new, size = query.shape
     groups = key.shape[1]
     keys, values = tree.keys[layer], tree.values[layer]
@@ -244,12 +243,12 @@ def _in_tree(
 
 
 def _is_cross(module: torch.nn.Module) -> bool:
-    """Return whether an attention layer of the seq2seq family looks at the encoder."""
+    """Return whether an attention layer of the seq2seq family is cross-attention."""
     return bool(getattr(module, "is_cross_attention", not getattr(module, "is_causal", True)))
 
 
 def _own_only(query: Tensor, key: Tensor, value: Tensor, scale: float, bias: Tensor | None) -> tuple[Tensor, None]:
-    """A decoder's self-attention in the seq2seq family: nothing of the prompt is in it."""
+    """Compute a decoder's self-attention in the seq2seq family; the prompt has no part in it."""
     scores = (query @ key.transpose(2, 3)).float() * scale
     if bias is not None:
         scores = scores + bias
@@ -289,7 +288,7 @@ def _to_beams(rows: Tensor, shared: SharedPrompt) -> Tensor:
 
 
 def _hide(scores: Tensor, shared: SharedPrompt, size: int, own: int, window: int | None) -> None:
-    """Take from sight, in place, what a beam must not see of its prompt: padding, and what left a sliding window."""
+    """Mask, in place, the prompt tokens that a beam must not see: padding, and tokens outside a sliding window."""
     lowest = torch.finfo(scores.dtype).min
     places = torch.arange(size, device=scores.device)
     if shared.shortest < size:  # only where some prompt is padded

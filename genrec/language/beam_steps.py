@@ -1,4 +1,4 @@
-"""The model one token further for every beam: the beams' own caches, and the prompts that they share."""
+"""One decoding step for all beams: the beams' own caches, and the prompts that they share."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from genrec.language.decoder import Decoder
 
 _ROOM = 3
-"""Tokens that the beams' caches have room for beyond the next one."""
+"""The number of tokens, beyond the next one, for which the beams' caches have room."""
 
 
 class Stepper:
-    """Runs the model one token further for the beams that need it; knows caches, not tries."""
+    """Runs the model for one more token of the beams that need it; knows caches, not tries."""
 
     def __init__(self, decoder: Decoder, prompts: Prompts) -> None:
         self.decoder = decoder
@@ -44,9 +44,9 @@ class Stepper:
 
         Args:
             tokens: int64 [users, beams].
-            origins: int64 [users, beams]; which earlier beam of the user each one continues.
-            needed: bool [users, beams]; the others are not run, now or later.
-            before: what the last step returned first; returned again where no beam is needed.
+            origins: int64 [users, beams]; the earlier beam of the user that each one continues.
+            needed: bool [users, beams]; the other beams are not run, now or later.
+            before: the first value that the last step returned; returned again if no beam is needed.
 
         Returns:
             float32 [needed beams, tokens of the head], and int64 [users, beams], each beam's row in it (0 where none).
@@ -54,7 +54,7 @@ class Stepper:
         users, width = tokens.shape
         slots = needed.flatten().nonzero()[:, 0]
         rows = self.places.gather(1, origins).flatten()[slots]
-        # Beams are sorted by score; the caches keep their order where they can, since to move them is to copy them.
+        # Beams are sorted by score; the caches keep their own order if they can, since moving them means copying them.
         rows, order = rows.sort(stable=True)
         slots = slots[order]
         self.places = torch.zeros_like(tokens).flatten().index_put((slots,), torch.arange(len(slots)).to(slots))
@@ -91,7 +91,7 @@ class Stepper:
 
 
 class _BeamLayer(DynamicLayer):  # type: ignore[misc]
-    """One layer's keys and values of the beams, with room for a few tokens more: to add one is to write only it."""
+    """One layer's keys and values of the beams, with room for a few more tokens: adding one writes only that one."""
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Add the beams' next tokens; returns all of them, [beams, key heads, tokens, head size]."""

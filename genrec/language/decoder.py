@@ -1,13 +1,13 @@
 """The decoder: beam search over the catalogue's trie, and exact log-likelihoods of given items.
 
-Prompts are read once, many users at a time; beams share their user's prompt (`genrec.language.attention`). What beams
-may say next is the trie's; what a user must not get is taken out of the search itself, so no beam is wasted and k
-distinct items come back whenever the catalogue has them.
+Prompts are read once, many users at a time; beams share their user's prompt (`genrec.language.attention`). The trie
+gives the tokens that may follow a beam. Excluded items are removed inside the search, so no beam is wasted on them, and
+k distinct items come back whenever the catalogue has them.
 
-The search is the standard one (of `transformers` too): at each step the best 2 x beams continuations are kept, those
-among the first `beams` that end an item are finished, and the best `beams` others go on. Scores are sums of
-log-probabilities, so they only fall, and a beam that cannot reach the k-th finished item any more is dropped at
-once: exact, not a heuristic.
+The search is the standard one (the same as in `transformers`): at each step the best 2 x beams continuations are kept.
+Those among the first `beams` that end an item are finished, and the best `beams` others go on. Scores are sums of
+log-probabilities, so they only fall. A beam that can no longer reach the k-th finished item is dropped at once, which
+is exact, not a heuristic.
 
 Decoding must normalise over the same set of tokens as training did: see `Normalisation`.
 """
@@ -37,26 +37,26 @@ from training.backbone import restrict_head
 logger = logging.getLogger(__name__)
 
 Normalisation = Literal["catalogue", "vocabulary", "children"]
-"""Over which tokens the next one's probability sums to one: all that any item uses (what the catalogue-restricted
-training loss does), the model's whole vocabulary, or those allowed after the beam."""
+"""The tokens over which the next token's probabilities sum to one: all tokens that any item uses (as in the
+catalogue-restricted training loss), the model's whole vocabulary, or the tokens allowed after the beam."""
 
 ForcedTokens = Literal["count", "free"]
 """Whether the only possible continuation adds its log-probability, or nothing (the debiased rule of D3,
-arXiv 2406.14900, section 4.1), which takes the length bias out of long titles."""
+arXiv 2406.14900, section 4.1), which removes the bias against long titles."""
 
 
 BATCH_TOKENS = 4096
 """Prompt tokens that are decoded side by side: enough to keep the processor busy, few enough to stay small."""
 
 USERS_TIMES = 8
-"""So many times the users of a processor's batch are decoded side by side in the fixed way."""
+"""With fixed shapes, a batch has this many times the users of a batch on a processor."""
 
 FIXED_TOKENS = 1024
-"""Prompt tokens a user that a fixed batch has room for, on average."""
+"""The average number of prompt tokens per user for which a batch of fixed shape has room."""
 
 MEMORY_SHARE = 0.15
-"""The share of a GPU's free memory that the prompts' keys and values may take: they are held twice, the beams' tokens
-take as much again, and the rest is for the masks and logits of a step."""
+"""The share of a GPU's free memory for the prompts' keys and values. They are held twice, the beams' tokens take as
+much again, and the rest is for the masks and logits of a step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +81,9 @@ class Decoder:
         trie: the catalogue's token sequences; the terminator is part of each.
         normalisation: see `Normalisation`.
         forced_tokens: see `ForcedTokens`.
-        fixed_shapes: whether batches have shapes that do not depend on what the model says (see
+        fixed_shapes: whether the shapes of batches do not depend on the model's output (see
             `genrec.language.fixed_shapes`): the same results, faster on a GPU, slower on a processor. None: on a GPU.
-            The seq2seq family has no such way.
+            The seq2seq family does not support it.
 
     Raises:
         ModelError: the model's attention cannot be replaced.
@@ -104,7 +104,7 @@ class Decoder:
         self.device = next(model.parameters()).device
         self.seq2seq = bool(model.config.is_encoder_decoder)
         self.fixed_shapes = not self.seq2seq and (self.device.type == "cuda" if fixed_shapes is None else fixed_shapes)
-        # transformers renamed it on the way through version 5, and will take the old name no longer.
+        # transformers renamed it during version 5 and no longer accepts the old name.
         self.cache_name = "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
         try:
             model.set_attn_implementation(SHARED_PROMPT)
@@ -113,18 +113,18 @@ class Decoder:
         vocabulary = trie.vocabulary
         if normalisation != "vocabulary":
             restrict_head(model, torch.from_numpy(vocabulary.astype(np.int64)))
-        # From here on a token is its place in the head's output.
+        # From here on a token is its index in the head's output.
         place = np.searchsorted(vocabulary, trie.token) if normalisation != "vocabulary" else trie.token
         self.places = place.astype(np.int64)
         self._place = self.tensor(self.places)
-        # A user with fewer live beams than the others pads with the root, which has no token: any token does.
+        # A user with fewer live beams than the others is padded with the root, which has no token; any token will do.
         self.tokens = trie.token.clip(min=0).astype(np.int64)
         self._token = self.tensor(self.tokens)
         self._child_start = self.tensor(trie.child_start)
         self._forced = self._child_start[1:] - self._child_start[:-1] == 1
         self.is_leaf = trie.child_start[1:] == trie.child_start[:-1]
         self._is_leaf = self.tensor(self.is_leaf) > 0
-        # Where the only possible continuation costs nothing, the rest of a beam's only item needs no model.
+        # If the only possible continuation adds nothing, a beam with one item left needs no further model call.
         free = normalisation == "children" or forced_tokens == "free"
         self.costs = ~(trie.chains() if free else np.zeros(trie.nodes, np.bool_))
         self._costs = self.tensor(self.costs) > 0
@@ -142,10 +142,10 @@ class Decoder:
         return (read_padded if self.fixed_shapes else read_packed)(self, prompts)
 
     def limits(self, users: int) -> tuple[int, int]:
-        """Return how many users and how many prompt tokens at most are to be decoded side by side.
+        """Return the most users and the most prompt tokens to decode side by side.
 
         Args:
-            users: how many users a processor would take.
+            users: the number of users for a processor.
         """
         if not self.fixed_shapes:
             return users, BATCH_TOKENS
@@ -163,7 +163,7 @@ class Decoder:
         return users, tokens
 
     def normalise(self, logits: Tensor) -> Tensor:
-        """Return log-probabilities; over a beam's children they are normalised later, when these are known."""
+        """Return log-probabilities; those over a beam's children are normalised later, when the children are known."""
         logits = logits.float()
         return logits if self.normalisation == "children" else logits.log_softmax(dim=-1)
 
@@ -175,8 +175,8 @@ class Decoder:
 
         Args:
             prompts: what `read` returned.
-            keep: how many items to return for each user.
-            beams: how many beams to hold; at least `keep`. As many as the catalogue has items makes it exact.
+            keep: the number of items to return for each user.
+            beams: the number of beams; at least `keep`. The search is exact with as many beams as items.
             excluded: item rows that must not come back, for each user.
 
         Returns:
@@ -195,7 +195,7 @@ class Decoder:
 
     @torch.inference_mode()
     def score(self, prompts: Prompts, rows: Sequence[NDArray[np.int64]]) -> list[NDArray[np.float32]]:
-        """Return the exact log-likelihood of given items, prefixes that items share being run once.
+        """Return the exact log-likelihood of given items; prefixes that items share are computed once.
 
         Args:
             prompts: what `read` returned.
@@ -231,7 +231,7 @@ class Decoder:
         return self.tensor(keys[counts == self.trie.items_below[keys % self.trie.nodes]])
 
     def _items(self, scores: NDArray[np.float32], leaves: NDArray[np.int64], keep: int, excluded: set[int]) -> Found:
-        """Turn leaves into items; those that share a leaf all come back, in catalogue order."""
+        """Turn leaves into items; items that share a leaf all come back, in catalogue order."""
         rows: list[int] = []
         values: list[float] = []
         for score, leaf in zip(scores.tolist(), leaves.tolist(), strict=True):
@@ -304,7 +304,7 @@ class Decoder:
         allowed = special if allow else ~special
         gains = values[places.flatten()[beam], self._place[child]]
         if self.normalisation == "children":
-            # What is left out of a search shares in no probability; what is not asked for does.
+            # Items excluded from a search get no share of the probability; items that are only not asked for do.
             sharing = gains if allow else gains.masked_fill(special, -torch.inf)
             gains = gains - log_sum_exp(sharing, beam, users * width)[beam]
         if self.forced_tokens == "free":

@@ -1,14 +1,14 @@
-"""Beam search and scoring in fixed shapes, for devices that Python cannot keep busy one small call at a time.
+"""Beam search and scoring in fixed shapes, for devices that idle while Python launches many small calls.
 
-The search of `genrec.language.decoder` runs only the beams that still matter, so every step has shapes of its own and
-asks the
-device which they are. A GPU waits through that. Here each user has the same number of beams in every step; those that
-are finished or lost are masked, and the device is asked only now and then whether any is left. A beam's tokens are
-written once behind its prompt's, in the order they were made, and a mask says which of them the beam continues: nothing
-is moved when beams change places. Candidates are scored in one run of the model over the tree that their tokens make.
+The search of `genrec.language.decoder` runs only the beams that can still win, so each step has its own shapes and must
+wait for the device to return them. A GPU idles meanwhile. Here each user has the same number of beams in every step.
+Finished and lost beams are masked, and only every few steps the device is asked whether any beam is left. A beam's
+tokens are written once behind its prompt's, in the order in which they were made. A mask marks the tokens that the beam
+continues, so nothing is moved when beams change places. Candidates are scored in one run of the model over the tree of
+their tokens.
 
-Finished beams are masked, not removed: their scores are minus infinity throughout, so that they take part in no sum
-and no maximum.
+Finished beams are masked, not removed: their scores are always minus infinity, so that they take part in no sum and no
+maximum.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ if TYPE_CHECKING:
     from genrec.language.decoder import Decoder
 
 ASKED_EVERY = 4
-"""Steps between two questions to the device whether any beam is left, and how many."""
+"""Steps between two reads of the number of live beams from the device."""
 
 _EIGHT = 8
-"""Places are counted in eights: fused attention wants the rows of its mask aligned."""
+"""The number of places is a multiple of this: fused attention needs aligned rows in its mask."""
 
 SCORED_TOKENS = 32_768
-"""Most tokens that are scored in one run of the model."""
+"""The most tokens that are scored in one run of the model."""
 
 SCORED_LOGITS = 1 << 28
-"""Most logits that one run of the model may give; 1 GiB in fp32."""
+"""The most logits that one run of the model may return; 1 GiB in fp32."""
 
 
 class Continuations:
-    """What may follow the nodes of a trie, level by level in fixed shapes; knows tries, not models.
+    """The children of a trie's nodes, level by level in fixed shapes; knows tries, not models.
 
-    All beams are at the same depth, so the most children that any node of that depth has is the width of its table.
+    All beams are at the same depth, so the width of a table is the most children that any node of that depth has.
     """
 
     def __init__(self, decoder: Decoder) -> None:
@@ -70,11 +70,11 @@ class Continuations:
 
         Args:
             nodes: int64 [users, beams], all of one depth.
-            running: float32 [users, beams]; minus infinity for a beam that is no more.
+            running: float32 [users, beams]; minus infinity for a beam that is finished or lost.
             values: [users, beams, tokens of the head]: the log-probabilities of what comes next; logits where they
                 are normalised over the children.
             depth: of the nodes.
-            most: how many to return at most.
+            most: the most continuations to return.
             keys: sorted keys (user x nodes + node) of special nodes.
             allow: whether those are the only nodes allowed, or the only ones forbidden.
         """
@@ -89,7 +89,7 @@ class Continuations:
         special = _is_special(keys, child, decoder.trie.nodes)
         allowed = real & (special if allow else ~special)
         if decoder.normalisation == "children":
-            # What is left out of a search shares in no probability; what is not asked for does.
+            # Items excluded from a search get no share of the probability; items that are only not asked for do.
             gains = gains - gains.masked_fill(~(real if allow else allowed), -torch.inf).logsumexp(2, keepdim=True)
         if decoder.forced_tokens == "free":
             gains = gains.masked_fill(count == 1, 0.0)
@@ -105,10 +105,10 @@ def search(
     """Search the trie with all users side by side; see `Decoder.search`.
 
     Args:
-        decoder: whose model and trie.
-        prompts: what the search starts from.
-        keep: how many finished leaves to hold for each user.
-        beams: how many beams to hold.
+        decoder: its model and trie are used.
+        prompts: the prompts that have been read.
+        keep: the number of finished leaves for each user.
+        beams: the number of beams.
         keys: sorted keys (user x nodes + node) of the nodes that are forbidden.
 
     Returns:
@@ -158,7 +158,7 @@ def score(decoder: Decoder, prompts: Prompts, rows: Sequence[NDArray[np.int64]])
     keys, of_key = np.unique(owner[items] * total + nodes, return_inverse=True)
     user, node = np.divmod(keys, total)
     parent = decoder.trie.parent[node].astype(np.int64)
-    # Run are those nodes after which something is a choice; the root has been, with the prompt.
+    # The model is run on the nodes that are followed by a choice; the root was run with the prompt.
     runs = ~decoder.is_leaf[node] & decoder.costs[node]
     gains = np.zeros(len(keys), np.float64)
     for part in _user_parts(np.bincount(user[runs], minlength=len(rows)), len(decoder.trie.vocabulary), decoder):
@@ -178,14 +178,14 @@ def _score_part(
     parent: NDArray[np.int64],
     runs: NDArray[np.bool_],
 ) -> NDArray[np.float32]:
-    """Return what each node of some users' trees adds to the score of the items below it."""
+    """Return the amount that each node of some users' trees adds to the score of the items below it."""
     users, device = part.stop - part.start, decoder.device
     user = user - part.start
     asked = np.flatnonzero(runs)
     sizes = np.bincount(user[asked], minlength=users)
     rank = np.arange(len(asked)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     width = -(-int(sizes.max()) // _EIGHT) * _EIGHT if len(asked) else 0
-    # A node's place is its rank among the user's nodes that are run; the root's is the one behind them.
+    # A node's place is its rank among the user's nodes that are run; the root's place follows them.
     run_keys = user[asked] * decoder.trie.nodes + node[asked]
     place = np.full(len(node), width, np.int64)
     if len(asked):
@@ -245,12 +245,12 @@ def _user_parts(sizes: NDArray[np.int64], vocabulary: int, decoder: Decoder) -> 
 def _run_tree(
     decoder: Decoder, prompts: Prompts, part: slice, tokens: Tensor, depth: Tensor, parent_place: Tensor
 ) -> Tensor:
-    """Run the model over each user's tree of tokens at once; returns what comes after each, [users, tokens, head]."""
+    """Run the model once over each user's tree of tokens; return logits after each, [users, tokens, head]."""
     users, width = tokens.shape
     (shared,) = prompts.shared
     size = shared.keys[0].shape[2]
     device = decoder.device
-    # Each node sees itself and the nodes above it; what is above the root is one place too many, cut off at the end.
+    # Each node sees itself and the nodes above it; the root's parent gets one extra place, cut off at the end.
     seen = torch.zeros((users, width, width + 1), dtype=torch.bool, device=device)
     above = torch.arange(width, device=device).expand(users, width)
     parents = torch.cat((parent_place, torch.full_like(parent_place[:, :1], width)), 1)
@@ -272,7 +272,7 @@ def _run_tree(
 
 
 class _Grower:
-    """Runs the model one token further for all beams of all users; knows caches, not tries."""
+    """Runs the model for one more token of all beams of all users; knows caches, not tries."""
 
     def __init__(self, decoder: Decoder, prompts: Prompts) -> None:
         self._decoder = decoder
@@ -291,7 +291,7 @@ class _Grower:
 
         Args:
             tokens: int64 [users, beams].
-            origins: int64 [users, beams]; which beam of the step before each one continues.
+            origins: int64 [users, beams]; the beam of the previous step that each one continues.
 
         Returns:
             float32 [users, beams, tokens of the head].
@@ -326,7 +326,7 @@ class _Grower:
 
 
 def _forward(decoder: Decoder, tokens: Tensor, positions: Tensor, tree: TokenTree) -> Tensor:
-    # A mask of four dimensions is taken as it is, so that the model makes none of its own; ours is in the tree.
+    # The model uses a four-dimensional mask unchanged instead of building its own; the real mask is in the tree.
     mask = torch.ones((1, 1, 1, 1), dtype=torch.bool, device=tokens.device)
     output = decoder.model(tokens, attention_mask=mask, position_ids=positions, use_cache=False, token_tree=tree)
     if len(tree.layers_seen) < len(tree.keys):

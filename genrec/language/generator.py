@@ -1,7 +1,7 @@
 """Free generation: the model writes any text, by `transformers`' own `generate`; grounding finds the items.
 
-Beams, sampling and diverse beams are one function. Some checkpoints switch sampling on by themselves, so it
-is set each time; prompts of a batch are padded on the left, or the model would go on from padding.
+Beams, sampling and diverse beams are one function. Some checkpoints switch sampling on by default, so it is set
+explicitly each time. Prompts of a batch are padded on the left; otherwise the model would continue the padding.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ class FreeGenerator:
     """Writes texts with one model.
 
     Attributes:
-        model: a `transformers` model; the decoder's own is fine, its restricted head is set aside meanwhile.
+        model: a `transformers` model; the decoder's own will do: its restricted head is put aside during generation.
         tokenizer: its tokenizer.
         stop: the token that ends a text.
         head: the model's output head over its whole vocabulary.
-        max_new_tokens: longest text.
-        ending: what ends a title within a text; empty where only `stop` does.
+        max_new_tokens: the most tokens of a text.
+        ending: the characters that end a title within a text; empty if only `stop` does.
     """
 
     model: Any
@@ -47,12 +47,12 @@ class FreeGenerator:
 
         Args:
             prompts: token ids.
-            count: texts for each prompt: the beams held, or the samples drawn.
+            count: texts for each prompt: the number of beams or of samples.
             method: see `Method`.
-            seed: of what is drawn.
+            seed: the seed of the samples.
 
         Returns:
-            For each prompt its texts, best first; a text may come twice under sampling.
+            For each prompt its texts, best first; under sampling, a text may occur twice.
         """
         if method != "beams":
             torch.manual_seed(seed)
@@ -90,16 +90,16 @@ class FreeGenerator:
         max_new_tokens: int,
         constrain: Callable[[int], Any],
     ) -> list[list[int]]:
-        """Write one text for each prompt, token by token the likeliest under a constraint.
+        """Write one text for each prompt by greedy decoding under a constraint.
 
         Args:
             prompts: token ids.
             stops: the tokens that end a text.
-            max_new_tokens: longest text.
-            constrain: makes `transformers`' logits processor, given where in each row the new tokens begin.
+            max_new_tokens: the most tokens of a text.
+            constrain: makes `transformers`' logits processor, given the position at which new tokens begin.
 
         Returns:
-            The new tokens of each text, up to the one that ends it.
+            The new tokens of each text, without the token that ends it.
         """
         ids, mask = self._padded(prompts)
         start = self._start(ids)
@@ -152,11 +152,11 @@ class FreeGenerator:
         return ids, mask
 
     def _start(self, ids: Tensor) -> int:
-        """Return where in the output the new tokens begin."""
+        """Return the position in the output at which the new tokens begin."""
         return 1 if self.model.config.is_encoder_decoder else ids.shape[1]
 
     def _generate(self, **options: Any) -> Any:
-        """Call the model's `generate` with its head over the whole vocabulary, and put back the head that was there."""
+        """Call the model's `generate` with its head over the whole vocabulary, and restore the previous head."""
         restricted = self.model.get_output_embeddings()
         self.model.set_output_embeddings(self.head)
         try:

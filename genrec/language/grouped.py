@@ -1,4 +1,4 @@
-"""Operations on the continuations of many users' beams, which lie flat one behind the other."""
+"""Operations on the continuations of many users' beams, stored in one flat array."""
 
 from __future__ import annotations
 

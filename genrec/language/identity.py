@@ -1,11 +1,11 @@
-"""The models that a run rests on, known by their contents: its base, and the text encoder of its index.
+"""The models that a run needs, identified by their contents: its base, and the text encoder of its index.
 
-When a run is trained, what each of them is goes into its manifest: a folder or a hub's, where, at which revision, and
-the SHA-256 of the files that decide what it says (tokenizer, configuration, weights). Whoever loads the run looks
-there and compares, so a base that was made again is refused rather than asked for another catalogue's items.
+Training writes the identity of each into the run's manifest: folder or hub, path, revision, and the SHA-256 of the
+files that determine its output (tokenizer, configuration, weights). Loading a run compares them. So a base that was
+replaced by another is refused, instead of giving wrong items.
 
-A name alone does not say which model is meant: it may be another one's by now. `--base` says where a base stands
-today, and is compared just the same.
+A name alone does not identify a model, since it may mean another one by now. `--base` gives a base's present place, and
+the base there is compared in the same way.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Kind = Literal["starter", "folder", "hub", "built-in"]
 Role = Literal["base", "encoder"]
 
 MODELS = "models"
-"""Where a run's manifest holds what its models are, by role."""
+"""The key of a run's manifest under which the identities of its models stand, by role."""
 
 _DECIDING = (
     "config*.json", "generation_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*",
@@ -37,26 +37,27 @@ _DECIDING = (
     "*.safetensors.index.json",
     "modules.json", "sentence_bert_config.json", "*_Pooling/*.json", "*_Dense/*", "*_Normalize/*",
 )  # fmt: skip
-"""The files of a model that decide what it says, as patterns; notes and licences beside them may change."""
+"""Patterns of the files that determine a model's output; notes and licences beside them may change."""
 
 _DECIDING_FOR_STARTER = ("tokenizer.json", "*.safetensors")
-"""Of the starter base, which is unpacked on each machine: its configuration names the library that unpacked it."""
+"""The patterns for the starter, which each machine unpacks: its configuration names the unpacking library, so it is
+left out."""
 
 _OLDER_WEIGHTS = ("*.bin", "*.bin.index.json")
-"""Read where a folder has no safetensors."""
+"""Patterns of older weights, used if a folder has no safetensors."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a model is.
+    """The identity of a model.
 
     Attributes:
-        name: what the user called it.
-        kind: a folder, a hub's, the starter that comes in a wheel, or code of ours that needs no files.
-        way: of a folder, the way to it from the folder that names it.
-        revision: of a hub's, the commit that was loaded.
-        contents: the fingerprint of all its deciding files; empty where there are none.
-        files: the size and SHA-256 of each.
+        name: the name that the user gave.
+        kind: a folder, a hub model, the starter that comes in a wheel, or built-in code that needs no files.
+        way: for a folder, the relative path to it from the folder that records it.
+        revision: for a hub model, the commit that was loaded.
+        contents: one fingerprint of all files that determine its output; empty if there are none.
+        files: the size and SHA-256 of each of these files.
     """
 
     name: str
@@ -67,13 +68,13 @@ class Identity:
     files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON values; `Identity(**...)` is the inverse."""
+        """Return the identity as JSON values; `Identity(**...)` is the inverse."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a model is now: what is loaded, and of what kind it is."""
+    """The present place of a model: the path or name to load, and its kind."""
 
     folder: str
     kind: Kind
@@ -81,10 +82,10 @@ class Source:
 
 
 def source_of(role: Role, name: str) -> Source:
-    """Return where the model of a name is.
+    """Return the place of the model that a name means.
 
     Raises:
-        ModelError: it is not here.
+        ModelError: the model is not available.
     """
     if role == "encoder" and name == HASHING:
         return Source(HASHING, "built-in")
@@ -98,13 +99,13 @@ def source_of(role: Role, name: str) -> Source:
 
 
 def identity_of(role: Role, name: str, source: Source, home: Path) -> Identity:
-    """Return what a model is; reads its files, where they have not been read before.
+    """Return the identity of a model; its files are read unless their fingerprints are cached.
 
     Args:
-        role: what it is used as.
-        name: what the user called it.
-        source: where it is.
-        home: the folder that will name it.
+        role: the model's role in the run.
+        name: the name that the user gave.
+        source: the model's place.
+        home: the folder that will record the identity.
     """
     if source.kind == "built-in":
         return Identity(name, source.kind)
@@ -115,7 +116,7 @@ def identity_of(role: Role, name: str, source: Source, home: Path) -> Identity:
 
 
 def deciding_files(folder: Path, patterns: tuple[str, ...] = _DECIDING) -> dict[str, dict[str, Any]]:
-    """Return the size and SHA-256 of the files of a model that decide what it says."""
+    """Return the size and SHA-256 of the files that determine a model's output."""
     files = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
     if not any(path.suffix == ".safetensors" for path in files):
         files |= {path for pattern in _OLDER_WEIGHTS for path in folder.glob(pattern) if path.is_file()}
@@ -128,7 +129,7 @@ def deciding_files(folder: Path, patterns: tuple[str, ...] = _DECIDING) -> dict[
 
 
 class NamesModels(Protocol):
-    """What says which models a run rests on: its manifest."""
+    """A run's manifest, as far as it names the run's models."""
 
     @property
     def base(self) -> str:
@@ -142,21 +143,21 @@ class NamesModels(Protocol):
 
     @property
     def models(self) -> Mapping[Role, Identity]:
-        """What they are; empty in runs that do not say."""
+        """The identities by role; empty in runs of older versions, which did not record them."""
         ...
 
 
 def find_model(role: Role, names: NamesModels, home: Path, now: str | None = None) -> str:
-    """Return what is loaded as a run's model, after comparing it with what the run was trained on.
+    """Return the path or name of a run's model, after checking that the run was trained on this model.
 
     Args:
-        role: which of its models.
+        role: the model's role in the run.
         names: the run's manifest.
-        home: the run's folder, which the manifest's ways start from.
-        now: where the user says that it is.
+        home: the run's folder, to which the manifest's paths are relative.
+        now: the present place, if the user gives one.
 
     Raises:
-        ModelError: it is not here, or not the one that the run was trained on.
+        ModelError: the model is not available, or it is not the one that the run was trained on.
     """
     named = names.base if role == "base" else names.encoder
     known = names.models.get(role)
@@ -165,7 +166,7 @@ def find_model(role: Role, names: NamesModels, home: Path, now: str | None = Non
     source = source_of(role, now) if now is not None else where_known(role, known, home, named)
     found = identity_of(role, known.name, source, home)
     if now is None and known.kind == "hub" and found.contents != known.contents:
-        # Another program may have downloaded some of its files only.
+        # Another program may have downloaded only some of its files.
         hub_folder(known.name, known.revision, local_first=False)
         found = identity_of(role, known.name, source, home)
     _compare(role, known, found, source.folder, home)
@@ -173,12 +174,12 @@ def find_model(role: Role, names: NamesModels, home: Path, now: str | None = Non
 
 
 def check_contents(role: Role, before: Identity, now: Identity, home: Path) -> None:
-    """Compare a model of an unfinished run with the one that it is to go on with.
+    """Check that an unfinished run resumes with the same model.
 
     Args:
-        role: which model.
-        before: what it was when the run was begun.
-        now: what it is at this start.
+        role: the model's role in the run.
+        before: its identity when the run was started.
+        now: its identity at this resume.
         home: the run's folder.
 
     Raises:
@@ -203,16 +204,16 @@ _SAY_WHERE: Mapping[Role, str] = {"base": "say with --base where it is now, ", "
 
 
 def where_known(role: Role, known: Identity, home: Path, named: str = "") -> Source:
-    """Return where the model is that a folder names; what it holds is not looked at.
+    """Return the place of a model that a folder records, without checking its contents.
 
     Args:
-        role: what it is used as.
-        known: what it is.
-        home: the folder that names it.
-        named: its name in the run's manifest, which somebody may have changed since; empty: the same.
+        role: the model's role in the run.
+        known: its recorded identity.
+        home: the folder that records it.
+        named: its name in the run's manifest, which the user may have edited since; empty: the same name.
 
     Raises:
-        ModelError: it is not there.
+        ModelError: the model is not there.
     """
     if known.kind != "folder":
         if known.kind != "hub":
@@ -230,10 +231,10 @@ def where_known(role: Role, known: Identity, home: Path, named: str = "") -> Sou
 
 
 def _of_an_older_run(role: Role, name: str, home: Path, now: str | None) -> str:
-    """Return what is loaded for a run whose manifest does not say what its models are.
+    """Return the path or name of a model for a run whose manifest does not record identities.
 
-    A name with one slash may have been a folder then, so the hub is not asked for it; a model of that name that was
-    downloaded before is used.
+    A name with one slash may have meant a folder when the run was made, so nothing is downloaded. A model of that name
+    that is in the hub's cache is used.
     """
     if role == "base" or now is not None:
         logger.warning(
@@ -256,12 +257,12 @@ def _of_an_older_run(role: Role, name: str, home: Path, now: str | None) -> str:
 
 
 def moved_models(models: Mapping[Role, Identity], old: Path, new: Path, base: str) -> dict[Role, Identity]:
-    """Return what the manifest of a run made out of another says of the same models: the ways start elsewhere.
+    """Return the identities for the manifest of a run made out of another: the relative paths start elsewhere.
 
     Args:
-        models: what the older run's manifest says.
-        old: its folder.
-        new: the new run's.
+        models: the identities in the older run's manifest.
+        old: the older run's folder.
+        new: the new run's folder.
         base: what `find_model` returned for the base.
     """
     moved: dict[Role, Identity] = {}

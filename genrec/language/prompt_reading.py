@@ -1,7 +1,7 @@
 """Reading prompts: the model is run over many users' prompts at once, before any search.
 
-In the ordinary way prompts lie one behind the other in packs, without padding (`genrec.language.attention`); on a GPU
-they are padded to few shapes; a seq2seq model's encoder reads them padded and masked.
+On a processor, prompts are concatenated in packs without padding (`genrec.language.attention`). On a GPU they are
+padded to a few shapes. A seq2seq model's encoder reads them padded and masked.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ PACK_TOKENS = 2048
 """Prompt tokens that are read in one row: enough for the fastest matrix products, few enough to stay small."""
 
 FIXED_READ_TOKENS = 65_536
-"""Prompt tokens, padding included, that a GPU reads at once."""
+"""The number of prompt tokens, padding included, that a GPU reads at once."""
 
 PROMPT_STEP = 64
-"""Prompts of a batch are padded to a multiple of so many tokens in the fixed way, so that few shapes are new."""
+"""With fixed shapes, the prompts of a batch are padded to a multiple of this, so that there are few shapes."""
 
 PADDED = 1.25
-"""At most so many times the tokens of users whose prompts lie side by side may be held, padding included."""
+"""Users may share a padded block if it holds at most this many times their tokens."""
 
 
 @dataclass(slots=True)
 class Prompts:
-    """A batch of prompts that have been read: what a search starts from, more than once if need be."""
+    """A batch of prompts that have been read; several searches may start from it."""
 
     shared: list[SharedPrompt]
     lengths: Tensor  # int64 [users]
@@ -52,7 +52,7 @@ class Prompts:
 
 
 def read_packed(decoder: Decoder, prompts: Sequence[Sequence[int]]) -> Prompts:
-    """Read prompts packed one behind the other, without padding."""
+    """Read prompts that are concatenated in packs, without padding."""
     sizes = [len(prompt) for prompt in prompts]
     parts = list(_parts(sizes))
     shared = [SharedPrompt([], [], decoder.tensor(np.array(sizes[part])), min(sizes[part])) for part in parts]
@@ -98,7 +98,7 @@ def read_padded(decoder: Decoder, prompts: Sequence[Sequence[int]]) -> Prompts:
             position_ids=torch.arange(longest, device=decoder.device).repeat(users)[None],
             **{decoder.cache_name: cache},
             use_cache=True,
-            # What stands behind a prompt is seen by nothing before it.
+            # No token of a prompt sees the padding behind it.
             logits_to_keep=torch.arange(users, device=decoder.device) * longest + lengths[start : start + step] - 1,
             packed_prompts=packed,
         )
@@ -165,7 +165,7 @@ def _parts(sizes: Sequence[int]) -> Iterator[slice]:
 def _lay_out(
     cache: DynamicCache, lengths: Sequence[int], first: int, shared: SharedPrompt, users: slice, longest: int
 ) -> None:
-    """Copy from a pack's cache what belongs to these users, one under the other; the pack begins with user `first`."""
+    """Copy these users' keys and values out of a pack's cache, a row each; the pack begins with user `first`."""
     ends = np.cumsum(lengths).tolist()
     for layer, read in enumerate(cache.layers):
         for whole, pack in ((shared.keys, read.keys), (shared.values, read.values)):

@@ -1,4 +1,4 @@
-"""The language model of a run, asked for items: found under the catalogue's constraint, or written and grounded."""
+"""The language model of a run as a source of items: by constrained decoding, or by free decoding and grounding."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from retrieval.grounding import Grounder
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What the language model found by itself for one user.
+    """The items that the language model found for one user.
 
     Attributes:
         found: the items, best first.
@@ -32,20 +32,20 @@ class Proposal:
 
     @classmethod
     def nothing(cls) -> Proposal:
-        """Return what is found where the model is not asked."""
+        """Return an empty result, for jobs that do not use the model."""
         return cls(Found(np.zeros(0, np.int64), np.zeros(0, np.float32)), {})
 
 
 @dataclass(frozen=True, slots=True)
 class Proposer:
-    """Asks the language model for items.
+    """Finds items with the language model.
 
     Attributes:
         catalog: the items.
         encoder: histories to tokens.
         decoder: the model under the catalogue's constraint.
         generator: the model writing freely.
-        grounder: gives what finds the items of free texts; called when a text is first written.
+        grounder: returns the object that finds the items of free texts; called when the first text is written.
     """
 
     catalog: Catalog
@@ -55,12 +55,12 @@ class Proposer:
     grounder: Callable[[], Grounder]
 
     def prompt(self, history: History) -> Prompt:
-        """Return the very prompt that the model is given for a history; a taste stands where the oldest item would."""
+        """Return the model's prompt for a history; a taste stands in the place of the oldest item."""
         taste = [history.taste] if history.taste else []
         return self.encoder.prompt([*taste, *(self.catalog[item].label for item in history.items)])
 
     def batches(self, prompts: Sequence[Sequence[int]], batch_size: int) -> Iterator[list[int]]:
-        """Yield the places of prompts that are to be read together: of similar length, within the device's limits."""
+        """Yield the indices of prompts to read together: of similar length, within the device's limits."""
         yield from batches_by_length([len(prompt) for prompt in prompts], *self.decoder.limits(batch_size))
 
     def propose_exact(self, read: Prompts, beams: int, excluded: Sequence[IntArray]) -> list[Proposal]:
@@ -68,7 +68,7 @@ class Proposer:
 
         Args:
             read: the prompts, as the decoder has read them.
-            beams: how many beams are held, and how many items at most come back.
+            beams: the number of beams, and the most items to return.
             excluded: each user's item rows that must not come back.
         """
         labels = self.catalog.labels
@@ -80,12 +80,12 @@ class Proposer:
     def propose_free(
         self, prompts: Sequence[Sequence[int]], beams: int, most: int, excluded: Sequence[IntArray]
     ) -> list[Proposal]:
-        """Return the items that are nearest to what the model writes where nothing holds it back.
+        """Return the items that are nearest to the texts that the model writes without a constraint.
 
         Args:
             prompts: the prompts.
-            beams: how many texts are written for each user.
-            most: how many items at most come back.
+            beams: the number of texts for each user.
+            most: the most items to return.
             excluded: each user's item rows that must not come back.
         """
         proposals = []

@@ -1,6 +1,6 @@
-"""Forgetting users: out of prepared data, out of outputs, and out of what a run has counted.
+"""Forgetting users: removing them from prepared data, from outputs, and from a run's counts.
 
-What is stored of a user, and what becomes of it:
+Where data about a user is stored, and what `genrec forget` does with it:
 
     data folder    the history                                     → removed; the report is counted anew
     outputs        a row, and notes in `<out>.problems.jsonl`       → removed; counts and manifests follow
@@ -8,8 +8,8 @@ What is stored of a user, and what becomes of it:
                    pages of some users in `evaluation/*/report.html` → those reports are deleted
                    the adapter's weights                            → cannot be: only training again forgets them
 
-All files change together or not at all (`genrec.privacy.rewriting`). The data keeps a list of its earlier
-fingerprints, so that the runs trained on it still know it for theirs.
+All files change together or not at all (`genrec.privacy.rewriting`). The data folder keeps a list of its earlier
+fingerprints, so that runs trained on it still accept it.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from genrec.storage.locks import locked
 from genrec.storage.replacements import Replacements
 
 RARE = 5
-"""Other takers below which what a model learnt of an item may be one user's doing."""
+"""If fewer other users took an item, the model may have learnt it from one user alone."""
 
 
 @dataclass(slots=True)
 class Forgotten:
-    """What was forgotten.
+    """The result of forgetting.
 
     Attributes:
         users: how many of the users the data held.

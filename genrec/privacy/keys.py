@@ -1,9 +1,9 @@
-"""Key files, and what is made of a key: pseudonyms of user ids.
+"""Key files, and pseudonyms of user ids.
 
 A key file is one line, 32 random bytes in URL-safe base64, readable by its owner only. A pseudonym is the user's id
 under AES-SIV (RFC 5297): a keyed hash of the id, and the id encrypted with that hash as its nonce. The same id always
-gives the same pseudonym, whoever holds the key turns one back into its id without any table being kept, and nobody
-else learns more than that two rows are the same user's and about how long the id is.
+gives the same pseudonym. The holder of the key can turn it back into the id without a table. Others learn only that two
+rows belong to the same user, and about how long the id is.
 
 A plain hash would hide nothing: ids are few enough that anyone can hash them all and recognise each.
 """
@@ -88,7 +88,7 @@ class Pseudonyms:
         return self._cipher.encrypt(text.ljust(-len(text) % PADDED_TO + len(text), b"\0"), None).hex()
 
     def user(self, pseudonym: str) -> str:
-        """Return whose pseudonym it is.
+        """Return the user id of a pseudonym.
 
         Raises:
             ArtefactError: it was not made with this key.

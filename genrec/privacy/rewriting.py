@@ -1,10 +1,10 @@
-"""Outputs and folders changed after they were written: rows left out, user ids replaced, ciphers taken off.
+"""Changing finished outputs and folders: rows removed, user ids replaced, files decrypted.
 
-What is changed is written beside its place, under a hidden name; when all is written, a log says which file goes
-where, and only then are they renamed. A kill before the log changes nothing, and what a kill after it left undone is
-done by the next start, so that a row and its count, or a file and its manifest, never part.
+New files are written beside the old ones under hidden names. When all are written, a log records the target of each;
+only then are they renamed. A kill before the log changes nothing. After a kill behind the log, the next start finishes
+the renaming. So a row and its count, or a file and its manifest, always agree.
 
-Notes that stand beside the rows are numbered by the new places, too.
+Notes beside the rows are renumbered, too.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from genrec.storage.encryption import EncryptedFile, decrypt_blocks, is_encrypte
 from genrec.storage.folders import flush, read_manifest, write_manifest
 
 Change = Callable[[str], str | None]
-"""What becomes of a user id: itself, another one, or None where the user's row goes."""
+"""Maps a user id to itself, to another id, or to None if the user's row is removed."""
 
 
 def change_lines(source: Path, target: Path, change: Change, key: bytes | None, new_key: bytes | None) -> list[int]:

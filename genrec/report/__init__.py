@@ -1,6 +1,6 @@
-"""What people look at: the HTML report, its tables and charts.
+"""Reports for readers: the HTML report, its tables and charts.
 
-For: showing results and a run's facts in one self-contained file.
+For: showing results and facts about a run in one self-contained file.
 In: `Report` values. Out: HTML.
 Not here: computing any figure (`evaluation`).
 """

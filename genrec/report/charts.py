@@ -1,7 +1,7 @@
 """Charts as inline SVG: lines over a numeric axis, an interval on a bar, shares that fill a bar.
 
-Colours are CSS classes (`series-1`, `group-1`, ...), so that one drawing serves a light and a dark page. Every drawing
-is told in words too (`role="img"` and a title), and the page shows its numbers as a table.
+Colours are CSS classes (`series-1`, `group-1`, ...), so that one drawing serves a light and a dark page. Every chart
+has a description in words for screen readers (`role="img"` and a title), and the page shows its numbers as a table.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from markupsafe import Markup
 
 WIDTH, HEIGHT = 460, 290
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 14, 44
-"""The drawing's size and margins in its own units; it is scaled to the page, and its text is legible on a phone."""
+"""The chart's size and margins in its own units; it is scaled to the page, and its text is legible on a phone."""
 
 SERIES_COLOURS = 8
-"""How many colours there are; the ninth series has the first colour again, dashed."""
+"""The number of colours; the ninth series has the first colour again, dashed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Series:
     Attributes:
         name: what it shows.
         points: (x, y), x ascending.
-        number: which colour it has, from 1.
+        number: the number of its colour, from 1.
         strong: drawn thicker and on top.
     """
 
@@ -48,10 +48,10 @@ def line_chart(series: Sequence[Series], *, title: str, x_label: str, y_label: s
 
     Args:
         series: at least one line with at least one point.
-        title: the chart in words, for who cannot see it.
-        x_label: what is on the horizontal axis.
-        y_label: what is on the vertical axis.
-        y_from_zero: let the vertical axis start at 0; for losses, whose zero means nothing, it need not.
+        title: the chart in words, for screen readers.
+        x_label: the label of the horizontal axis.
+        y_label: the label of the vertical axis.
+        y_from_zero: whether the vertical axis starts at 0; False for losses, whose zero has no meaning.
     """
     xs = [x for line in series for x, _ in line.points]
     ys = [y for line in series for _, y in line.points]
@@ -80,7 +80,7 @@ def interval_bar(value: float, low: float, high: float, largest: float, css: str
 
 
 def share_bar(shares: Sequence[float], names: Sequence[str]) -> Markup:
-    """Return a bar cut into shares of 1, the first group leftmost; a pointer at rest tells each share."""
+    """Return a bar divided into shares of 1, the first group leftmost; a tooltip shows each share."""
     pieces, start = [], 0.0
     for group, (share, name) in enumerate(zip(shares, names, strict=True), 1):
         pieces.append(
@@ -150,7 +150,7 @@ def _part(value: float, span: tuple[float, float]) -> float:
 
 
 def _ticks(low: float, high: float, most: int) -> list[float]:
-    """Return round numbers, evenly spaced, of which the first is at most `low` and the last at least `high`."""
+    """Return evenly spaced round numbers; the first is at most `low` and the last at least `high`."""
     if high <= low:
         high = low + (abs(low) or 1.0)
     rough = (high - low) / most

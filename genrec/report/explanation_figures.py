@@ -1,4 +1,4 @@
-"""What the figures of explanations are called and what they say; `genrec.runs.explanation_measures` makes them."""
+"""Names and meanings of the figures of explanations; `genrec.runs.explanation_measures` computes them."""
 
 FIGURES = {
     "faithfulness": "fall of log-likelihood without the cited items, over that without as many random ones",
@@ -17,4 +17,4 @@ FIGURES = {
     "distinct_2": "different pairs of words over all pairs (Li et al., NAACL 2016)",
     "words": "words of a text",
 }
-"""The figures and what they say."""
+"""The figures and their meanings."""

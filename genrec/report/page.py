@@ -1,8 +1,8 @@
-"""The report as a page: one HTML file that needs nothing else, not even a network.
+"""The report as a page: one HTML file that needs no other file and no network.
 
 Everything shown passes through Jinja's escaping, and the users' data through its JSON escaping, since titles and
-generated texts are strangers' words. A content security policy in the page forbids all requests and every script but
-the page's own, so that a slip in the escaping could still neither run nor send anything.
+generated texts are untrusted. A content security policy in the page forbids all requests and every script but the
+page's own. So even after a mistake in the escaping, foreign code could neither run nor send anything.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ def write_report(
     users: Sequence[UserPage] = (),
     parts: Sequence[str] = (),
 ) -> None:
-    """Write the page, whole or not at all.
+    """Write the page atomically.
 
     Args:
-        report: the outcome of an evaluation.
-        path: where the page goes, such as `report.html`.
-        losses: from `report_parts.loss_points`; left out where nothing was trained.
-        findings: what the checks of the data said.
-        users: from `report_parts.user_pages`.
-        parts: what lists are made of and why, in sentences (`Fusion.to_words`).
+        report: the results of an evaluation.
+        path: the page's file, such as `report.html`.
+        losses: from `parts.loss_points`; empty if nothing was trained.
+        findings: the findings of the data checks.
+        users: from `parts.user_pages`.
+        parts: the parts of the lists and the reasons for them, in sentences (`Fusion.to_words`).
 
     Raises:
         ArtefactError: the file cannot be written.
@@ -119,7 +119,7 @@ def render_report(
         p_text=tables.p_text,
         significance=tables.SIGNIFICANCE,
     )
-    # Half a character (a lone surrogate) can stand in a title read from JSON, but not in a UTF-8 file.
+    # A title read from JSON may hold half a character (a lone surrogate), but a UTF-8 file may not.
     return text.encode("utf-8", errors="replace").decode("utf-8")
 
 
@@ -139,17 +139,17 @@ def _part(name: str) -> str:
 
 
 def _hash(script: str) -> str:
-    """Return what a content security policy calls the script by."""
+    """Return the script's hash, by which the content security policy allows it."""
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def _breakable(name: str) -> Markup:
-    """Return a system's name that may be broken after a plus sign, as in "co-occurrence+content" on a phone."""
+    """Return a system's name with a possible line break after a plus sign, as in "co-occurrence+content" on a phone."""
     return Markup("+<wbr>").join(name.split("+"))
 
 
 def _summary(report: Report, systems: Sequence[str], k: int) -> list[tuple[str, str, str]]:
-    """Return the figures to see first, each as (what it is, the figure, what stands below it)."""
+    """Return the figures at the top of the page, each as (name, figure, text below it)."""
     name = report.settings["reference"] or systems[0]
     figures = report.systems[name]
     tiles = [
@@ -217,7 +217,7 @@ def _loss_chart(losses: Sequence[LossPoint]) -> Markup | None:
 
 
 def _slice_table(report: Report, slicing: str, systems: Sequence[str], figure: str) -> Mapping[str, Any]:
-    """Return one slicing laid out: a column for each slice, a row for each system, and how each cell is tinted."""
+    """Return one slicing as a table: a column for each slice, a row for each system, and each cell's tint."""
     slices = report.slices[slicing]
     name, note = SLICING_NAMES.get(slicing, (slicing, ""))
 

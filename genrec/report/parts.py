@@ -1,8 +1,7 @@
-"""What a report shows beside its figures: users and training losses.
+"""Parts of a report beside its figures: users and training losses.
 
-Plain values, made here from what other parts write (rows of `recommend`'s JSON Lines, a trainer's log), so that
-`report` only lays them out. A page that holds every user is too heavy to
-open on a phone, so a sample is shown, drawn by a seed, and the page says so.
+They are plain values, made from rows of `recommend`'s JSON Lines and from a trainer's log; `page` only lays them out. A
+page with every user is too heavy for a phone. So the page shows a seeded sample of users and says so.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ class ShownItem:
     Attributes:
         rank: its place, from 1.
         title: the item's title.
-        is_target: whether it is what the user took next.
+        is_target: whether the user took it next.
         score: the final score; None where there is none.
         signals: the evidence for it, by name.
         how: how a generated text became this item; empty where no text did.
@@ -59,7 +58,7 @@ class UserPage:
         history_length: how many items the history has.
         history: titles of its last `HISTORY_SHOWN` items, oldest first.
         target: title of the item that the user took next.
-        recommendations: what was recommended, best first.
+        recommendations: the recommendations, best first.
     """
 
     user: str
@@ -89,11 +88,11 @@ def user_pages(
     """Return the pages of a seeded sample of the users, in the order of the cases.
 
     Args:
-        cases: what was evaluated; a page shows the case's history and target.
-        rows: lines of `genrec recommend`'s JSONL, read one at a time; users without a case are passed over.
-        catalog: where titles are read; an id that it does not have is shown as it is.
-        limit: how many users at most.
-        seed: of the sample.
+        cases: the evaluated cases; a page shows the case's history and target.
+        rows: lines of `genrec recommend`'s JSONL, read one at a time; users without a case are skipped.
+        catalog: has the titles; an id that it does not have is shown as it is.
+        limit: the most users.
+        seed: the seed of the sample.
     """
     picked = np.random.default_rng(seed).permutation(len(cases))[:limit]
     chosen = {cases[place].history.user: cases[place] for place in sorted(picked)}
@@ -102,7 +101,7 @@ def user_pages(
 
 
 def loss_points(log: Iterable[Mapping[str, Any]]) -> tuple[LossPoint, ...]:
-    """Return the losses in a trainer's log; entries without a step, or without a finite loss, are passed over.
+    """Return the losses in a trainer's log; entries without a step, or without a finite loss, are skipped.
 
     Args:
         log: entries such as `{"step": 10, "loss": 2.5}` and `{"step": 10, "eval_loss": 2.7}`, as `transformers`

@@ -1,7 +1,7 @@
 """A report as a table: for the terminal (Rich) and for a repository (Markdown).
 
-Figures are shown at one list length, intervals beside them; the systems are ordered by NDCG, best first, so that no
-system's place depends on who made the table.
+Figures are shown at one list length, with their intervals. Systems are ordered by NDCG, best first, so that no author
+of a table can favour a system.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FIGURES: Mapping[str, tuple[str, str]] = MappingProxyType(
         "calibration": ("Calibration", "divergence of a list's categories from the history's; lower is closer"),
     }
 )
-"""The figures that tables show: their short names, and what they are."""
+"""The figures that tables show: their short names and meanings."""
 
 ACCURACY = ("hr", "ndcg", "mrr")
 BEYOND = tuple(name for name in FIGURES if name not in ACCURACY)
@@ -45,12 +45,12 @@ def by_accuracy(report: Report, k: int) -> list[str]:
 
 
 def shown_figures(report: Report, names: Sequence[str], k: int) -> list[str]:
-    """Return those of the figures that at least one system has at K."""
+    """Return the figures that at least one system has at K."""
     return [name for name in names if any(f"{name}@{k}" in figures for figures in report.systems.values())]
 
 
 def number(value: float) -> str:
-    """Return a figure with the digits that it deserves: four decimals for rates, one for counts of users."""
+    """Return a figure with a suitable number of digits: four decimals for rates, one for counts of users."""
     return f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"
 
 

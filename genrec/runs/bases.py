@@ -1,4 +1,4 @@
-"""Making a base model from a data folder: the step before a run, where no trained model is at hand."""
+"""Making a base model from a data folder: the step before training a run, if no trained model is used."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Pretrained:
     """A base model that was made from histories.
 
     Attributes:
-        folder: where it stands.
+        folder: its folder.
         template: the name of the template that it was made for.
         max_tokens: the longest prompt that it can read, in tokens.
-        passes: how training went, pass by pass.
-        computing: where, and in which number format.
+        passes: the figures of each pass of training.
+        computing: the device and the number format.
     """
 
     folder: Path
@@ -115,7 +115,7 @@ def pretrain_with(
 
     Args:
         prepared: the data.
-        recipe: how.
+        recipe: the recipe.
         out: the base model's folder to make.
         encoder: as for `pretrain`.
         device: likewise.
@@ -139,7 +139,7 @@ def _pretrain(
     progress: bool,
     say: Callable[[str], None] | None,
 ) -> Pretrained:
-    """Do what `pretrain_with` says, in a folder that is this process' own."""
+    """Implement `pretrain_with` in a folder that this process has locked."""
     split, catalog = prepared.split(), prepared.catalog
     if all(len(history.items) < 2 for history in split.train):
         raise DataError(NOTHING_TO_LEARN)
@@ -193,7 +193,7 @@ def _teller(bar: Bar, report: Callable[[Pass | None], None]) -> Callable[[float,
 
 
 def _weights_bytes(recipe: PretrainRecipe, start: str | None, items: int) -> int:
-    """Return about how many bytes a base's weights take, at least."""
+    """Return a lower estimate of the size of a base's weights in bytes."""
     if start is not None:
         return 0 if recipe.layers else sum(path.stat().st_size for path in Path(start).glob("*.safetensors"))
     return 4 * recipe.width * (min(items, recipe.vocabulary) + 12 * recipe.width * (recipe.layers or 1))

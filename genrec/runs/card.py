@@ -1,7 +1,7 @@
-"""The model card of a run: what it is, how good, made of what, how to load it, and what it cannot do.
+"""The model card of a run: its purpose, figures, origin, use and limits.
 
-It is made from the run's manifest and its evaluation alone, so it says nothing of any user. The metadata above it is
-written by `huggingface_hub`, which reads it again. The licence is left to whoever publishes the run.
+The card is made from the run's manifest and its evaluation only, so it contains nothing about any user.
+`huggingface_hub` writes the metadata above it. The publisher of the run must add the licence.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
 STARTER_BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
-"""What the starter is called on the hub."""
+"""The starter's hub id."""
 
 SHOWN = ("hr@10", "ndcg@10")
 OURS = "genrec"

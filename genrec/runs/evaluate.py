@@ -1,6 +1,6 @@
 """Evaluating a run: genrec, its parts, and the baselines, on the same cases, in one table.
 
-The language model is asked once; the fused list, the model's own and the list without it are readings of one answer.
+The language model is run once; the fused list, the model's own list and the list without it come from this one run.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ EXPLAINED = 3
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """An evaluation, the fused recommendations that it judged, and what these are made of.
+    """An evaluation, the fused recommendations that it judged, and the parts of these lists.
 
     Attributes:
         report: the figures.
         recommendations: one list for each case.
-        parts: what lists are made of and why, in sentences.
+        parts: the parts of the lists and the reasons for them, in sentences.
     """
 
     report: Report
@@ -84,15 +84,15 @@ def evaluate_run(
         baselines: which baselines stand in the table.
         others: more systems, one list for each case.
         explanations: on how many users, drawn by the seed, explanations are measured, `EXPLAINED` for each.
-        seed: of the bootstrap and the baselines.
-        progress: told how many cases of how many are done.
+        seed: the seed of the bootstrap and the baselines.
+        progress: called with how many cases of how many are done.
     """
     parts = data.split()
     if recommender is not None:
         excluded = recommender.excludes_seen(settings)
     else:
         excluded = settings.excludes_seen(data.keep_seen)
-    # A run may know items that were added after its data was prepared; baselines choose from them, too.
+    # A run may have items that were added after its data was prepared; the baselines rank them, too.
     catalog = data.catalog if recommender is None else recommender.catalog
     fused: list[tuple[Recommendation, ...]] = []
     systems: dict[str, list[list[str]]] = {}
@@ -144,7 +144,7 @@ def _ask(
     settings: Settings,
     progress: Callable[[int, int], None] | None,
 ) -> list[Ranked]:
-    """Return the answers to all cases, asked for block by block."""
+    """Return the lists for all cases, made block by block."""
     answers: list[Ranked] = []
     for start in range(0, len(cases), BLOCK_CASES):
         block = [case.history for case in cases[start : start + BLOCK_CASES]]
@@ -265,7 +265,7 @@ def evaluate(
         sample: judge a seeded sample of so many users; None: all.
         settings: how to recommend; None: 20 items, 20 beams.
         explanations: measure explanations on so many users; slow.
-        seed: of the sample, the intervals and the baselines.
+        seed: the seed of the sample, the intervals and the baselines.
         out: a folder for `metrics.json` and `report.html`.
         progress: whether a progress bar is shown on stderr.
 

@@ -1,10 +1,10 @@
-"""A run's language model as an ordinary `transformers` folder, for programs that know nothing of genrec.
+"""A run's language model as an ordinary `transformers` folder, for programs that do not use genrec.
 
 The adapter is merged into the base, in the base's own number format; tokenizer, generation settings and a model card
-stand beside it. The architecture keeps its name, so whatever serves the base serves this.
+are beside it. The architecture keeps its name, so every program that serves the base also serves this model.
 
-What is lost is the catalogue's constraint: such a program writes any text. The trap is the prompt: genrec makes the
-tokens of each title by themselves, and a program that tokenises the whole text may make others, so give it tokens.
+The constrained decoding is lost: such a program writes any text. Easy to get wrong: the prompt. genrec tokenises each
+title by itself; a program that tokenises the whole text may get other tokens, so give it tokens.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ def export_merged(run: Path, out: Path, base_now: str | None = None) -> Exported
     Args:
         run: a finished run folder.
         out: the folder to make; nothing may be there.
-        base_now: where the run's base is now, if not where the run says.
+        base_now: the present place of the run's base, if it differs from the recorded one.
 
     Raises:
         ArtefactError: the run is missing or damaged, or `out` exists or cannot be written.
-        ModelError: the run's base is not here, or another one now.
+        ModelError: the run's base is missing or has changed.
     """
     manifest = RunManifest.read(run)
     with locked(out):

@@ -1,11 +1,11 @@
 """The common case in one call: a log and a catalogue become a finished, evaluated run.
 
-What is trained is chosen by the data and the machine, and said with its reason:
+The training is chosen by the data and the machine, and each choice is logged with its reason:
 
-- a base from nothing (`pretrain`) wherever there are histories to learn from: it learns in minutes what LoRA on a
-  trained model's own tokens takes hours for;
+- a base from nothing (`pretrain`) whenever there are histories to learn from: in minutes it is as good as LoRA on a
+  trained model's own tokens after hours;
 - more minutes for more events, up to half an hour on a processor;
-- then a touch of LoRA and the weights of all signals (recipe `pretrained`).
+- then a short LoRA training and the weights of all signals (recipe `pretrained`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LEAST_MINUTES, MOST_MINUTES = 1.0, 30.0
 """Bounds of the minutes that are planned."""
 
 GPU_SPEED = 10.0
-"""How many times as fast pretraining is taken to be on a GPU when minutes are planned; the result is announced."""
+"""The assumed speed-up of pretraining on a GPU, used to plan minutes; the plan is logged."""
 
 
 @dataclass(frozen=True, slots=True)

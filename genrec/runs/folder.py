@@ -94,7 +94,7 @@ def load_recommender(
 
     Raises:
         ArtefactError: the folder is missing, unfinished or damaged.
-        ModelError: the base model that the run names is not here, or is another one now.
+        ModelError: the base model that the run names is missing or has changed.
         ConfigError: the device is not on this machine, or the precision is none.
     """
     try:

@@ -45,12 +45,12 @@ def add_to_run(run: Path, items: Sequence[Item], out: Path, base_now: str | None
         run: a finished run folder; it stays as it is.
         items: items with an id and a title.
         out: the folder to make.
-        base_now: where the run's base is now, if not where the run says.
+        base_now: the present place of the run's base, if it differs from the recorded one.
 
     Raises:
         ArtefactError: the run is missing or damaged, or `out` exists or is being written.
         DataError: an id is given twice or known already, or a title is empty.
-        ModelError: the run's base or its encoder is not here, or another one now.
+        ModelError: the run's base or its encoder is missing or has changed.
     """
     with locked(out):
         return _add_to_run(run, items, out, base_now)

@@ -1,7 +1,7 @@
 """Runs on a hub: uploaded with a model card, and loaded by their id through the hub's own cache.
 
-The trap is a path that looks like an id, such as `runs/films`: anybody may own that name on a hub. So what stands in a
-folder that is here is a path, and only the files that a run's manifest lists are ever downloaded.
+Easy to get wrong: a path that looks like an id, such as `runs/films`. Anybody may own that name on a hub. So a name in
+an existing folder is a path, and only the files that a run's manifest lists are downloaded.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def run_folder(run: str | Path, revision: str | None = None) -> Path:
         ArtefactError: the hub did not give the run, or there is a revision of a folder.
     """
     path = expanded(str(run))
-    # Beside folders that are here, a missing one is a slip of the pen, and what a hub has under that name is anybody's.
+    # Beside existing folders, a missing one is probably a typing error, and anybody may own that name on a hub.
     is_path = isinstance(run, Path) or path.exists() or "/" not in run or not is_hub_id(run) or path.parent.is_dir()
     if not is_path:
         return _downloaded(str(run), revision)
@@ -79,7 +79,7 @@ def push(recommender: Recommender, repo_id: str, private: bool, token: str | Non
     from huggingface_hub.errors import HfHubHTTPError
 
     if "/" not in repo_id or not is_hub_id(repo_id):
-        raise ConfigError([f"{repo_id!r} is no repository's id; expected owner/name, such as you/{_name(repo_id)}"])
+        raise ConfigError([f"{repo_id!r} is not a repository id; expected owner/name, such as you/{_name(repo_id)}"])
     api = HfApi(token=token)
     with tempfile.TemporaryDirectory(prefix="genrec.") as aside:
         folder = Path(aside) / "run"
@@ -99,7 +99,7 @@ def push(recommender: Recommender, repo_id: str, private: bool, token: str | Non
                 repo_id=made.repo_id,
                 folder_path=folder,
                 allow_patterns=[*manifest.files, MANIFEST, CARD],
-                delete_patterns=["*"],  # what an earlier upload had and this one has not
+                delete_patterns=["*"],  # files of an earlier upload that this one does not have
                 commit_message="genrec: a run folder",
             )
         except (OSError, HfHubHTTPError) as error:

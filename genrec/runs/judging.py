@@ -1,6 +1,6 @@
-"""The language model alone on validation cases: its lists under the catalogue's constraint, and their NDCG.
+"""The language model alone on validation cases: its lists by constrained decoding, and their NDCG.
 
-What training watches after each pass, and what a preference stage is measured by.
+Training computes it after each pass to choose the best one; a preference stage is measured by it.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def model_lists(
         decoder: the model under the catalogue's constraint.
         encoder: histories to prompts.
         catalog: the items.
-        cases: who is asked for; their histories hold items.
+        cases: the cases; their histories are not empty.
         exclude_seen: whether items of the history are left out.
-        beams: how many beams are held and how many items are named.
+        beams: the number of beams and of items.
     """
     prompts = [encoder.prompt([catalog[item].label for item in case.history.items]).input_ids for case in cases]
     seen = [np.unique(np.array(catalog.rows(case.history.items if exclude_seen else ()), np.int64)) for case in cases]
@@ -87,10 +87,10 @@ def judge_maker(
     recipe: Recipe,
     exclude_seen: bool,
 ) -> Callable[[Any], Judge] | None:
-    """Return what makes, of a model in training, a judge of its passes: the mean NDCG@10 on a sample of cases.
+    """Return a function that makes a judge for a model in training: the mean NDCG@10 on a sample of cases.
 
-    The judge decodes with the very weights that are being trained: it holds a second model that shares them all, so
-    that the decoder's attention and head leave the one in training as it is.
+    The judge decodes with the weights that are being trained. It holds a second model that shares them all, so that the
+    decoder's attention and head do not change the model in training.
 
     Args:
         head: the model's whole output head, from before training cut it to the catalogue's tokens.

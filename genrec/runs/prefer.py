@@ -1,10 +1,10 @@
 """The preference stage of a finished run: pairs from the model's own beams, a new run, and both measured.
 
-For a sample of training histories the last item is what was taken; the items that the model names before it, other than
-those already seen (where the run leaves them out), are hard negatives. Nothing of validation or test is learnt from.
-The model alone, under the catalogue's constraint, is measured on validation cases before and after, on the same ones.
+For a sample of training histories, the last item is the preferred one. The model's best other items for the history
+before it are hard negatives, without seen items if the run excludes them. No validation or test case is used for
+learning. The model alone, under constrained decoding, is measured before and after on the same validation cases.
 
-The weights of the fusion are fitted anew: the old ones were fitted on the old model's likelihoods.
+The fusion weights are fitted again, since the old ones were fitted on the old model's likelihoods.
 """
 
 from __future__ import annotations
@@ -61,13 +61,13 @@ def prefer_run(
     Args:
         run: the finished run; it is left as it is.
         data: what it was trained on.
-        recipe: how.
+        recipe: the recipe.
         out: the new run's folder.
         resume: go on after a training that was finished, where what came after it failed.
-        base_now: where the run's base is now, if not where the run says.
+        base_now: the present place of the run's base, if it differs from the recorded one.
         device: where to train.
-        progress: told how training goes.
-        tuning_progress: told on how many validation cases of how many the new model has been asked.
+        progress: called with the progress of training.
+        tuning_progress: called with how many of the validation cases the new model has ranked.
 
     Returns:
         The new run's manifest; its `preference` says what was done and the NDCG@10 before and after.
@@ -76,7 +76,7 @@ def prefer_run(
         ArtefactError: the run is unfinished, or the new folder cannot be made or is being written.
         ConfigError: the run's model is not decoder-only.
         DataError: no training history has two items, or the model names nothing else than what was taken.
-        ModelError: the run's base is not here, or is another one now.
+        ModelError: the run's base is missing or has changed.
     """
     check_reporters(recipe.report_to)
     manifest = RunManifest.read(run)
@@ -113,8 +113,8 @@ def prefer_run(
             del recommender  # its model makes room for the one that is trained
             done = _train(run, base, kept, begun, recipe, trained, preferences, tokens, computing, progress)
         with keeping(
-            f"the training is finished and kept in {kept}: mend it and start again with --resume, which goes on after "
-            "the training; tuning_cases may be another then"
+            f"the training is finished and kept in {kept}: correct the cause and start again with --resume, which "
+            "goes on after the training; tuning_cases may be another then"
         ):
             if before is None:
                 before = run_ndcg(assemble(run, manifest, computing, base), judged)

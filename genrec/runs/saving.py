@@ -1,11 +1,11 @@
 """Saving a recommender from memory as a whole run folder.
 
-What may have changed in memory is written from memory: the items, their tokens and vectors, the signals, the fusion.
-What training decided (the adapter, the recipe, the prompt) is copied from the folder that the recommender was loaded
-from, and compared with what was loaded, since that folder may have been made again meanwhile.
+Parts that may have changed in memory are written from memory: the items, their tokens and vectors, the signals, the
+fusion. Parts that training decided (the adapter, the recipe, the prompt) are copied from the folder from which the
+recommender was loaded. They are compared with what was loaded, since that folder may have been replaced meanwhile.
 
-The trap is a signal of the user's own: it is code, which no folder holds, and a run saved without it would answer
-otherwise. So it is refused.
+A recommender with a signal of the user's own is refused: a run folder holds no code, and without the signal the saved
+run would give other lists.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 
 RECIPE = "recipe.yaml"
 _FROM_TRAINING = frozenset({RECIPE, "template.toml", "loss.jsonl", *(f"{name}.toml" for name in TEMPLATES.values())})
-"""What training decided, besides the adapter."""
+"""The files that training decided, besides the adapter."""
 
 _DECIDING = ("adapter/", "index/", "items.jsonl", "trie.safetensors", "signals.safetensors", "template.toml")
-"""What of a run decides its lists, besides the fusion."""
+"""The files that determine a run's lists, besides the fusion."""
 
 
 def save_recommender(recommender: Recommender, out: Path, *, alone: bool = False) -> None:
@@ -93,7 +93,7 @@ def save_recommender(recommender: Recommender, out: Path, *, alone: bool = False
 
 
 def state_of(recommender: Recommender) -> str:
-    """Return what names a recommender's present state, so that figures can be told from those of another."""
+    """Return the fingerprint of a recommender's present state, by which its figures are recognised."""
     files = recommender.manifest.files
     parts = {name: entry["sha256"] for name, entry in files.items() if name.startswith(_DECIDING)}
     fusion = None if recommender.fusion is None else recommender.fusion.to_json()

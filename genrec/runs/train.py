@@ -90,12 +90,12 @@ def train_run(
         recipe: how to train.
         out: the run folder.
         data_fingerprint: names the data, so that a resumed run and an evaluation can tell it from other data.
-        data_folder: where the data stands, as the user gave it; later verbs look there first.
+        data_folder: the folder of the data, as the user gave it; later commands look there first.
         resume: continue an unfinished run in the folder.
         device: where to train.
         encoder: the encoder of the item index.
-        progress: told how training goes.
-        tuning_progress: told on how many validation cases of how many the model has been asked.
+        progress: called with the progress of training.
+        tuning_progress: called with how many of the validation cases the model has ranked.
 
     Returns:
         The run's manifest. Where several processes train together (`accelerate launch`), the first one writes the
@@ -140,7 +140,7 @@ def _train(
     progress: Progress | None,
     tuning_progress: Callable[[int, int], None] | None,
 ) -> RunManifest | None:
-    """Do what `train_run` says, in a folder that has been looked at and is this process' own."""
+    """Implement `train_run` in a folder that this process has checked and locked."""
     template = load_template(recipe.template)
     base = base_to_train(recipe.base, out)
     encoder_source = source_of("encoder", encoder)  # one that is missing is told before the training
@@ -164,7 +164,7 @@ def _train(
     else:
         return None
     with keeping(
-        f"the training is finished and kept in {out}: mend it and start again with --resume, which goes on "
+        f"the training is finished and kept in {out}: correct the cause and start again with --resume, which goes on "
         f"after the training; {', '.join(sorted(LATER_SETTINGS))} and --encoder may be others then"
     ):
         prompt_encoder = PromptEncoder(
@@ -273,7 +273,7 @@ def _fine_tune(
 
 
 def _validation(passes: Sequence[JudgedPass]) -> dict[str, Any]:
-    """Return what the manifest says of the passes that validation judged; nothing where there was one pass only."""
+    """Return the manifest's entries on the passes that validation judged; empty after a single pass."""
     if not passes:
         return {}
     best = best_of(passes)

@@ -1,9 +1,9 @@
-"""What an unfinished run notes of itself, and how it is resumed.
+"""The files of an unfinished run, and how it is resumed.
 
-begun.json      what was asked for, before anything is trained
-trained.json    what was trained, once the adapter is kept; what comes after it can be done again
-checkpoints/    of the trainer
-.reserved       takes the room of the adapter while it is trained
+begun.json      the request, written before training
+trained.json    the training's record, written when the adapter is saved; all later steps can be repeated
+checkpoints/    the trainer's checkpoints
+.reserved       reserves disk space for the adapter during training
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from training import backbone
 from training.recipe import Recipe
 
 BEGUN_FILE = "begun.json"
-"""What an unfinished run notes of itself, for `resume` to compare."""
+"""The request of an unfinished run; `resume` compares it."""
 
 
 TRAINED_FILE = "trained.json"
-"""What a run notes of itself once its adapter is trained; what comes after it can be done again."""
+"""The record of a finished training; all later steps can be repeated."""
 
 
 RESERVED_FILE = ".reserved"
-"""Takes the room of the adapter while it is trained, so that a disk that fills up meanwhile does not cost it."""
+"""Reserves disk space for the adapter during training, so that it is not lost if the disk fills up meanwhile."""
 
 
 KEPT_FREE = 1 << 20
@@ -54,7 +54,7 @@ BYTES_PER_ITEM = 2000
 
 
 LATER_SETTINGS = frozenset({"tuning_cases", "tuning_minutes", "save_minutes", "report_to", "tensorboard"})
-"""What a resumed run may have otherwise than it was begun with: nothing that is trained depends on it."""
+"""Settings that may change when a run is resumed: the training does not depend on them."""
 
 
 def check_folder(out: Path, begun: dict[str, Any], resume: bool) -> None:
@@ -91,7 +91,7 @@ def keep_training(adapted: Any, folder: Path, base_name: str, trained: dict[str,
 
 
 def read_trained(folder: Path) -> dict[str, Any] | None:
-    """Return what was noted of a finished training whose later steps are still to be done; None where there is none."""
+    """Return the record of a finished training whose later steps are still to be done; None without one."""
     mark = folder / TRAINED_FILE
     if not mark.exists():
         return None
@@ -100,7 +100,7 @@ def read_trained(folder: Path) -> dict[str, Any] | None:
 
 
 def base_to_train(name: str, out: Path) -> Source:
-    """Return where the base is: where the name says, or where the run that is resumed was begun with it."""
+    """Return the place of the base: the one that the name means, or the one recorded by the resumed run."""
     begun = read_json(out / BEGUN_FILE) if (out / BEGUN_FILE).exists() else {}
     if MODELS not in begun or begun["recipe"].get("base") != name:
         return source_of("base", name)
@@ -121,13 +121,13 @@ def check_room(out: Path, adapter: int, catalog: Catalog) -> None:
 
 
 def begun_in(out: Path, resume: bool) -> dict[str, Any] | None:
-    """Return what an unfinished run that is to be continued noted of itself; None where there is none."""
+    """Return the recorded request of an unfinished run that is to be resumed; None without one."""
     found = read_json(out / BEGUN_FILE) if resume and (out / BEGUN_FILE).exists() else None
     return found if isinstance(found, dict) else None
 
 
 def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Return what a resumed run has otherwise than it was begun with, of what its training depends on.
+    """Return the settings that differ from the recorded request and on which the training depends.
 
     The base's name may be another, as it may have moved; its contents are compared.
     """

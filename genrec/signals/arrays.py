@@ -1,8 +1,8 @@
-"""Histories as sparse matrices, and what signals share to count, prune, multiply and save arrays.
+"""Histories as sparse matrices, and functions that signals share to count, prune, multiply and save arrays.
 
-It knows rows and numbers, not what a signal means. A history's scores must not depend on how
-many are scored together, and the rounding of a matrix product does. So sparse products are summed row by row here, and
-dense ones have one fixed shape.
+This module knows rows and numbers, not the meaning of a signal. A history's scores must not depend on how many are
+scored together, but the rounding of a matrix product does. So sparse products are summed row by row here, and dense
+products have one fixed shape.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FloatArray = NDArray[np.float32]
 Arrays = Mapping[str, NDArray[np.generic]]
 
 BLOCK = 32
-"""Histories in one dense product: a product of another shape may round differently, so all have this one."""
+"""Histories in one dense product. All products have this shape, since another shape may round differently."""
 
 
 def events(catalog: Catalog, histories: Sequence[History]) -> tuple[IntArray, IntArray]:
@@ -33,12 +33,12 @@ def events(catalog: Catalog, histories: Sequence[History]) -> tuple[IntArray, In
 
 
 def history_matrix(catalog: Catalog, histories: Sequence[History], decay: float) -> sparse.csr_array:
-    """Return each history as weights of its items: decay^age, the last item having age 0; repeats add up.
+    """Return each history as weights of its items: decay^age, where the last item has age 0; repeats add up.
 
     Args:
         catalog: gives items their rows; it holds every item of the histories.
         histories: oldest first; an empty one is a row of zeros.
-        decay: weight of an item against the one after it, in [0, 1]; 0 leaves the last item alone.
+        decay: weight of an item relative to the next one, in [0, 1]; with 0 only the last item counts.
 
     Returns:
         float64 array of shape (histories, items).
@@ -58,17 +58,17 @@ def item_counts(catalog: Catalog, histories: Sequence[History]) -> IntArray:
 
 
 def check_decay(decay: float) -> None:
-    """Refuse a decay outside [0, 1].
+    """Check that a decay lies in [0, 1].
 
     Raises:
-        DataError: it is outside; above 1, older items would weigh more than newer ones.
+        DataError: the decay lies outside; above 1, older items would weigh more than newer ones.
     """
     if not 0 <= decay <= 1:
         raise DataError(f"decay must lie between 0 (the last item alone) and 1 (all items alike); given {decay}")
 
 
 def largest_in_rows(matrix: sparse.coo_array, k: int) -> sparse.csr_array:
-    """Keep each row's K largest values; of equal ones those in the lower columns."""
+    """Keep each row's K largest values; among equal values, those in lower columns."""
     rows, columns = matrix.coords
     order = np.lexsort((columns, -matrix.data, rows))
     starts = np.searchsorted(rows[order], np.arange(matrix.shape[0]))
@@ -78,7 +78,7 @@ def largest_in_rows(matrix: sparse.coo_array, k: int) -> sparse.csr_array:
 
 
 def single_precision(matrix: sparse.csr_array) -> sparse.csr_array:
-    """Return the matrix in float32, its columns in order."""
+    """Return the matrix in float32 with sorted column indices."""
     matrix = matrix.astype(np.float32)
     matrix.sort_indices()
     return matrix
@@ -87,7 +87,7 @@ def single_precision(matrix: sparse.csr_array) -> sparse.csr_array:
 def similarities(vectors: FloatArray, items: FloatArray) -> FloatArray:
     """Return the inner products of vectors and items, of shape (vectors, items).
 
-    Computed in blocks of one shape, so that a vector's products are the same to the last bit whatever is beside it.
+    Computed in blocks of one shape, so that a vector's products are the same to the last bit in every batch.
     """
     products = np.empty((len(vectors), len(items)), dtype=np.float32)
     block = np.zeros((BLOCK, items.shape[1]), dtype=np.float32)
@@ -125,7 +125,7 @@ def sparse_from_arrays(arrays: Arrays, items: int) -> sparse.csr_array:
     """Build a matrix of shape (items, items); rows and columns that were not saved are empty.
 
     Raises:
-        ArtefactError: more items were saved.
+        ArtefactError: the saved matrix has more items.
     """
     ends = arrays["row_ends"].astype(np.int64)
     known = padded(np.ones(len(ends) - 1), items)

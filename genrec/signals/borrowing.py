@@ -1,10 +1,8 @@
-"""What new items borrow: each takes part in the counted signals as the mean of the known items nearest to it.
+"""Borrowed evidence for new items: counted signals treat each new item as the mean of the nearest known items.
 
-Nobody took a new item, so every signal counted from histories would be silent about it, which the fusion reads as
-evidence against it. It borrows until the next training gives it evidence of its own.
-
-With zeros in their place, everything that is counted would speak against a new item. What borrowing is worth is
-measured by `benchmarks/new_items.py`.
+Nobody has taken a new item, so every counted signal would give it 0, and the fusion would read that as evidence against
+the item. It borrows until the next training gives it its own evidence. `benchmarks/new_items.py` measures the effect of
+borrowing.
 """
 
 from __future__ import annotations
@@ -23,19 +21,19 @@ from genrec.signals.registry import complete
 from genrec.signals.simple import CoOccurrence, ItemKNN, Popularity, Signal
 
 NEIGHBOURS = 2
-"""How many known items lend a new one their evidence; of one to three, chosen on validation under an earlier fusion."""
+"""How many known items a new item borrows from; chosen from one to three on validation, under an earlier fusion."""
 
 
 def borrowing(new: FloatArray, known: FloatArray, neighbours: int = NEIGHBOURS) -> sparse.csr_array:
-    """Return how much of each known item's evidence each new item borrows: in proportion to the cosine.
+    """Return each new item's weights over the known items that it borrows from, proportional to the cosine.
 
     Args:
         new: the new items' vectors, of length 1, shape (new items, dimensions).
         known: the known items' vectors, shape (known items, dimensions).
-        neighbours: how many known items lend to a new one; only such with a cosine above 0 do.
+        neighbours: how many known items a new one borrows from; only known items with a cosine above 0 count.
 
     Returns:
-        Shape (new items, known items); rows sum to 1, or to 0 where no known item is alike.
+        Shape (new items, known items); rows sum to 1, or to 0 if no known item has a cosine above 0.
     """
     cosines = similarities(new, known)
     columns = np.argsort(-cosines, axis=1, kind="stable")[:, :neighbours]
@@ -50,16 +48,16 @@ def borrowing(new: FloatArray, known: FloatArray, neighbours: int = NEIGHBOURS) 
 def signals_with_items(
     signals: dict[str, Signal], catalog: Catalog, vectors: FloatArray, borrowed: sparse.csr_array
 ) -> dict[str, Signal]:
-    """Return a run's signals over the larger catalogue; known items keep their scores among themselves.
+    """Return a run's signals over the larger catalogue; scores among known items stay the same.
 
     Args:
         signals: those of `genrec.signals.registry`.
         catalog: the known items and the new ones, in this order.
-        vectors: the vectors of all, shape (items, dimensions).
-        borrowed: what `borrowing` returned.
+        vectors: the vectors of all items, shape (items, dimensions).
+        borrowed: the weights that `borrowing` returned.
 
     Raises:
-        DataError: there is a signal of the user's own, of which nobody here knows how it grows.
+        DataError: there is a signal of the user's own, which genrec cannot extend to new items.
     """
     mix = sparse.csr_array(sparse.vstack([sparse.eye_array(borrowed.shape[1]), borrowed]))
     counted: dict[str, Signal] = {}
@@ -87,7 +85,7 @@ def signals_with_items(
 
 
 def counted_part(signal: CoOccurrence, known: int) -> CoOccurrence:
-    """Return a co-occurrence without what was borrowed: of the first `known` items only."""
+    """Return a co-occurrence without borrowed evidence: of the first `known` items only."""
     if known == len(signal.catalog):
         return signal
     keep = sparse.diags_array((np.arange(len(signal.catalog)) < known).astype(np.float32))

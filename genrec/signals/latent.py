@@ -1,6 +1,6 @@
-"""Taste in a few dimensions: what people who share no item with the history, but its taste, go on to take.
+"""Latent factors: items taken by users of similar taste, even by users who share no item with the history.
 
-Popular items and long histories are scaled down before factoring; otherwise they fill the few dimensions there are.
+Popular items and long histories are scaled down before factoring; otherwise they fill the few dimensions.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from genrec.signals.arrays import Arrays, FloatArray, check_decay, history_matri
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Latent:
-    """Truncated singular value decomposition of who took what; a history is projected, not looked up.
+    """Truncated singular value decomposition of the users-by-items matrix; a history is projected, not looked up.
 
     score(j) = sum over history items i of decay^age(i) * n(i) * (v(i) . v(j)), with v the right singular vectors of
     the matrix of users and items after division by sqrt(items of the user) and by count(item)^power, and
@@ -35,7 +35,7 @@ class Latent:
         catalog: gives items their rows.
         factors: float32, shape (items, dimensions).
         scales: n(i), shape (items,).
-        decay: weight of a history item against the one after it, in [0, 1].
+        decay: weight of a history item relative to the next one, in [0, 1].
     """
 
     name: ClassVar[str] = "latent"
@@ -53,14 +53,14 @@ class Latent:
         power: float = 0.5,
         decay: float = 0.9,
     ) -> Self:
-        """Factor who took what.
+        """Factor the users-by-items matrix.
 
         Args:
             catalog: the items.
-            histories: what was taken.
-            dimension: most dimensions kept; fewer where users or items are fewer.
+            histories: training histories.
+            dimension: the most dimensions to keep; fewer if there are fewer users or items.
             power: how strongly popular items are scaled down: 0 not at all, 1 fully.
-            decay: weight of a history item against the one after it.
+            decay: weight of a history item relative to the next one.
 
         Raises:
             DataError: a parameter is out of range.
@@ -76,7 +76,7 @@ class Latent:
         kept = min(dimension, min(taken.shape) - 1)
         if kept < 1 or not taken.nnz:
             return cls(catalog, np.zeros((len(catalog), 1), np.float32), scales.astype(np.float32), decay)
-        # Left alone, the solver draws its start, and more where the matrix has few ranks, anew each time; and a start
+        # By default, the solver draws a random start each time, and more if the matrix has a low rank; and a start
         # of ones has no part in dimensions that set one half of the items against the other.
         draw = np.random.default_rng(0)
         *_, right = svds(scaled.tocsr(), k=kept, v0=draw.standard_normal(min(taken.shape)), rng=draw)
@@ -88,11 +88,11 @@ class Latent:
         return similarities((weights @ self.factors).astype(np.float32), self.factors)
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Return what `from_arrays` needs."""
+        """Return the arrays that `from_arrays` needs."""
         return {"factors": self.factors, "scales": self.scales, "decay": np.array([self.decay])}
 
     @classmethod
     def from_arrays(cls, catalog: Catalog, arrays: Arrays) -> Self:
-        """Build from what `to_arrays` returned, for the same catalogue or one with items appended."""
+        """Build from the arrays of `to_arrays`, for the same catalogue or one with items appended."""
         factors, scales = (padded(arrays[name], len(catalog)).astype(np.float32) for name in ("factors", "scales"))
         return cls(catalog, factors, scales, float(arrays["decay"][0]))

@@ -1,6 +1,6 @@
-"""Signals from what is taken together: in sequence (`CoOccurrence`) and by the same users (`ItemKNN`).
+"""Signals from items taken together: in sequence (`CoOccurrence`) and by the same users (`ItemKNN`).
 
-Both are an item-by-item sparse matrix, made by counting, and a history weighted by recency. Reach them through
+Both multiply a history, weighted by recency, with a sparse item-by-item matrix of counts. Import them from
 `genrec.signals.simple`.
 
 Events carry the number of their history, so that the end of one history and the start of the next never count as a
@@ -38,17 +38,17 @@ BLOCK_ITEMS = 1024
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CoOccurrence:
-    """What is taken shortly after, or shortly before, the items of the history: the strongest signal without content.
+    """Items taken shortly after, or shortly before, the items of the history: the strongest signal without content.
 
     score(j) = sum over history items i of decay^age(i) * pairs(i, j) / count(j)^power, where pairs(i, j) sums, over all
     training histories, 1/distance for each j that follows i within the window, and backward/distance for each j that
-    precedes it. Distance is counted in events; age is 0 for the last item. A neighbour in sequence, not in basket: the
-    order of what was taken is what lifts it above `ItemKNN`.
+    precedes it. Distance is counted in events; age is 0 for the last item. The order of events counts, not only the
+    set of items; this is why it is better than `ItemKNN`.
 
     Attributes:
         catalog: gives items their rows.
         pairs: pairs(i, j) / count(j)^power, of shape (items, items).
-        decay: weight of a history item against the one after it, in [0, 1].
+        decay: weight of a history item relative to the next one, in [0, 1].
     """
 
     name: ClassVar[str] = "co-occurrence"
@@ -70,11 +70,11 @@ class CoOccurrence:
 
         Args:
             catalog: the items.
-            histories: what was taken, oldest first.
+            histories: training histories, oldest item first.
             window: how many events apart two items may be.
-            backward: weight of a pair read against time.
-            power: how strongly popular items are held back: 0 not at all, 1 fully.
-            decay: weight of a history item against the one after it.
+            backward: weight of a pair in reverse order of time.
+            power: how strongly popular items are scaled down: 0 not at all, 1 fully.
+            decay: weight of a history item relative to the next one.
 
         Raises:
             DataError: a parameter is out of range.
@@ -95,16 +95,16 @@ class CoOccurrence:
         return cls(catalog, single_precision(pairs @ sparse.diags_array(counts**-power).tocsr()), decay)
 
     def score(self, histories: Sequence[History]) -> FloatArray:
-        """Return the scores; items that are near no item of the history get 0."""
+        """Return the scores; items without a pair in the history get 0."""
         return single_precision(history_matrix(self.catalog, histories, self.decay) @ self.pairs).toarray()
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Return what `from_arrays` needs."""
+        """Return the arrays that `from_arrays` needs."""
         return {**sparse_to_arrays(self.pairs), "decay": np.array([self.decay])}
 
     @classmethod
     def from_arrays(cls, catalog: Catalog, arrays: Arrays) -> Self:
-        """Build from what `to_arrays` returned, for the same catalogue or one with items appended."""
+        """Build from the arrays of `to_arrays`, for the same catalogue or one with items appended."""
         return cls(catalog, sparse_from_arrays(arrays, len(catalog)), float(arrays["decay"][0]))
 
 
@@ -121,7 +121,7 @@ class ItemKNN:
     Attributes:
         catalog: gives items their rows.
         similarity: s(i, j) with i in rows and j in columns, of shape (items, items).
-        decay: weight of a history item against the one after it, in [0, 1].
+        decay: weight of a history item relative to the next one, in [0, 1].
     """
 
     name: ClassVar[str] = "item-knn"
@@ -142,10 +142,10 @@ class ItemKNN:
 
         Args:
             catalog: the items.
-            histories: what was taken.
+            histories: training histories.
             neighbours: how many similar items are kept for each item.
-            shrink: added to the cosine's divisor, so that few shared users prove little.
-            decay: weight of a history item against the one after it.
+            shrink: added to the cosine's divisor, so that few shared users count little.
+            decay: weight of a history item relative to the next one.
 
         Raises:
             DataError: a parameter is out of range.
@@ -159,7 +159,7 @@ class ItemKNN:
         taken.data[:] = 1.0
         norms = np.sqrt(taken.sum(axis=0))
         blocks = [sparse.csr_array((0, len(catalog)))]
-        # In blocks of rows, each cut to its neighbours at once: all pairs need not fit in memory together.
+        # In blocks of rows, each pruned to its neighbours immediately: all pairs together may not fit in memory.
         for start in range(0, len(catalog), BLOCK_ITEMS):
             block = (taken[:, start : start + BLOCK_ITEMS].T @ taken).tocoo()
             targets, others = block.coords
@@ -170,14 +170,14 @@ class ItemKNN:
         return cls(catalog, single_precision(sparse.csr_array(sparse.vstack(blocks).T)), decay)
 
     def score(self, histories: Sequence[History]) -> FloatArray:
-        """Return the scores; items that are a neighbour of no item of the history get 0."""
+        """Return the scores; items without a neighbour in the history get 0."""
         return single_precision(history_matrix(self.catalog, histories, self.decay) @ self.similarity).toarray()
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Return what `from_arrays` needs."""
+        """Return the arrays that `from_arrays` needs."""
         return {**sparse_to_arrays(self.similarity), "decay": np.array([self.decay])}
 
     @classmethod
     def from_arrays(cls, catalog: Catalog, arrays: Arrays) -> Self:
-        """Build from what `to_arrays` returned, for the same catalogue or one with items appended."""
+        """Build from the arrays of `to_arrays`, for the same catalogue or one with items appended."""
         return cls(catalog, sparse_from_arrays(arrays, len(catalog)), float(arrays["decay"][0]))

@@ -1,6 +1,6 @@
 """The signals that a run holds: fitted on training histories, saved as arrays beside the adapter, loaded by name.
 
-A signal of one's own joins them with `recommender.signals[name] = signal` and a new `tune_fusion`.
+To add your own signal, set `recommender.signals[name] = signal` and call `tune_fusion` again.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from genrec.signals.people import People, people_of
 from genrec.signals.simple import Content, CoOccurrence, ItemKNN, Popularity, Signal
 
 SEQUENCE_DECAY = 0.5
-"""Decay of `sequence`, which looks at the last few items where `collaborative` looks at a dozen."""
+"""Decay of `sequence`, which uses the last few items; `collaborative` uses about a dozen."""
 
 SIMILARITY_DECAY = 0.3
-"""Decay of `similarity`: what reads like the items from years ago says little."""
+"""Decay of `similarity`: old items of a history say little about the next one."""
 
 NEIGHBOURS_SHRINK = 3.0
 """Added to the divisor of `neighbours`; few people who took both of two items prove little."""
@@ -39,10 +39,10 @@ _SAVED: dict[str, Any] = {
     "popularity": Popularity,
     "again": Again,
 }
-"""Those that are counted; the others follow from them and from the item index."""
+"""The signals that are counted and saved; the others are derived from them and from the item index."""
 
 _OPTIONAL = frozenset({"again"})
-"""Those that only some runs have."""
+"""The signals that only some runs have."""
 
 
 def fit_signals(
@@ -54,7 +54,7 @@ def fit_signals(
         catalog: the items.
         histories: training histories.
         vectors: item vectors of length 1, of shape (items, dimensions).
-        keep_seen: whether what a user took before may be recommended again.
+        keep_seen: whether seen items may be recommended again.
     """
     return complete(
         {
@@ -81,7 +81,7 @@ def with_again(signals: dict[str, Signal], catalog: Catalog, histories: Sequence
 
 
 def complete(counted: dict[str, Any], catalog: Catalog, vectors: FloatArray) -> dict[str, Signal]:
-    """Return all signals in their order, given those that are counted."""
+    """Return all signals in their order, given the counted ones."""
     signals = {
         "similarity": Content(catalog, vectors, SIMILARITY_DECAY),
         "sequence": replace(counted["collaborative"], decay=SEQUENCE_DECAY),
@@ -91,14 +91,14 @@ def complete(counted: dict[str, Any], catalog: Catalog, vectors: FloatArray) -> 
 
 
 def check_savable(signals: dict[str, Signal], vectors: FloatArray) -> None:
-    """Check that `load_signals` will give these signals back, the same and in this order.
+    """Check that `load_signals` would restore exactly these signals in this order.
 
     Args:
-        signals: a recommender's.
-        vectors: what the item index holds, of shape (items, dimensions).
+        signals: a recommender's signals.
+        vectors: the item index's vectors, of shape (items, dimensions).
 
     Raises:
-        ConfigError: one is the user's own, or one of a run's is missing.
+        ConfigError: a signal is the user's own, or a signal of the run is missing.
     """
     kinds: dict[str, Any] = {"similarity": Content, "sequence": CoOccurrence, **_SAVED}
     own = [name for name, signal in signals.items() if type(signal) is not kinds.get(name)]
@@ -135,7 +135,7 @@ def save_signals(path: Path, signals: dict[str, Signal]) -> None:
         if name in signals
         for key, array in signals[name].to_arrays().items()  # type: ignore[attr-defined]
     }
-    # `save_file` makes a file that only its owner can read, whatever the umask says.
+    # `save_file` creates a file that only its owner can read, regardless of the umask.
     path.write_bytes(save(arrays))
 
 
@@ -156,7 +156,7 @@ def load_signals(path: Path, catalog: Catalog, vectors: FloatArray) -> dict[str,
         }
     except ArtefactError:
         raise
-    except Exception as error:  # safetensors raises several kinds, some of them its own
+    except Exception as error:  # safetensors raises several types, some of its own
         raise ArtefactError(f"{path} cannot be read ({error}); make the run again") from error
     return complete(counted, catalog, vectors)
 

@@ -1,14 +1,14 @@
 """Signals: each scores every item of the catalogue for a history, from one kind of evidence.
 
-A user adds one by writing a class with a `name` and a `score`. Those here need no training beyond counting, take
-seconds, and are saved as plain arrays: `to_arrays` and `from_arrays` are inverses.
+To add a signal, write a class with a `name` and a `score`. The signals here are only counted, which takes seconds, and
+are saved as plain arrays: `to_arrays` and `from_arrays` are inverses.
 
-What holds for all of them: scores are float32 of shape (histories, items) in catalogue order, higher is better; a
-history's scores do not depend on the histories beside it; an empty history is no error; and an item that no training
-history holds, such as one added to the catalogue later, gets 0 from every signal that learns from histories.
+For all of them: scores are float32 of shape (histories, items) in catalogue order, and higher is better. A history's
+scores do not depend on the other histories of the call. An empty history is no error. An item that is in no training
+history, such as one added to the catalogue later, gets 0 from every signal that learns from histories.
 
-What is easy to get wrong: a history's most recent item is its last one and has age 0. Weighted the wrong way round, a
-signal still looks alive and loses a third of its hits.
+Easy to get wrong: a history's most recent item is its last one and has age 0. With reversed weights, a signal still
+seems to work but loses a third of its hits.
 """
 
 from __future__ import annotations
@@ -76,12 +76,12 @@ class Popularity:
         return np.tile(self.scores, (len(histories), 1))
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Return what `from_arrays` needs."""
+        """Return the arrays that `from_arrays` needs."""
         return {"scores": self.scores}
 
     @classmethod
     def from_arrays(cls, catalog: Catalog, arrays: Arrays) -> Self:
-        """Build from what `to_arrays` returned, for the same catalogue or one with items appended."""
+        """Build from the arrays of `to_arrays`, for the same catalogue or one with items appended."""
         return cls(padded(arrays["scores"], len(catalog)).astype(np.float32))
 
 
@@ -89,10 +89,10 @@ class Popularity:
 class RecentPopularity:
     """How often the item was taken lately, as log(1 + weighted count).
 
-    Where events have times, "lately" is before the day of the history's last event, so nothing is learnt from a
-    user's future; an event that lies h days back weighs 0.5^(h / half-life). Where only an order is known, or a
-    history has no times, the clock of all users is unknown and an event counts 0.5^(age / `half_life_events`), its
-    age being the number of events its user had after it.
+    If events have times, only events before the day of the history's last event count, so nothing is learnt from a
+    user's future; an event h days before weighs 0.5^(h / half-life). If only an order is known, or a history has no
+    times, users cannot be compared in time, and an event counts 0.5^(age / `half_life_events`), where its age is the
+    number of events that its user had after it.
 
     Source: Ji et al., "A re-visit of the popularity baseline in recommender systems", SIGIR 2020 (DecayPop, the
     popularity at the time of the question), with a smooth decay in place of their monthly steps.
@@ -100,7 +100,7 @@ class RecentPopularity:
     Attributes:
         rows: the item of each training event that has a time, of shape (events,), ordered by day.
         days: its day, of shape (events,), ascending.
-        by_order: scores where no time is known, of shape (items,).
+        by_order: scores used if no time is known, of shape (items,).
         half_life_days: see above.
     """
 
@@ -118,7 +118,7 @@ class RecentPopularity:
         half_life_days: float = 30.0,
         half_life_events: float = 3.0,
     ) -> Self:
-        """Note when each item was taken.
+        """Record when each item was taken.
 
         Raises:
             DataError: a half-life is not positive.
@@ -133,7 +133,7 @@ class RecentPopularity:
         return cls(rows[order], days[order], np.log1p(weights).astype(np.float32), half_life_days)
 
     def score(self, histories: Sequence[History]) -> FloatArray:
-        """Return the scores as they stood on the day of each history's last event."""
+        """Return the scores as of the day of each history's last event."""
         scores = np.tile(self.by_order, (len(histories), 1))
         if not len(self.days):
             return scores
@@ -145,7 +145,7 @@ class RecentPopularity:
         weights = np.zeros(len(self.by_order))
         steps, starts = np.unique(self.days, return_index=True)
         ends = [*starts[1:], len(self.days)]
-        # All days with events are gone through, so that rounding does not depend on which are asked for together.
+        # All days with events are processed, so that rounding does not depend on the other histories of the call.
         for step, day in enumerate(steps):
             weights *= self._fade(day - steps[max(step - 1, 0)])
             np.add.at(weights, self.rows[starts[step] : ends[step]], 1.0)
@@ -158,7 +158,7 @@ class RecentPopularity:
         return float(0.5 ** (days / self.half_life_days))
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Return what `from_arrays` needs."""
+        """Return the arrays that `from_arrays` needs."""
         return {
             "rows": self.rows,
             "days": self.days,
@@ -168,7 +168,7 @@ class RecentPopularity:
 
     @classmethod
     def from_arrays(cls, catalog: Catalog, arrays: Arrays) -> Self:
-        """Build from what `to_arrays` returned, for the same catalogue or one with items appended."""
+        """Build from the arrays of `to_arrays`, for the same catalogue or one with items appended."""
         by_order = padded(arrays["by_order"], len(catalog)).astype(np.float32)
         rows, days = arrays["rows"].astype(np.int64), arrays["days"].astype(np.int64)
         return cls(rows, days, by_order, float(arrays["half_life_days"][0]))
@@ -181,7 +181,7 @@ class Content:
     Attributes:
         catalog: gives items their rows.
         embeddings: float32, shape (items, dimensions), each row of length 1 (or of zeros: similar to nothing).
-        decay: weight of a history item against the one after it, in [0, 1]; 0 compares with the last item alone.
+        decay: weight of a history item relative to the next one, in [0, 1]; with 0 only the last item counts.
     """
 
     name: ClassVar[str] = "content"
@@ -203,28 +203,28 @@ class Content:
         return similarities(profiles.astype(np.float32), self.embeddings)
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
-        """Return what `from_arrays` needs."""
+        """Return the arrays that `from_arrays` needs."""
         return {"embeddings": self.embeddings, "decay": np.array([self.decay])}
 
     @classmethod
     def from_arrays(cls, catalog: Catalog, arrays: Arrays) -> Self:
-        """Build from what `to_arrays` returned; items appended since are similar to nothing until embedded."""
+        """Build from the arrays of `to_arrays`; items appended since are similar to nothing until embedded."""
         return cls(catalog, padded(arrays["embeddings"], len(catalog)).astype(np.float32), float(arrays["decay"][0]))
 
 
 def top_items(
     scores: NDArray[np.floating], k: int, exclude_rows: Sequence[Sequence[int] | IntArray], tie_break: IntArray
 ) -> IntArray:
-    """Return the rows of each history's K best items, best first, without those to exclude.
+    """Return the rows of each history's K best items, best first, without the excluded ones.
 
-    Equal scores are ordered by a shuffle of the catalogue that is the same for all users and systems and knows no
-    target, so it favours none.
+    Equal scores are ordered by one shuffle of the catalogue. It is the same for all users and systems and does not
+    know the targets, so it favours none.
 
     Args:
-        scores: shape (histories, items); left as they are.
-        k: how many to return.
+        scores: shape (histories, items); not modified.
+        k: the number of items to return.
         exclude_rows: for each history, the rows that must not be returned.
-        tie_break: what `metrics.tie_order` returned, of shape (items,).
+        tie_break: the order from `metrics.tie_order`, of shape (items,).
 
     Returns:
         int64 array of shape (histories, k), distinct within a history; `metrics.NO_ITEM` where fewer are left.

@@ -1,6 +1,6 @@
-"""Room on the disk, asked for before the expensive part, and kept for what must not be lost.
+"""Disk space: checked before the expensive part, and reserved for files that must not be lost.
 
-Estimates are low on purpose: a request is refused only where it surely cannot fit.
+Estimates are low on purpose: a request is refused only if it certainly cannot fit.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from genrec.errors import ArtefactError
 
 
 def check_space(target: Path, needed: int, what: str) -> None:
-    """Check that what will be written can fit.
+    """Check that the disk has room for an output.
 
     Args:
-        target: where it will be written.
-        needed: how many bytes at least.
-        what: what they are, for the message.
+        target: the output's path.
+        needed: its size in bytes, at least.
+        what: its name in the error message.
 
     Raises:
-        ArtefactError: it cannot fit.
+        ArtefactError: the output cannot fit.
     """
     folder = existing(target)
     size, _, free = shutil.disk_usage(folder)
-    if size and needed > free:  # a file system without any size is none of disks
+    if size and needed > free:  # a file system that reports no size is not on a disk
         raise ArtefactError(
             f"{what} will take at least {readable(needed)}, and {folder} has {readable(free)} left; free some space "
             "or choose another --out"
@@ -34,10 +34,10 @@ def check_space(target: Path, needed: int, what: str) -> None:
 
 
 def check_file_size(largest: int, what: str) -> None:
-    """Check that this process may write a file of a size; `ulimit -f` sets how large they may be.
+    """Check that this process may write a file of a given size; `ulimit -f` sets the limit.
 
     Raises:
-        ArtefactError: it may not.
+        ArtefactError: the file would exceed the limit.
     """
     limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
     if limit != resource.RLIM_INFINITY and largest > limit:
@@ -56,7 +56,7 @@ def existing(target: Path) -> Path:
 
 
 def readable(size: int) -> str:
-    """Return a size in words."""
+    """Return a size as text with a unit."""
     for unit in ("bytes", "KB", "MB"):
         if size < 1000:
             return f"{size:.0f} {unit}"
@@ -65,15 +65,15 @@ def readable(size: int) -> str:
 
 
 def folder_size(folder: Path) -> int:
-    """Return how many bytes a folder's files have."""
+    """Return the total size of a folder's files in bytes."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def reserve(path: Path, size: int) -> None:
-    """Take room on the disk under a name; deleting the file gives it back to whoever writes next.
+    """Reserve disk space with a file of this size; deleting the file frees the space for the next writer.
 
     Raises:
-        ArtefactError: there is not so much.
+        ArtefactError: the disk does not have that much space.
     """
     try:
         with path.open("wb") as file:

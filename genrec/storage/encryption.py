@@ -1,13 +1,13 @@
-"""Files encrypted block by block, so that a job can append to one, be killed, and go on.
+"""Files encrypted block by block, so that a killed job can resume and append to its file.
 
     "genrec-encrypted-1" and a line end | salt, 16 bytes | block | block | ... | last block, empty
     block = length of what follows, 4 bytes, high byte first | nonce, 12 bytes | AES-256-GCM text and tag
 
-The file's key is derived from the key file's key and the salt (HKDF-SHA256), and each block is bound to its place and
-to being the last or not, so that blocks can be neither swapped, dropped, nor moved to another file. Nonces are random.
+The file's key is derived from the key file's key and the salt (HKDF-SHA256). Each block is authenticated together with
+its position and with whether it is the last. So blocks cannot be swapped, dropped or moved to another file.
 
-Every block draws its nonce at random. A nonce counted from the block's place would be used twice when a killed job
-writes the block again with other contents, and two texts under one nonce give the key stream away.
+Every block draws its nonce at random. A nonce counted from the block's position would be used twice when a killed job
+writes the block again with other contents, and two texts under one nonce reveal the key stream.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ MAGIC = b"genrec-encrypted-1\n"
 SALT_BYTES, LENGTH_BYTES, NONCE_BYTES, TAG_BYTES = 16, 4, 12, 16
 HEADER_BYTES = len(MAGIC) + SALT_BYTES
 CHUNK = 1 << 20
-"""Bytes in a block where the content has no blocks of its own."""
+"""Bytes in a block if the content is not divided into blocks already."""
 
 
 class EncryptedFile:
-    """An encrypted file that is appended to, block by block.
+    """An encrypted file to which blocks can be appended.
 
     Args:
         file: opened for reading and writing; a new file gets its header.
@@ -54,10 +54,10 @@ class EncryptedFile:
         self._count = 0
 
     def read(self) -> Iterator[tuple[bytes, int]]:
-        """Yield every whole block's content, and where in the file it ends; what follows is torn.
+        """Yield each complete block's content and the offset of its end; bytes after the last of these are incomplete.
 
         Raises:
-            ArtefactError: the first block does not open, since the key is another one or the file was changed.
+            ArtefactError: the first block cannot be decrypted: the key is wrong or the file was changed.
         """
         self._count = 0
         self._file.seek(HEADER_BYTES)
@@ -68,11 +68,11 @@ class EncryptedFile:
             yield content, self._file.tell()
 
     def cut(self, end: int, blocks: int) -> None:
-        """Cut the file to its first blocks.
+        """Truncate the file to its first blocks.
 
         Args:
-            end: where the last of them ends, from `read`; anything smaller than a header means none.
-            blocks: how many they are.
+            end: the offset at which the last of them ends, from `read`; a value smaller than the header keeps none.
+            blocks: the number of blocks that are kept.
         """
         self._file.seek(max(end, HEADER_BYTES))
         self._file.truncate()
@@ -102,7 +102,7 @@ def decrypt_blocks(path: Path, key: bytes) -> Iterator[bytes]:
     """Yield the contents of an encrypted file's blocks.
 
     Raises:
-        ArtefactError: it is no such file, the key is another one, or the file was changed or cut off.
+        ArtefactError: the file is not encrypted by genrec, the key is wrong, or the file was changed or truncated.
     """
     try:
         with path.open("rb") as file:
@@ -118,13 +118,13 @@ def decrypt_blocks(path: Path, key: bytes) -> Iterator[bytes]:
 
 
 def is_encrypted(path: Path) -> bool:
-    """Say whether a file begins as an encrypted one does."""
+    """Return whether a file begins with the header of an encrypted one."""
     with path.open("rb") as file:
         return file.read(len(MAGIC)) == MAGIC
 
 
 def _blocks(file: BinaryIO, cipher: AESGCM, torn_tail: bool) -> Iterator[tuple[bytes, bool]]:
-    """Yield contents and whether each is the last; stop at, or refuse, what does not open."""
+    """Yield each block's content and whether it is the last; stop at, or refuse, a block that cannot be decrypted."""
     from cryptography.exceptions import InvalidTag
 
     count = 0
@@ -132,7 +132,7 @@ def _blocks(file: BinaryIO, cipher: AESGCM, torn_tail: bool) -> Iterator[tuple[b
     while True:
         start = file.tell()
         length = int.from_bytes(file.read(LENGTH_BYTES), "big")
-        # A length read from damage may be gigabytes: it is believed only as far as the file goes.
+        # A length read from a damaged file may be gigabytes: at most the rest of the file is read.
         whole = NONCE_BYTES + TAG_BYTES <= length <= size - start - LENGTH_BYTES
         block = file.read(length) if whole else b""
         for last in (False, True):

@@ -1,9 +1,9 @@
-"""Fingerprints of large files, taken once: SHA-256, streamed, and remembered in the cache folder.
+"""Fingerprints of large files, computed once: SHA-256, streamed, and kept in the cache folder.
 
-What is remembered holds as long as the file's size, times and inode stay what they were. The time of the last change
-of the inode is among them, since it cannot be set back: a file of the same size whose modification time was copied, as
-`rsync -t` and `cp -p` do, is read again. A file that changed a moment ago is not remembered, as a clock's tick could
-hide its next change.
+A cached fingerprint is valid while the file's size, times and inode stay the same. The inode's change time (ctime) is
+among them, since programs cannot set it back: a file of the same size whose modification time was copied, as
+`rsync -t` and `cp -p` do, is read again. The fingerprint of a file that changed a moment ago is not cached, since the
+next change could fall into the same clock tick.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ REMEMBERED_BYTES = 8 << 20
 """Smaller files are read each time."""
 
 ANNOUNCED_BYTES = 1 << 30
-"""More than this to be read is announced: at 100 MB a second, ten seconds."""
+"""Reading more than this is logged: at 100 MB a second it takes ten seconds."""
 
 SETTLED_SECONDS = 2.0
-"""How long a file must have been left alone before its fingerprint is remembered."""
+"""How long a file must have been unchanged before its fingerprint is cached."""
 
 
 def file_entries(folder: Path, files: Iterable[Path]) -> dict[str, dict[str, Any]]:
-    """Return size and SHA-256 of files, by their paths from the folder.
+    """Return size and SHA-256 of files, by their paths relative to the folder.
 
     Args:
-        folder: where they stand.
+        folder: the folder that holds the files.
         files: some of its files.
     """
     found = sorted(files)
@@ -56,13 +56,13 @@ def file_entries(folder: Path, files: Iterable[Path]) -> dict[str, dict[str, Any
 
 
 def contents_of(entries: dict[str, dict[str, Any]]) -> str:
-    """Return one fingerprint of several files: of their names and contents."""
+    """Return one fingerprint for several files, made from their names and contents."""
     lines = "".join(f"{name}\0{entry['sha256']}\n" for name, entry in sorted(entries.items()))
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def _mark(path: Path) -> list[int]:
-    """Return what changes whenever the file does."""
+    """Return the file's properties that change whenever the file does."""
     status = path.stat()
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev]
 

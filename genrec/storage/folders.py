@@ -1,8 +1,8 @@
-"""Saved folders: written aside, renamed when whole, manifest last, checked when read.
+"""Saved folders: written under a temporary name, renamed when complete, checked when read.
 
-A folder with a manifest (`genrec.json`) is complete, since the manifest is written last. It records the format
-version, what kind of folder it is, and the size and SHA-256 of every file, so that damage is found at load time,
-not as a strange recommendation.
+A folder with a manifest (`genrec.json`) is complete, since the manifest is written last. The manifest records the
+format version, the kind of the folder, and the size and SHA-256 of every file. So damage is found when the folder is
+loaded, not as a strange recommendation.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from genrec.errors import ArtefactError
 MANIFEST = "genrec.json"
 FORMAT_VERSION = 1
 ABOUT_THE_FOLDER = frozenset({"format_version", "kind", "files", "checksum"})
-"""What `write_manifest` itself says in a manifest; all else is the caller's."""
+"""The manifest keys that `write_manifest` sets; all others come from the caller."""
 CHECKSUM = "checksum"
-"""Where a manifest holds the SHA-256 of the rest of itself: a value that is damaged may still look like one."""
+"""The manifest key with the SHA-256 of the manifest's other values: a damaged value may still look valid."""
 
 UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG})
 """System errors that mean that a place cannot be written."""
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that a reader sees the old file or the new one, never half of either."""
+    """Write JSON atomically: a reader sees the old file or the new one, never a part."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
 
 
@@ -67,10 +67,10 @@ def read_json(path: Path) -> Any:
 
 
 def check_target(target: Path, kind: str) -> None:
-    """Check that `new_folder` could put a folder in place, and leave nothing behind; call it before long work.
+    """Check that `new_folder` could create the target, and leave nothing behind; call it before long work.
 
     Raises:
-        ArtefactError: the target is something else, or cannot be written.
+        ArtefactError: the target is not a folder of this kind, or cannot be written.
     """
     target = target.resolve()
     if target.exists() and not _is_replaceable(target, kind):
@@ -79,10 +79,10 @@ def check_target(target: Path, kind: str) -> None:
 
 
 def check_writable(target: Path) -> None:
-    """Check that a file or folder could be made at the target, and leave nothing behind.
+    """Check that a file or folder could be created at the target, and leave nothing behind.
 
     Raises:
-        ArtefactError: it could not.
+        ArtefactError: the target cannot be written.
     """
     target = target.resolve()
     parent = target.parent
@@ -96,18 +96,18 @@ def check_writable(target: Path) -> None:
 
 @contextmanager
 def new_folder(target: Path, kind: str, details: Mapping[str, Any]) -> Iterator[Path]:
-    """Build a folder aside and put it in place when the block ends without an error.
+    """Build a folder under a temporary name and rename it to the target when the block ends without an error.
 
-    The block writes into the folder it is given. An older folder of the same kind at the target is replaced; any
-    other existing folder is left alone and refused.
+    The block writes into the temporary folder. An older folder of the same kind at the target is replaced; any other
+    existing folder is refused and left unchanged.
 
     Args:
-        target: where the folder will stand.
-        kind: what it is, as `read_manifest` will ask for it: "data", "run", ...
-        details: what the manifest says besides the format; read after the block, so the block may fill it.
+        target: the folder's final path.
+        kind: the folder's kind, which `read_manifest` will check: "data", "run", ...
+        details: further keys of the manifest; read after the block, so the block may fill them in.
 
     Raises:
-        ArtefactError: the target is something else, or cannot be written.
+        ArtefactError: the target is not a folder of this kind, or cannot be written.
     """
     check_target(target, kind)
     target = target.resolve()
@@ -122,7 +122,7 @@ def new_folder(target: Path, kind: str, details: Mapping[str, Any]) -> Iterator[
         open_folder(work)
         _put_in_place(work, target)
     except OSError as error:
-        # An error of another kind belongs to what the block did, such as reading a file that is not there.
+        # Any other error comes from the block itself, such as reading a missing file.
         if error.errno not in UNWRITABLE:
             raise
         raise ArtefactError(
@@ -133,7 +133,7 @@ def new_folder(target: Path, kind: str, details: Mapping[str, Any]) -> Iterator[
 
 
 def open_folder(folder: Path) -> None:
-    """Give a folder made by `mkdtemp`, which is private, the permissions that any new folder has."""
+    """Give a folder made by `mkdtemp`, which is private, the permissions of an ordinary new folder."""
     mask = os.umask(0)
     os.umask(mask)
     folder.chmod(0o777 & ~mask)
@@ -150,12 +150,12 @@ def write_manifest(folder: Path, kind: str, details: Mapping[str, Any], name: st
 
 
 def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a manifest with the checksum of all that it says."""
+    """Return a manifest with its own checksum added."""
     return {**manifest, CHECKSUM: _checksum(manifest)}
 
 
 def file_entry(path: Path) -> dict[str, Any]:
-    """Return what a manifest says of a file."""
+    """Return a file's entry in a manifest."""
     return {"bytes": path.stat().st_size, "sha256": fingerprint(path)}
 
 
@@ -164,12 +164,12 @@ def read_manifest(folder: Path, kind: str, verify: bool = True, name: str = MANI
 
     Args:
         folder: a folder made by `new_folder` or completed by `write_manifest`.
-        kind: what the folder must be.
+        kind: the kind that the folder must have.
         verify: also compare every file's size and SHA-256 with the manifest.
         name: the manifest's file name.
 
     Raises:
-        ArtefactError: there is no such folder, it is unfinished, of another kind or version, or damaged.
+        ArtefactError: the folder is missing, unfinished, damaged, or of another kind or version.
     """
     if not folder.is_dir():
         raise ArtefactError(f"there is no folder {folder}; expected a genrec {kind} folder")
@@ -221,7 +221,7 @@ def _check_file(path: Path, entry: Mapping[str, Any]) -> None:
 
 
 def _put_in_place(work: Path, target: Path) -> None:
-    """Move a finished folder to its target; an older one there is moved aside first, and deleted last."""
+    """Move a finished folder to its target; an older folder there is renamed first and deleted last."""
     old = None
     if target.exists():
         old = work.with_name(f"{work.name}.old")
@@ -248,13 +248,13 @@ def _is_replaceable(target: Path, kind: str) -> bool:
 
 
 def flush(file: BinaryIO) -> None:
-    """Bring a file's bytes to the disk."""
+    """Flush a file's bytes to the disk."""
     file.flush()
     os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring a folder's names to the disk."""
+    """Flush a folder's file names to the disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,7 +1,7 @@
-"""Locks on what is being written: a second process that would write the same output is refused with a sentence.
+"""Locks on outputs: a second process that would write the same output gets an error message.
 
-A lock is a hidden file beside the output, held through `flock`, so it ends with its process however that ends, and
-what a killed process leaves of it locks nobody out.
+A lock is a hidden file beside the output, held through `flock`. The lock ends with its process, even if that is
+killed; a lock file that a killed process leaves behind blocks nobody.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def locked(out: Path) -> Iterator[None]:
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The process before may have deleted the file between our opening and our locking it: then it locks nobody.
+            # The last holder may have deleted the file between our opening and our locking it: then the lock is void.
             if os.fstat(lock.fileno()).st_nlink == 0:
                 raise BlockingIOError
         except BlockingIOError:
@@ -57,7 +57,7 @@ def locked(out: Path) -> Iterator[None]:
 
 
 def _say_who(lock: int) -> None:
-    """Write into the lock file who holds it, for the message to the others; on a full disk it stays empty."""
+    """Write the holder into the lock file, for the error message of others; on a full disk the file stays empty."""
     text = f"process {os.getpid()} on {socket.gethostname()}, since {datetime.now().astimezone():%Y-%m-%d %H:%M:%S}\n"
     try:
         os.ftruncate(lock, 0)

@@ -1,12 +1,12 @@
-"""Where things stand: paths that are kept inside folders, and names that may be paths.
+"""Paths that folders record of other folders, and names that may be paths or hub ids.
 
-A folder names other folders (a run its base and its data) by the way from itself to them, so that a whole project can
-be moved or copied, and be used from any working directory. The name as the user gave it is kept beside, for messages
+A folder records the relative path to each folder that it needs (a run: its base and its data). So a whole project can
+be moved or copied, and used from any working directory. The name that the user gave is recorded, too, for messages
 and for a folder that was moved alone.
 
-A path may look like the hub's `owner/name`, and from another working directory it would be asked of the hub, where
-anybody may own that name. So what was a folder once is never asked of a hub again, and neither is anything that could
-only be a path.
+A path may look like a hub id (`owner/name`). From another working directory such a name would be requested from the
+hub, where anybody may own it. So a name that once meant a folder is never requested from the hub, nor is a name that
+can only be a path.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _HUB_ID = re.compile(rf"{_HUB_PART}(?:/{_HUB_PART})?", re.ASCII)
 
 
 def is_hub_id(name: str) -> bool:
-    """Say whether a name could be a hub's: `name` or `owner/name`. All others are paths."""
+    """Return whether a name could be a hub id: `name` or `owner/name`. All others are paths."""
     return _HUB_ID.fullmatch(name) is not None and ".." not in name
 
 
 def expanded(name: str) -> Path:
-    """Return a path with its `~` resolved; one of somebody unknown stays as it is."""
+    """Return a path with its `~` expanded; `~` of an unknown user stays as it is."""
     try:
         return Path(name).expanduser()
     except RuntimeError:
@@ -34,9 +34,10 @@ def expanded(name: str) -> Path:
 
 
 def way_to(target: Path, folder: Path) -> str:
-    """Return the way from a folder to a target, as it is kept inside the folder.
+    """Return the relative path from a folder to a target, for recording inside the folder.
 
-    Links above the target are followed, since `..` would lead elsewhere through them; the target's own is kept.
+    Symbolic links above the target are resolved, since `..` would lead elsewhere through them; if the target itself is
+    a link, it is kept.
     """
     absolute = expanded(str(target)).absolute()
     # A target such as `.` has no name of its own to keep.
@@ -45,24 +46,24 @@ def way_to(target: Path, folder: Path) -> str:
 
 
 def follow(way: str, folder: Path) -> Path:
-    """Return where the way from a folder leads now; the inverse of `way_to`."""
+    """Return the path that a recorded relative path means now; the inverse of `way_to`."""
     return Path(os.path.normpath(folder.resolve() / way))
 
 
 def candidates(way: str | None, name: str, folder: Path) -> tuple[Path, ...]:
-    """Return where to look for what a folder names: along the way from it, then where the user had it.
+    """Return the paths at which to look for a recorded folder: the recorded relative path, then the user's own path.
 
     Args:
-        way: what `way_to` returned when the folder was made; None in folders made before ways were kept.
-        name: the path as the user gave it, absolute or from the working directory.
-        folder: the folder that names it.
+        way: what `way_to` returned when the folder was made; None in folders made before relative paths were recorded.
+        name: the path as the user gave it, absolute or relative to the working directory.
+        folder: the folder that holds the record.
     """
     places = [] if way is None else [follow(way, folder)]
     return tuple(dict.fromkeys([*places, expanded(name).absolute()]))
 
 
 def cache_folder() -> Path:
-    """Return where genrec keeps what it can make again.
+    """Return the cache folder, for files that genrec can make again.
 
     That is `$GENREC_CACHE`, else `$XDG_CACHE_HOME/genrec`, else `~/.cache/genrec`; for an account without a home, a
     folder of its own among the temporary files.

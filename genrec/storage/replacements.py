@@ -1,4 +1,4 @@
-"""Several files replaced together, or none of them: written aside, noted in a log, then renamed."""
+"""Replace several files together or none of them: write new ones, record them in a log, then rename them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from genrec.storage.folders import file_entry, flush, read_json, sealed, sync_fo
 
 
 class Replacements:
-    """Files that take the place of others all together, or not at all.
+    """New files that replace others all together, or not at all.
 
     Args:
-        log: where the log stands between the writing and the renaming.
+        log: the path of the log, which exists between the writing and the renaming.
     """
 
     def __init__(self, log: Path) -> None:
@@ -22,7 +22,7 @@ class Replacements:
         self._places: dict[Path, Path] = {}
 
     def finish_cut_off(self) -> bool:
-        """Rename what a killed start had written whole; return whether there was such a one.
+        """Finish a replacement that a killed process had logged; return whether there was one.
 
         Raises:
             ArtefactError: the log is damaged.
@@ -38,19 +38,19 @@ class Replacements:
         return True
 
     def file_for(self, place: Path) -> Path:
-        """Return the hidden name to write that will take the place of a file."""
+        """Return the hidden path to write to; it will replace the file."""
         place = place.absolute()
         new = place.with_name(f".{place.name}.new")
         self._places[new] = place
         return new
 
     def manifest(self, place: Path, manifest: Mapping[str, Any], **details: Any) -> Path:
-        """Write a folder's manifest anew, for the files of the folder that will have been replaced.
+        """Write a folder's new manifest, with the checksums of the folder's replaced files.
 
         Args:
-            place: where its manifest is.
-            manifest: what it says so far.
-            details: what it will say besides.
+            place: the manifest's path.
+            manifest: the old manifest.
+            details: further keys of the new one.
         """
         folder = place.absolute().parent
         changed = {
@@ -63,7 +63,7 @@ class Replacements:
         return new
 
     def commit(self) -> None:
-        """Put every file in its place."""
+        """Write the log, then rename every new file to its target."""
         for new in self._places:
             with new.open("rb+") as file:
                 flush(file)
@@ -72,7 +72,7 @@ class Replacements:
         self._rename()
 
     def drop(self) -> None:
-        """Delete what was written, unless the log says already that it will be used."""
+        """Delete the new files, unless the log already records that they will be used."""
         if self._log.exists():
             return
         for new in self._places:

@@ -164,5 +164,5 @@ def test_a_clock_in_the_chat_changes_no_answer(
 @pytest.mark.parametrize("score", [float("nan"), float("inf"), float(np.float32(-np.inf))])
 def test_a_score_that_is_no_number_is_not_written(score: float) -> None:
     item = make_catalog().items[0]
-    with pytest.raises(ModelError, match="scores are no numbers"):
+    with pytest.raises(ModelError, match="scores are not finite"):
         to_line("u", [Recommendation(1, item, score, {"lm": -1.0}, "exact", "")])

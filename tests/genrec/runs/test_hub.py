@@ -125,7 +125,7 @@ def test_a_public_repository_is_not_written_as_if_it_were_private(hub: Hub, toy_
         rec.push_to_hub("someone/films")
     assert hub.files("someone/films") == {}
     for wrong in ("films", "a/b/c", "some one/films", "/films"):
-        with pytest.raises(ConfigError, match="is no repository's id"):
+        with pytest.raises(ConfigError, match="is not a repository id"):
             rec.push_to_hub(wrong)
 
 
