@@ -129,7 +129,7 @@ def run_job(
                         progress(done, resumed)
                 if not problems:
                     side_of(out).unlink()
-                # Logged before the output is renamed: a reader who finds the output also finds the log line.
+                # Written before the output is renamed: a reader who finds the output also finds its final record.
                 write_json(record_of(out), {**job, "users": done, "problems": dict(problems)})
                 output.finish()
     except OSError as error:
