@@ -112,8 +112,8 @@ def test_every_verb_has_its_line() -> None:
     from genrec.cli.main import app
 
     names = {(command.name or command.callback.__name__).replace("_", "-") for command in app.registered_commands}  # type: ignore[union-attr]
-    # demo and fit are made of other verbs and take minutes; tune changes its run in place; decrypt needs an extra; serve
-    # runs until it is stopped.
+    # demo and fit are made of other verbs and take minutes; tune changes its run in place; decrypt needs an extra, and
+    # serve runs until it is stopped.
     assert names - {"demo", "fit", "tune", "decrypt", "serve"} == set(verbs("")), names
 
 
