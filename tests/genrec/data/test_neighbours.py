@@ -79,7 +79,7 @@ def zstd(content: bytes) -> bytes:
         ("log.jsonl", b"\xef\xbb\xbf <?xml version='1.0'?><Error/>", "is XML and no table"),
         ("log.csv", b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "get it with git lfs pull"),
         ("log.parquet", b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "get it with git lfs pull"),
-        ("log.parquet", gzip.compress(b"PAR1"), "is packed with gzip; unpack it first"),
+        ("log.parquet", gzip.compress(b"PAR1", mtime=0), "is packed with gzip; unpack it first"),
         ("log.parquet", b"PARE" + bytes(20), "is an encrypted Parquet file"),
         ("log.csv", archive(mimetype=b"opendocument", content_dot_xml=b"x"), "a workbook of LibreOffice"),
         ("log.xlsx", b"PK", "is a spreadsheet; save the sheet"),
