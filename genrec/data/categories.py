@@ -9,8 +9,7 @@ from genrec.data.catalog import Catalog
 
 
 def category_matrix(catalog: Catalog) -> NDArray[np.bool_]:
-    """Return the matrix of which item has which category, of shape (items, categories), categories in order of their
-    names."""
+    """Return which item has which category, of shape (items, categories); categories are in order of their names."""
     names = tuple(sorted({category for item in catalog for category in item.categories}))
     columns = {name: column for column, name in enumerate(names)}
     matrix = np.zeros((len(catalog), len(names)), dtype=np.bool_)
