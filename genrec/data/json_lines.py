@@ -146,7 +146,7 @@ def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _keys_once(text: TextFile, keys: Collection[str]) -> bool:
-    """Return whether no line can hold a key twice, since the file holds each key at most once per line on average."""
+    """Return whether no line can hold a key twice, since the file has no key more often than lines."""
     with text.readable.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as held:
         for key in keys:
             sought, count, place = json.dumps(key, ensure_ascii=False).encode(), 0, -1

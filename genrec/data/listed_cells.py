@@ -90,8 +90,7 @@ def style_of(cells: Sequence[Any]) -> str:
 
 
 def _parts_recur(texts: set[str], separator: str) -> bool:
-    """Return whether the parts that a delimiter gives recur in other cells, as genres do and halves of a name do
-    not."""
+    """Return whether the parts that a delimiter gives recur elsewhere, as genres do and halves of a name do not."""
     split = [tuple(part for part in map(str.strip, text.split(separator)) if part) for text in texts]
     several = [parts for parts in split if len(parts) > 1]
     counts = Counter(part for parts in split for part in set(parts))

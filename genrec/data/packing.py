@@ -19,7 +19,7 @@ BLOCK = 1 << 22
 
 
 def refuse_streams(path: Path) -> None:
-    """Raise where a path is a pipe, a socket or a terminal: it can be read only once, and genrec reads a file twice.
+    """Raise if a path is a pipe, a socket or a terminal: it can be read only once, and genrec reads a file twice.
 
     Raises:
         DataError: the path is one of these.
@@ -31,8 +31,7 @@ def refuse_streams(path: Path) -> None:
 
 
 def packing_of(path: Path, shown: Path) -> tuple[str, Callable[[Path], None] | None]:
-    """Return how a file is packed, by its first bytes, and a function that unpacks it to a path; ("", None) if it is
-    not packed.
+    """Return a file's packing, by its first bytes, and a function that unpacks it to a path; ("", None) if unpacked.
 
     Args:
         path: the file.

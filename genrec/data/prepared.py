@@ -259,8 +259,7 @@ def _small_notes(parts: Split) -> tuple[str, ...]:
 
 
 def _closed_note(data: PreparedData) -> tuple[str, ...]:
-    """Return a warning on users with short lists, since few items are left to recommend to them; empty if there are
-    none."""
+    """Return a note on users whose lists are short, as few items are left for them; empty if there are none."""
     items = len(data.catalog)
     if data.keep_seen:
         few = len(data.histories) if items < LIST_LENGTH else 0
@@ -331,8 +330,7 @@ def _histories_frame(histories: Iterable[History]) -> pl.DataFrame:
 
 
 def _histories(frame: pl.DataFrame, catalog: Catalog | None = None) -> Iterator[History]:
-    """Yield the histories of a frame; if a catalogue is given, item ids are checked against it and share its
-    strings."""
+    """Yield the histories of a frame; with a catalogue, item ids are checked against it and share its strings."""
     ids = None if catalog is None else {item_id: item_id for item_id in catalog.ids}
     for user, items, times in frame.iter_rows():
         yield History(user, tuple(items if ids is None else map(ids.__getitem__, items)), tuple(times))
