@@ -190,8 +190,7 @@ def _before(history: History, moment: int) -> History:
 
 
 def _last_case(history: History, since: int) -> Case | None:
-    """Return the case of the history's last event if it happened at or after the moment and another event precedes
-    it."""
+    """Return the case of the history's last event if it is not before the moment and another event precedes it."""
     last = len(history.items) - 1
     if last < 1 or history.times[last] < since:
         return None
