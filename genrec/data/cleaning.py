@@ -70,7 +70,7 @@ class CleanLog:
         users: user ids; as numbers where all are whole numbers, else as text, in ascending order.
         user: int64 array, for each event the index of its user in `users`; ascending.
         item: int64 array, for each event its item's row in the catalogue.
-        seconds: int64 array, for each event its time in whole Unix seconds; None where the source has no times.
+        seconds: int64 array, for each event its time in whole Unix seconds; None if the source has no times.
         repeated: how many events have an item that their user had taken before, whether kept or not.
         dropped: rows left out, by reason.
         notes: guesses and decisions, in sentences.

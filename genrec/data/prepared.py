@@ -249,7 +249,7 @@ def _prepared(raw: RawData, log: CleanLog, split: SplitName, keep_seen: bool | N
 
 
 def _small_notes(parts: Split) -> tuple[str, ...]:
-    """Return warnings on what data of this size is too small for; empty if all is possible."""
+    """Return notes on what cannot be done with data of this size; empty if all is possible."""
     if all(len(history.items) < 2 for history in parts.train):
         return (NOTHING_TO_LEARN,)
     missing = [name for name, cases in (("validation", parts.valid), ("test", parts.test)) if not cases]

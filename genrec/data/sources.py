@@ -75,7 +75,7 @@ def movielens_100k(folder: Path | None) -> RawData:
         folder: holds `u.data` and `u.item`, or RecBole's `ml-100k.inter` and `ml-100k.item`; None uses the wheel.
 
     Raises:
-        DataError: the files are not there or cannot be read.
+        DataError: the files are missing or cannot be read.
     """
     if folder is None:
         spec = importlib.util.find_spec("recbole")

@@ -77,8 +77,7 @@ def quoted_rows(
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A row as the `csv` module reads it: its first and last line, its cells or the reason why there are none, its
-    bytes."""
+    """A row as the `csv` module reads it: its first and last line, its cells or the reason for none, its bytes."""
 
     line: int
     last: int

@@ -4,8 +4,8 @@ The column is judged as a whole, and each cell is read in its own form. Numbers 
 or nanoseconds by their size. If a column has several units, each row is read in its own unit if that puts it among the
 others, and these rows are reported. `20240301` is a day and not a second of 1970, if all numbers look like days.
 
-Three cases need care. If a log changed from seconds to milliseconds, reading it in one unit would put its newest events
-in the wrong place, so units are found per row. `03/04/2024` is a day in March or in April, and the cell does not decide
+Three cases need care. If a log changed from seconds to milliseconds, reading it in one unit would give some events
+wrong times, so units are found per row. `03/04/2024` is a day in March or in April, and the cell does not decide
 it, so the column decides, or it is refused. A truncated time is still a number, so times before 1990 or in the future
 are reported with their line.
 """
