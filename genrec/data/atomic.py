@@ -3,8 +3,8 @@
 `.inter` is a log and `.item` a catalogue, with tabs between cells. A column of type `token_seq` or `float_seq` holds a
 list with blanks between its parts. The format: https://recbole.io/docs/user_guide/data/atomic_files.html
 
-The trap is a title: RecBole types it `token_seq`, too, and it is one text all the same. So only what is read as a list
-anyway, the categories, is divided at blanks.
+A title is not a list, although RecBole types it `token_seq` too. So only columns that are always read as lists, the
+categories, are divided at blanks.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from genrec.data.raw import Columns
 
 BLANK = " "
-"""What stands between the parts of a list."""
+"""The delimiter between the parts of a list."""
 
 _TYPED = re.compile(r"(?P<name>.+):(?P<type>token|token_seq|float|float_seq)")
 
 
 def open_given(path: Path, all_keys: bool = False, dialect: Dialect | None = None) -> tuple[TableFile, frozenset[str]]:
-    """Open a table as `open_table` does; where every column's name ends in one of RecBole's types, these are taken off.
+    """Open a table as `open_table` does; if every column's name ends in one of RecBole's types, the types are removed.
 
     Returns:
-        The table, and those of its columns that hold lists with blanks between their parts.
+        The table, and which of its columns hold lists with blanks between their parts.
 
     Raises:
         DataError: as `open_table` does.
@@ -47,7 +47,7 @@ def open_given(path: Path, all_keys: bool = False, dialect: Dialect | None = Non
 
 
 def untyped(columns: Columns) -> Columns:
-    """Return column names as a user gave them without the types that stand behind them in the file's header."""
+    """Return the column names that a user gave, without the types that follow them in the file's header."""
     given = {entry.name: getattr(columns, entry.name) for entry in fields(columns)}
     matches = {role: _TYPED.fullmatch(name) for role, name in given.items() if name is not None}
     return replace(columns, **{role: match["name"] for role, match in matches.items() if match is not None})

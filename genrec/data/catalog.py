@@ -1,12 +1,12 @@
 """The catalogue: items, their labels, and their order.
 
-A label is the short unique text by which the language model names an item. It is the title, cut to its first
-words; where two cut titles would be the same, more words are kept; where the titles themselves are the same, an
-attribute is added (year first), and where even that leaves them alike, a number. So items that share a title stay
-distinct items, by a rule that depends only on the catalogue.
+A label is the short unique text by which the language model names an item. It is the title, cut to its first words. If
+two cut titles are the same, more words are kept. If the titles themselves are the same, an attribute is added (year
+first), and if they are still the same, a number. So items that share a title stay distinct items, by a rule that
+depends only on the catalogue.
 
-The easy mistake: an item's row (its place in the catalogue) is only an address within one catalogue. What is
-saved, shown and passed between packages is the item's id.
+An item's row (its place in the catalogue) is valid only within one catalogue. So items are saved, shown and passed
+between packages by their id.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from typing import Any
 from genrec.errors import DataError
 
 DISTINGUISHING_ATTRIBUTES = ("year", "release_year", "brand", "author", "artist")
-"""Attributes tried, in this order, to tell apart two items that would share a label; then the others by name."""
+"""Attributes tried first, in this order, to distinguish two items that would share a label; then the others by name."""
 
 LABEL_WORDS = (8, 16, 32)
-"""A longer title is cut, in its label only, to the first of these word counts that sets it apart from the others."""
+"""A longer title is cut, in its label only, to the first of these word counts that makes it unique."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing that can be recommended.
+    """An item that can be recommended.
 
     Attributes:
         id: the catalogue's own identifier.
         title: the full title, as people read it.
         label: the unique short text by which the model names the item; set by `Catalog.from_items`.
         categories: the item's categories, the most general first; empty where unknown.
-        attributes: everything else the catalogue says, as text.
+        attributes: all other columns of the catalogue, as text.
 
     Example:
         >>> from genrec import Item
@@ -80,10 +80,10 @@ class Catalog:
     Build one with `Catalog.from_items`, which assigns the labels.
 
     Args:
-        items: items that have their labels.
+        items: items with labels.
 
     Raises:
-        DataError: an id is given twice, or an item has no label.
+        DataError: two items have the same id, or an item has no label.
 
     Example:
         >>> from genrec import Catalog, Item
@@ -103,7 +103,7 @@ class Catalog:
             raise DataError(f"item ids must be unique; given more than once: {', '.join(sorted(twice)[:5])}")
         if any(not item.label for item in self._items):
             raise DataError("every item needs a label; build the catalogue with Catalog.from_items")
-        # Kept, since they are asked for once for each user.
+        # Cached, since they are needed once per user.
         self._ids = tuple(self._rows)
         self._labels = tuple(item.label for item in self._items)
 
@@ -161,7 +161,7 @@ class Catalog:
         return [self.row(item_id) for item_id in item_ids]
 
     def with_items(self, new: Iterable[Item]) -> Catalog:
-        """Return a catalogue with items appended; labels already given stay as they are.
+        """Return a catalogue with items appended; existing labels do not change.
 
         Raises:
             DataError: an id is given twice, or a title is empty.
@@ -175,23 +175,22 @@ class Catalog:
 def clean_title(text: str) -> str:
     """Return the text in one line, as people read it.
 
-    HTML entities are resolved, letters and their accents are composed (Unicode NFC), white space (line breaks and
-    blanks of every width included) is collapsed, and what cannot be seen is taken out: control characters, halves of
-    characters, zero-width and bidirectional marks. Joiners stay where they join: in emoji, and in scripts that need
-    them.
+    HTML entities are decoded. Letters and their accents are composed (Unicode NFC). White space is collapsed, including
+    line breaks and blanks of every width. Invisible characters are removed: control characters, lone surrogates,
+    zero-width and bidirectional marks. Joiners stay where they join: in emoji, and in scripts that need them.
     """
-    # Twice, since catalogues that went through two systems hold "&amp;quot;".
+    # Twice, since catalogues exported through two systems contain "&amp;quot;".
     text = html.unescape(html.unescape(text)) if "&" in text else text
     if text.isascii():
         return _UNPRINTABLE.sub("", " ".join(text.split()))
     if text.isprintable() and not _PRINTABLE_YET_UNSEEN.search(text):
-        return " ".join(unicodedata.normalize("NFC", text).split())  # most titles, and a third of the time
+        return " ".join(unicodedata.normalize("NFC", text).split())  # true of most titles; takes a third of the time
     text = unicodedata.normalize("NFC", _BLANK.sub(" ", _INVISIBLE.sub("", text)))
     return _UNPRINTABLE.sub("", " ".join(_LOOSE_JOINERS.sub("", text).split()))
 
 
 def normalise_label(text: str) -> str:
-    """Return the form in which two labels count as the same: what is seen, case-folded, white space collapsed."""
+    """Return the form in which labels are compared: visible characters only, case-folded, white space collapsed."""
     if not text.isascii():
         if not text.isprintable() or _PRINTABLE_YET_UNSEEN.search(text):
             text = _BLANK.sub(" ", _UNSEEN.sub("", text))
@@ -203,8 +202,8 @@ def make_labels(items: Sequence[Item], taken: Iterable[str] = ()) -> list[str]:
     """Return one unique label per item, in order.
 
     Args:
-        items: items with titles; their own labels are not read.
-        taken: labels that are in use already and must not be given again.
+        items: items with titles; their labels are ignored.
+        taken: labels that are in use and must not be assigned again.
     """
     titles = [clean_title(item.title) for item in items]
     used = {normalise_label(label) for label in taken}
@@ -221,7 +220,7 @@ def make_labels(items: Sequence[Item], taken: Iterable[str] = ()) -> list[str]:
             break
         for rows in groups:
             values = [_short_value(items[row].attributes.get(name, "")) for row in rows]
-            # A value that all of them share would make the labels longer and no more distinct.
+            # A value that all of them share would make the labels longer but not distinct.
             if len(set(values)) > 1 or normalise_label(labels[rows[0]]) in used:
                 for row, value in zip(rows, values, strict=True):
                     labels[row] = f"{labels[row]} ({value})" if value else labels[row]
@@ -230,17 +229,17 @@ def make_labels(items: Sequence[Item], taken: Iterable[str] = ()) -> list[str]:
 
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _BLANK = re.compile("[\u115f\u1160\u2800\u3164\uffa0]")
-"""Fillers and the blank of Braille, which look like a space and are none to Unicode."""
+"""Fillers and the blank of Braille, which look like a space but are not white space in Unicode."""
 _PRINTABLE_YET_UNSEEN = re.compile("[\u034f\u115f\u1160\u2800\u3164\ufe00-\ufe0f\uffa0]")
 _INVISIBLE = re.compile(
     "(?<!\U0001f3f4)(?<![\U000e0020-\U000e007f])[\U000e0020-\U000e007f]+"  # but in flags of regions
     "|[\u00ad\u034f\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0001]"
 )
 _LOOSE_JOINERS = re.compile("(?:^|(?<=[\\s\x21-\u024f]))[\u200c\u200d]+|[\u200c\u200d]+(?=$|[\\s\x21-\u024f])")
-"""Joiners beside blanks and Latin letters, where there is nothing to join."""
+"""Joiners beside blanks and Latin letters, where they join nothing."""
 _UNSEEN = re.compile("[\u200c\u200d\ufe00-\ufe0f]|" + _INVISIBLE.pattern)
 _IDENTIFIER = re.compile(r"(?i)(^|[_\W])(id|url|link|image|asin|isbn|sku|ean|upc)$")
-"""Attributes that name or show an item without saying anything about it; they never enter a label."""
+"""Attributes that identify or picture an item without describing it; they are never used in a label."""
 
 
 def _titled(items: Iterable[Item]) -> tuple[Item, ...]:
@@ -252,7 +251,7 @@ def _titled(items: Iterable[Item]) -> tuple[Item, ...]:
 
 
 def _cut(title: str, words: int) -> str:
-    """Return the title's first words, without a bracket left open or a comma left hanging.
+    """Return the title's first words, without an unclosed bracket or a trailing comma.
 
     A word counts for at most 12 characters, so that a title in a script without blanks is cut too.
     """
@@ -261,7 +260,7 @@ def _cut(title: str, words: int) -> str:
     if len(text) > limit:
         end = limit
         while end > 1 and (unicodedata.category(text[end])[0] == "M" or "\u200d" in text[end - 1 : end + 1]):
-            end -= 1  # never between a letter and its accent, or within an emoji of several parts
+            end -= 1  # never cut between a letter and its accent, or within an emoji of several parts
         blank = text.rfind(" ", 0, end + 1)
         text = text[: blank if blank > 0 else end]
     if len(text) == len(title):
@@ -272,7 +271,7 @@ def _cut(title: str, words: int) -> str:
 
 
 def _short_value(text: str) -> str:
-    """Return an attribute's value if it is short enough to stand in a label, else nothing."""
+    """Return an attribute's value if it is short enough for a label, else nothing."""
     value = clean_title(text)
     return value if len(value.split()) <= 4 and len(value) <= 40 else ""
 
@@ -286,12 +285,12 @@ def _clashing(labels: Sequence[str], used: set[str]) -> list[list[int]]:
 
 
 def _numbered(labels: Sequence[str], used: set[str]) -> list[str]:
-    """Return the labels with a number added to each that an earlier one, or one in use, has already."""
+    """Return the labels; those equal to an earlier label, or to a label in use, get a number."""
     given, result, last = set(used), [], Counter[str]()
     for label in labels:
         candidate = label
         while normalise_label(candidate) in given:
-            # The count goes on where it stopped, or a thousand namesakes would take a million steps.
+            # The count continues where it stopped; else a thousand equal labels would take a million steps.
             last[normalise_label(label)] += 1
             candidate = f"{label} ({last[normalise_label(label)] + 1})"
         given.add(normalise_label(candidate))

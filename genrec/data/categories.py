@@ -9,7 +9,7 @@ from genrec.data.catalog import Catalog
 
 
 def category_matrix(catalog: Catalog) -> NDArray[np.bool_]:
-    """Return which item has which category, of shape (items, categories), categories in order of their names."""
+    """Return which item has which category, of shape (items, categories); categories are in order of their names."""
     names = tuple(sorted({category for item in catalog for category in item.categories}))
     columns = {name: column for column, name in enumerate(names)}
     matrix = np.zeros((len(catalog), len(names)), dtype=np.bool_)
@@ -19,7 +19,7 @@ def category_matrix(catalog: Catalog) -> NDArray[np.bool_]:
 
 
 COMMON_CATEGORY = 0.9
-"""A category that more than this share of the items have (the root of a tree) tells no cases apart."""
+"""A category that more than this share of the items have (the root of a tree) does not distinguish cases."""
 
 
 CALIBRATION_SMOOTHING = 0.01

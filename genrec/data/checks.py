@@ -1,10 +1,10 @@
-"""Checks on prepared data before anyone trains on it: leaks, order, ties, duplicates, dominance.
+"""Checks on prepared data before training: leaks, order, ties, duplicates, dominance.
 
-`check_data` runs them all and returns one finding for each, so that a reader sees what was checked and found fine too.
-It judges histories as they are, not how they were made, and can be run on data that genrec did not prepare.
+`check_data` runs all checks and returns one finding for each, so that a reader also sees which checks found nothing. It
+checks the histories themselves, not how they were made, so it also works on data that genrec did not prepare.
 
-Examples name items by id and title, and users by id: the findings are made for the person who holds the data and are
-shown nowhere else. Nothing here is logged.
+Examples name items by id and title, and users by id: the findings are for the owner of the data and are shown nowhere
+else. Nothing here is logged.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from genrec.data.times import likely_span
 from genrec.errors import DataError
 
 TIES_TO_WARN = 0.05
-"""A larger share of equal times than this moves figures."""
+"""A larger share of equal times than this changes the figures."""
 
 DOMINANT_SHARE, DOMINANT_COUNT = 0.02, 10
-"""An item that is a larger share of the test targets, in at least so many cases, is worth a warning."""
+"""An item that is a larger share of the test targets than this, in at least so many cases, gives a warning."""
 
 SHORTEST = 5
-"""Shorter histories are alike by chance, and are not compared."""
+"""Shorter histories are not compared, since they are similar by chance."""
 
 SIMILAR = 0.9
 """Two users are near duplicates if the Jaccard index of their item sets reaches this."""
@@ -45,15 +45,15 @@ def check_data(data: PreparedData) -> list[Finding]:
     """Run every check.
 
     Returns:
-        One finding per check, in a fixed order; those with nothing found are "fine". What was to be looked at when the
-        files were read, and times that are unlikely, come last and only where there are any.
+        One finding per check, in a fixed order; a check that found nothing is "fine". Warnings from reading the files
+        and unlikely times come last, and only if there are any.
     """
     order = check_time_order(data.histories)
     findings = [order, check_ties(data.histories), check_tie_order(data.histories, data.catalog)]
     try:
         split = data.split()
     except DataError as error:
-        # A split that cannot be made is a finding too, and no reason to keep the others from the reader.
+        # If the split fails, that is a finding too, and the other findings are still reported.
         advice = "mend the data or choose the other split"
         findings.append(Finding("split", "error", len(data.histories), 1.0, f"histories: {error}", advice=advice))
         split = Split(data.split_name, data.histories, (), ())
@@ -93,12 +93,12 @@ def check_time_order(histories: Sequence[History]) -> Finding:
 
 
 def check_likely_times(histories: Sequence[History]) -> Finding:
-    """Find events before 1990 or in the future: times cut short, or in another unit."""
+    """Find events before 1990 or in the future: truncated times, or times in another unit."""
     total = sum(len(history.times) for history in histories)
     first, last = likely_span()
     unlikely = [(history, time) for history in histories for time in history.times if not first <= time <= last]
     if len(unlikely) == total:
-        unlikely = []  # an order that is no time, which `prepare` told
+        unlikely = []  # an order that is not a time, as `prepare` reported
     return found_or_fine(
         "likely-times",
         "warning",
@@ -111,7 +111,7 @@ def check_likely_times(histories: Sequence[History]) -> Finding:
 
 
 def check_reading(report: DataReport) -> Finding:
-    """Repeat what was to be looked at when the files were read."""
+    """Repeat the warnings from reading the files."""
     return found_or_fine(
         "reading",
         "warning",
@@ -124,7 +124,7 @@ def check_reading(report: DataReport) -> Finding:
 
 
 def check_ties(histories: Sequence[History]) -> Finding:
-    """Find neighbouring events of a user in the same second: nothing but the file's order says which came first."""
+    """Find neighbouring events of a user in the same second: only the file's order decides which came first."""
     equal = pairs = 0
     for history in histories:
         pairs += max(len(history.times) - 1, 0)
@@ -151,7 +151,7 @@ def check_tie_order(histories: Sequence[History], catalog: Catalog) -> Finding:
                 first, second = rows[history.items[place]], rows[history.items[place + 1]]
                 up, down = up + (first < second), down + (first > second)
     total, most = up + down, max(up, down)
-    # By chance a half is in order, give or take a few; 50 pairs are enough to tell nine tenths from that.
+    # By chance about half of the pairs are in order; 50 pairs are enough to distinguish nine tenths from that.
     found = most if total >= 50 and most / total >= 0.9 else 0
     return found_or_fine(
         "equal-times-in-item-order",
@@ -215,7 +215,7 @@ def check_unseen_items(split: Split, catalog: Catalog) -> Finding:
 
 
 def check_dominant_item(split: Split, catalog: Catalog) -> Finding:
-    """Find one item that is the target so often that recommending it to everybody scores well."""
+    """Find an item that is the target so often that recommending it to everybody scores well."""
     counts = Counter(case.target for case in split.test)
     top = counts.most_common(3)
     count = top[0][1] if top else 0
@@ -247,7 +247,7 @@ def check_duplicate_titles(catalog: Catalog) -> Finding:
 
 
 def check_markup(catalog: Catalog) -> Finding:
-    """Find titles with rests of HTML in them, which many unrelated items may then share."""
+    """Find titles with remains of HTML, which many unrelated items may share."""
     broken = [item for item in catalog if _MARKUP.search(item.title)]
     return found_or_fine(
         "markup-in-titles",
@@ -279,7 +279,7 @@ def check_duplicate_users(histories: Sequence[History]) -> Finding:
 
 
 def check_similar_users(histories: Sequence[History]) -> Finding:
-    """Find users whose sets of items are nearly, but not in the same order exactly, those of another."""
+    """Find users whose sets of items are nearly those of another, unless the order is exactly the same too."""
     rows: dict[str, int] = {}
     long = [history for history in histories if len(history.items) >= SHORTEST]
     sets = [frozenset(rows.setdefault(item_id, len(rows)) for item_id in history.items) for history in long]

@@ -1,18 +1,18 @@
-"""From a raw log to clean, ordered events: bad rows out, duplicates out, filters on request, a stated order.
+"""From a raw log to clean, ordered events: bad rows and duplicates removed, filters on request, a stated order.
 
 The rules, in the order in which they are applied:
 
-1. A row without a user, an item or a time, with an item that the catalogue lacks, or with a time or rating that
-   cannot be read is an error; with `skip_bad_rows` it is left out and reported.
+1. A row is an error if it lacks a user, an item or a time, if its item is not in the catalogue, or if its time or
+   rating cannot be read. With `skip_bad_rows` it is left out and reported.
 2. Ratings below `min_rating` are left out.
 3. Rows with the same user, item and time are one event; the first stays. (Without times no row is an exact duplicate.)
 4. Events are ordered by user, then by time, then by their place in the file. Equal times keep the file's order and
-   are never ordered by item: an order by item id tells a model what comes next, and inflates its figures.
-5. A user's later events with an item taken before are kept, or left out on request; they are counted either way.
-6. The k-core: users and items with fewer than k events are left out, again and again, until all have k. Items outside
+   are never ordered by item: an order by item id shows a model the next item, and inflates its figures.
+5. A user's repeated events with an item are kept, or left out on request; they are counted in both cases.
+6. The k-core: users and items with fewer than k events are left out, repeatedly, until all have k. Items outside
    the core leave the catalogue too.
 
-Everything is done on whole columns, so that tens of millions of rows pass in seconds.
+All steps work on whole columns, so that tens of millions of rows take seconds.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from genrec.errors import ConfigError, DataError
 
 @dataclass(frozen=True, slots=True)
 class Cleaning:
-    """What is left out of a log.
+    """Which rows of a log are left out.
 
     Attributes:
         min_rating: leave out ratings below it; None keeps all and reads no ratings.
         k_core: leave out users and items with fewer events than this, repeatedly; 0 or 1 leaves out none.
         keep_repeats: keep a user's later events with an item taken before.
         skip_bad_rows: leave out rows that cannot be used instead of refusing the file.
-        day_first: whether 03/04/2024 is a day of April, where no date of the log says so.
+        day_first: whether 03/04/2024 is a day of April, if no date of the log decides it.
     """
 
     min_rating: float | None = None
@@ -68,13 +68,13 @@ class CleanLog:
     Attributes:
         catalog: the items, k-core applied.
         users: user ids; as numbers where all are whole numbers, else as text, in ascending order.
-        user: int64 array, for each event the place of its user in `users`; ascending.
+        user: int64 array, for each event the index of its user in `users`; ascending.
         item: int64 array, for each event its item's row in the catalogue.
-        seconds: int64 array, for each event its time in whole Unix seconds; None where the source has no times.
+        seconds: int64 array, for each event its time in whole Unix seconds; None if the source has no times.
         repeated: how many events have an item that their user had taken before, whether kept or not.
         dropped: rows left out, by reason.
-        notes: what was guessed or decided.
-        warnings: what was read and should be looked at.
+        notes: guesses and decisions, in sentences.
+        warnings: things to check in what was read.
     """
 
     catalog: Catalog
@@ -215,7 +215,7 @@ def _count(bad: BadRows, events: pl.DataFrame, where: pl.Series, reason: str, ex
 
 
 def _example(events: pl.DataFrame, reason: str, where: pl.Series, ids: Sequence[str]) -> str:
-    """Return what the first faulty row held, where that helps; a user's id is never shown."""
+    """Return the faulty value of the first such row, if that helps; a user's id is never shown."""
     column = "item" if "catalogue" in reason else "time" if "not a time" in reason else None
     found = events[column].filter(where).head(1).to_list() if column else []
     if not found:
@@ -241,7 +241,7 @@ def _in_order(events: pl.DataFrame, left_out: BadRows) -> pl.DataFrame:
 
 
 def _without_repeats(events: pl.DataFrame, keep: bool, left_out: BadRows) -> tuple[pl.DataFrame, int]:
-    """Count, and unless kept leave out, events whose user had taken the item before."""
+    """Count the events whose user had taken the item before, and leave them out unless they are to be kept."""
     pair = pl.col("user").cast(pl.Int64) * 2**31 + pl.col("item").cast(pl.Int64)
     first = events.select(pair.is_first_distinct()).to_series()
     repeated = int((~first).sum())

@@ -1,7 +1,7 @@
 """Columns by their roles: which column of a table holds users, items, times and titles.
 
-A role whose column is not named is guessed by the column's name, and the guess is told. The trap is a file without a
-header, whose first row goes by as one.
+A role whose column is not named is guessed by the column's name, and the guess is reported. If a file has no header,
+its first row would be taken for one; so column names that look like values give a warning.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ GUESSES: dict[str, tuple[str, ...]] = {
 
 
 def find_column(table: TableFile, role: str, given: str | None) -> str:
-    """Return the table's column for a role, as given or as guessed.
+    """Return the table's column for a role, given or guessed.
 
     Raises:
-        DataError: there is no such column, or it stands there twice.
+        DataError: there is no such column, or there are two.
     """
     name = given if given is not None else guess_column(table.columns, role)
     if name is None or name not in table.columns:
@@ -51,14 +51,14 @@ def guess_column(columns: Sequence[str], role: str) -> str | None:
 
 
 def refuse_doubled(table: TableFile) -> None:
-    """Raise if two columns have one name, of which one would take the other's place."""
+    """Raise if two columns have the same name, since one would overwrite the other."""
     for name in table.columns:
         if name and table.columns.count(name) > 1:
             raise DataError(f"{table.path} has the column {name!r} more than once; rename one of them")
 
 
 def _header_hint(table: TableFile) -> str:
-    """Return what else may be wrong with a header in which a column is missed."""
+    """Return what else may be wrong with a header that lacks a column."""
     if table.kind == "delimited" and len(table.columns) == 1:
         return (
             ", or, if this is several columns, say with --separator what is between them; if lines stand above the "
@@ -72,12 +72,12 @@ def _header_hint(table: TableFile) -> str:
 
 
 def _is_value(name: str) -> bool:
-    """Say whether a column's name is a number or a time, as of a row and not of a header."""
+    """Return whether a column's name is a number or a time, as in a row and not in a header."""
     return bool(re.fullmatch(r"\d[\d.:+\-\sTZ]*", name.strip()))
 
 
 def value_headers(table: TableFile, found: Mapping[str, str]) -> list[str]:
-    """Return what is to be told where columns go by names that are values: the first row may be lost as a header."""
+    """Return a warning if column names look like values, since the first row may be lost as a header."""
     if table.kind != "delimited" or not table.header_line or not any(map(_is_value, found.values())):
         return []
     return [
@@ -91,6 +91,6 @@ def _plain(name: str) -> str:
 
 
 def columns_note(table: TableFile, found: Mapping[str, str]) -> str:
-    """Return a sentence on which column was taken for what."""
+    """Return a sentence on which column was taken for which role."""
     pairs = ", ".join(f"{role} from {shorten(own, 40)!r}" for role, own in found.items())
     return f"{table.path.name}: {pairs}"

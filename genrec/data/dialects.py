@@ -1,12 +1,12 @@
-"""How a delimited text file is written: what separates its cells, whether quote marks quote, and where its header is.
+"""How a delimited text file is written: its delimiter, whether quote marks quote, and where its header is.
 
-What a user says (`Dialect`) holds; what the user left out is recognised by the file's first lines, starting from what
-the suffix promises, and what differs from that promise is told.
+The user's settings (`Dialect`) are used as given. The rest is recognised by the file's first lines, starting from what
+the suffix promises, and any difference from the suffix is reported.
 
-The trap is the quote mark in a tab-separated file. Writers of such files (MIND, IMDb) know no quoting, and a title
-that begins with a quote mark would take in the lines after it, up to the next such title, without a word. So there a
-quote mark quotes only if the file proves it: its header is quoted, doubled marks stand within quoted cells and no mark
-stands elsewhere, or its rows come out whole that way and not the other.
+In a tab-separated file a quote mark quotes only if the file proves it. Writers of such files (MIND, IMDb) do not quote,
+and a title that begins with a quote mark would silently take in the lines up to the next such title. The proof is one
+of three: the header is quoted; doubled marks are within quoted cells and there is no mark elsewhere; or the rows are
+complete only if the marks quote.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from genrec.data.text_files import TextFile, checked_encoding
 from genrec.errors import ConfigError, DataError
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", "\x01": "Hive's control-A"}
-"""What cells are separated by, where nobody says otherwise."""
+"""The delimiters that are tried if the user gives none."""
 
 SPELT = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "bar": "|"}
-"""Separators that are hard to type."""
+"""Names of delimiters that are hard to type."""
 
 LINES_LOOKED_AT = 200
-"""Lines by which a separator is recognised."""
+"""The number of lines by which a delimiter is recognised."""
 
 WHOLE = 0.8
-"""A separator is taken for right if so many of the first rows have as many cells as the header."""
+"""A delimiter is accepted if this share of the first rows has as many cells as the header."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """What a user says of how text files are written.
+    """The user's settings on how text files are written.
 
     Attributes:
-        separator: between cells: one character, or its name ("tab").
-        encoding: of the text, as Python names it.
+        separator: the delimiter between cells: one character, or its name ("tab").
+        encoding: the encoding of the text, by Python's name.
         quotes: whether quote marks quote.
     """
 
@@ -64,7 +64,7 @@ class Dialect:
 def dialects_of(
     separators: Sequence[str] | None, encodings: Sequence[str] | None, quotes: bool | None = None
 ) -> dict[str, Dialect]:
-    """Return the dialects of a log ("interactions") and a catalogue ("items") as the command line names them.
+    """Return the dialects of a log ("interactions") and a catalogue ("items") from the options of the command line.
 
     Args:
         separators: each for both files, or for one: "items=;".
@@ -72,7 +72,7 @@ def dialects_of(
         quotes: whether quote marks quote.
 
     Raises:
-        ConfigError: a separator cannot be one.
+        ConfigError: a text cannot be a delimiter.
         DataError: there is no such encoding.
     """
     given: dict[str, dict[str, str]] = {"interactions": {}, "items": {}}
@@ -90,10 +90,10 @@ class Layout:
 
     Attributes:
         columns: the names in its header.
-        header_line: the line of the header, from 1; 0 where there is none.
-        separator: between cells.
-        quoted: it holds quote marks, and they quote.
-        notes: what was recognised that the suffix does not promise.
+        header_line: the line of the header, from 1; 0 if there is none.
+        separator: the delimiter between cells.
+        quoted: the file has quote marks, and they quote.
+        notes: what was recognised beyond what the suffix promises.
     """
 
     columns: tuple[str, ...]
@@ -108,12 +108,12 @@ def recognise(text: TextFile, promised: str, dialect: Dialect, columns: Sequence
 
     Args:
         text: the file.
-        promised: the separator that its suffix promises.
-        dialect: what the user says.
+        promised: the delimiter that its suffix promises.
+        dialect: the user's settings.
         columns: the columns of a file without a header.
 
     Raises:
-        DataError: it is empty, or its header cannot be read.
+        DataError: the file is empty, or its header cannot be read.
     """
     notes = []
     first = list(islice(numbered_lines(text.readable), LINES_LOOKED_AT))
@@ -149,7 +149,7 @@ def recognise(text: TextFile, promised: str, dialect: Dialect, columns: Sequence
 
 
 def numbered_lines(path: Path, start: int = 0) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a UTF-8 file that are not blank, each with its number, without their ends."""
+    """Yield the lines of a UTF-8 file that are not blank, without their line ends, each with its number."""
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if number > start and line.strip():
@@ -157,7 +157,7 @@ def numbered_lines(path: Path, start: int = 0) -> Iterator[tuple[int, str]]:
 
 
 def _name(cell: str) -> str:
-    """Return a column's name without what cannot be seen around it."""
+    """Return a column's name without invisible characters around it."""
     return cell.replace("\ufeff", "").replace("\u200b", "").strip()
 
 
@@ -166,7 +166,7 @@ def _named(separator: str) -> str:
 
 
 def _separator(lines: Sequence[str], promised: str) -> str:
-    """Return the separator that gives the header more than one cell and most rows as many."""
+    """Return the delimiter that gives the header several cells and most rows the same number."""
     scores = {}
     for separator in (promised, *(other for other in SEPARATORS if other != promised)):
         widths = [_width(line, separator) for line in lines]
@@ -175,17 +175,17 @@ def _separator(lines: Sequence[str], promised: str) -> str:
             return promised
         scores[separator] = (whole, widths[0])
     best = max(scores, key=lambda separator: scores[separator])
-    # Where nothing fits, what the suffix promises stays, and the header says what is wrong.
+    # If no delimiter fits, the one of the suffix is kept, and the header shows the fault.
     return best if scores[best][0] >= WHOLE and scores[promised][0] < scores[best][0] else promised
 
 
 def _width(line: str, separator: str) -> int:
-    """Count a line's cells, quoted ones as one."""
+    """Count a line's cells; a quoted cell counts as one."""
     return len(re.sub(r'"[^"]*"', "", line).split(separator)) if '"' in line else line.count(separator) + 1
 
 
 def _quotes_prove(text: TextFile, separator: str, skipped: int) -> bool:
-    """Say whether a file's quote marks are there to quote."""
+    """Return whether a file's quote marks quote."""
     lines = numbered_lines(text.readable, skipped)
     header = next(lines)[1].split(separator)
     if all(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in header):
@@ -202,7 +202,7 @@ def _quotes_prove(text: TextFile, separator: str, skipped: int) -> bool:
                 broken += 1
     if whole:
         return doubled > 0 and not broken
-    # Lines that are no rows by themselves: do quoted cells that run over lines make rows of them?
+    # Some lines are not rows by themselves: do they become rows if quoted cells may run over lines?
     with wide_cells():
         reader = csv.reader(
             (line + "\n" for _, line in numbered_lines(text.readable)), delimiter=separator, strict=True
@@ -240,7 +240,7 @@ def _header(text: TextFile, separator: str, quoted: bool, skipped: int) -> tuple
 
 
 class wide_cells:  # noqa: N801 - reads as what it does, as contextlib's own do
-    """Lets the `csv` module read cells of any length while the block runs; its limit is the whole process's."""
+    """Let the `csv` module read cells of any length while the block runs; its limit holds for the whole process."""
 
     def __enter__(self) -> None:
         self._before = csv.field_size_limit(2**31 - 1)

@@ -1,11 +1,12 @@
-r"""Which encoding the bytes of some titles are in, where they are not UTF-8.
+r"""Guess the encoding of some titles whose bytes are not UTF-8.
 
-A guess: bytes do not say what they mean. `charset-normalizer` leaves out what cannot be, but on the few letters that a
-catalogue's accents come to it has no favourite, and reads "caf\xe9" as Central European and Chinese as Korean. What
-remains is told apart by how common its letters are, and whether they stand where such letters stand.
+The result is a guess, since bytes do not state their encoding. `charset-normalizer` excludes the impossible encodings.
+But the few accented letters of a catalogue are not enough for it to choose: it reads "caf\xe9" as Central European and
+Chinese as Korean. So the remaining encodings are ranked by how common their letters are, and by whether these letters
+are where such letters usually occur.
 """
 
-# ruff: noqa: RUF001 - letters that look like others are what this module is about
+# ruff: noqa: RUF001 - this module is about letters that look like others
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ CANDIDATES = (
     "cp1256",
     "cp874",
 )
-"""Encodings that tables still come in, the commoner first; where two read a file equally well, the first is taken."""
+"""Encodings that tables still use, the commoner first; if two read a file equally well, the first is taken."""
 
 COMMON_HANZI = frozenset(
     "的一是不了人我在有他这這中大来來上国國个個到说說们們为為子和你地出道也时時年得就那要下以生会會自着著去之过過家学學对對可她里裡后後小么麼心多天而能好都然没沒日"
@@ -37,7 +38,7 @@ COMMON_HANZI = frozenset(
 COMMON_HANGUL = frozenset(
     "이다의는에가을를도하고지사로인기한자서어리시나아라대부정스드그있수일보제여해장전상과원만주구성국생을은오소마비우내화조미연선신유공동진경안무모트르아니야피커책방물음"
 )
-"""Letters that texts of some words seldom do without: what tells Chinese from Korean, whose codes are the same."""
+"""Letters that almost every text of a few words has; they distinguish Chinese from Korean, which use the same codes."""
 
 
 ACCENTED = {
@@ -58,7 +59,7 @@ PUNCTUATION = "‘’“”„–—…€£©®™°«»·、。《》「」【
 
 
 def is_broken(text: str) -> bool:
-    """Say whether a text holds what a wrong encoding leaves: signs that stand for none, or UTF-8 read as cp1252."""
+    """Return whether a text has marks of a wrong encoding: replacement characters, or UTF-8 read as cp1252."""
     if "\ufffd" in text or any("\x80" <= letter <= "\x9f" for letter in text):
         return True
     if text.isascii():
@@ -71,10 +72,9 @@ def is_broken(text: str) -> bool:
 
 
 def guess_encoding(text: bytes) -> str | None:
-    """Return which of the `CANDIDATES` reads like a language, or None where none does.
+    """Return which of the `CANDIDATES` reads like a language, or None if none does.
 
-    `charset-normalizer` leaves out what cannot be; on a few titles it has no favourite, and what remains is told apart
-    by how common its letters are.
+    `charset-normalizer` excludes the impossible encodings; the rest are ranked by how common their letters are.
     """
     from charset_normalizer import from_bytes
 
@@ -89,12 +89,12 @@ def guess_encoding(text: bytes) -> str | None:
     best = max(scores, key=lambda name: scores[name], default=None)
     if best is None or scores[best][0] <= 0.3:
         return None
-    # Of those that read the same text, the commonest is named.
+    # Of the encodings that read the same text, the commonest is named.
     return next(name for name in scores if text.decode(name) == text.decode(best))
 
 
 def _likeness(text: str, encoding: str) -> float:
-    """Return how much of a text's letters beyond ASCII are common ones that stand where letters stand, up to 1."""
+    """Return the share of a text's letters beyond ASCII that are common and in a usual place, up to 1."""
     total = score = 0.0
     before = " "
     for place, letter in enumerate(text):
@@ -111,14 +111,14 @@ def _commonness(letter: str, before: str, after: str, encoding: str) -> float:
     if category in ("Cc", "Co", "Cn", "Cs"):
         return -1.0
     if not letter.isalpha() and category[0] != "M":
-        # Quotation marks, dashes and currency signs stand beside blanks, signs and figures, seldom within a word.
+        # Quotation marks, dashes and currency signs are beside blanks, signs and digits, seldom within a word.
         inside = before.isalpha() and after.isalpha() and letter not in "’·"
         return 0.0 if inside else 0.8 if letter in PUNCTUATION else 0.3
     return _ranked(letter, encoding) - _misplaced(letter, before, after)
 
 
 def _ranked(letter: str, encoding: str) -> float:
-    """Return how common a letter is in the texts that an encoding is used for."""
+    """Return how common a letter is in the texts for which an encoding is used."""
     code = letter.encode(encoding, "replace")
     lead = code[0]
     kind = unicodedata.name(letter, "").split(" ")[0]
@@ -146,7 +146,7 @@ def _ranked(letter: str, encoding: str) -> float:
 
 
 def _misplaced(letter: str, before: str, after: str) -> float:
-    """Return what counts against a letter where it stands: a capital within a word, or a script that changes in one."""
+    """Return the penalty of a letter in its place, for a capital or a change of script within a word."""
     wrong = 0.0
     if letter.isupper() and before.islower():
         wrong += 0.6
@@ -154,7 +154,7 @@ def _misplaced(letter: str, before: str, after: str) -> float:
     if kind in ("LATIN", "THAI") and not before.isalpha() and not after.isalpha():
         wrong += 0.5
     if kind == "LATIN" and before.isalpha() and not before.isascii():
-        wrong += 0.4  # accents seldom stand side by side
+        wrong += 0.4  # accented letters are seldom side by side
     if kind in ("CYRILLIC", "GREEK") and (before.isupper() if letter.isupper() else not before.isalpha()):
         wrong += 0.1  # names begin with one capital
     for other in (before, after):

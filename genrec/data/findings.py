@@ -1,4 +1,4 @@
-"""Findings: what a check of the data says, in one form for the command line, JSON and the HTML report."""
+"""Findings: the results of the data checks, in one form for the command line, JSON and the HTML report."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ EXAMPLES = 3
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found.
+    """The result of one check.
 
     Attributes:
         name: the check.
-        severity: "fine" (nothing found), "note" (good to know), "warning" (figures may mislead) or "error" (they do).
-        count: how many of what was checked are affected.
+        severity: "fine" (nothing found), "note" (good to know), "warning" (figures may mislead) or "error" (figures do
+            mislead).
+        count: how many of the things checked are affected.
         share: the affected share, from 0 to 1.
-        what: what was counted, as the end of "12 (1.2 %) ...".
-        examples: some of them.
-        advice: what to do; empty where nothing was found.
+        what: the things counted, as the end of "12 (1.2 %) ...".
+        examples: some of the affected things.
+        advice: what to do; empty if nothing was found.
     """
 
     name: str
@@ -54,7 +55,7 @@ class Finding:
 def found_or_fine(
     name: str, severity: Severity, count: int, total: int, what: str, examples: Iterable[str], advice: str
 ) -> Finding:
-    """Return a finding of `count` out of `total`; a fine one, without examples or advice, if the count is 0."""
+    """Return a finding of `count` out of `total`; if the count is 0, it is fine and has no examples or advice."""
     if not count:
         return Finding(name, "fine", 0, 0.0, what)
     return Finding(name, severity, count, count / total, what, tuple(islice(examples, EXAMPLES)), advice)

@@ -1,10 +1,11 @@
-"""Data frames of every kind as files that the one reader reads.
+"""Data frames of every kind, written as files for the common reader.
 
-What gives its columns through Arrow's stream (`__arrow_c_stream__`: pandas, Polars, PyArrow, DuckDB) or through the
-older exchange (`__dataframe__`) is taken, and so are Hugging Face's `datasets.Dataset` and `DatasetDict`.
+A frame is accepted if it gives its columns through Arrow's stream (`__arrow_c_stream__`: pandas, Polars, PyArrow,
+DuckDB) or through the older exchange (`__dataframe__`). Hugging Face's `datasets.Dataset` and `DatasetDict` are
+accepted too.
 
-The trap is a `Dataset` that was filtered, shuffled or selected from: its table still holds every row, and which of them
-count, and in which order, stands beside. So its rows are asked for, not its table.
+A `Dataset` is read by its rows, not by its table. After filtering, shuffling or selecting, its table still holds every
+row; a separate index says which rows count, and in which order.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from genrec.errors import DataError
 
 
 def as_file(given: Any, place: Path) -> tuple[Path, tuple[str, ...]]:
-    """Return the file that is given; a data frame is written to a place first.
+    """Return the given file; a data frame is first written to a file.
 
     Args:
-        given: a path, a data frame, or a data set of Hugging Face's.
+        given: a path, a data frame, or a Hugging Face data set.
         place: where a data frame is written, as Parquet.
 
     Returns:
-        The file, and what is to be told of how it came about.
+        The file, and notes on how it was made.
 
     Raises:
-        DataError: it is none of these, or has a column that no table file holds.
+        DataError: it is none of these, or has a column that a table file cannot hold.
     """
     if isinstance(given, str | Path):
         return Path(given), ()
@@ -58,7 +59,7 @@ def _frame(given: Any, name: str) -> tuple[pl.DataFrame, tuple[str, ...]]:
     if hasattr(given, "__dataframe__"):
         from pyarrow.interchange import from_dataframe
 
-        return pl.DataFrame(from_dataframe(given)), ()  # Polars itself knows the newer exchange alone
+        return pl.DataFrame(from_dataframe(given)), ()  # Polars itself reads only the newer exchange
     raise DataError(f"{kind.__name__} is neither a file nor a data frame; give a path or a table")
 
 
@@ -86,7 +87,7 @@ def _of_datasets(given: Any, name: str) -> tuple[pl.DataFrame, tuple[str, ...]]:
 
 
 def _of_dataset(given: Any) -> pl.DataFrame:
-    """Return the rows of a `Dataset`, its class labels by their names."""
+    """Return the rows of a `Dataset`, with the names of its class labels."""
     from datasets import ClassLabel
 
     frame = pl.DataFrame(given.with_format("arrow")[:])

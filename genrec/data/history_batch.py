@@ -1,4 +1,4 @@
-"""Several histories with the catalogue rows of their items, looked up once for everybody who needs them."""
+"""Several histories with the catalogue rows of their items, looked up once for all uses."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from genrec.data.splits import History
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HistoryBatch(Sequence[History]):
-    """Histories, and where their items stand in a catalogue; to whoever needs no rows, a sequence of `History`.
+    """Histories and the catalogue rows of their items; code that needs no rows can use it as a sequence of `History`.
 
     Attributes:
         catalog: gives items their rows.
-        histories: of which users.
+        histories: one per user.
         rows: int64 [events]; the item rows of all histories, one history after the other, oldest first.
         ends: int64 [histories + 1]; history i has the rows from ends[i] up to ends[i + 1].
     """
@@ -31,7 +31,7 @@ class HistoryBatch(Sequence[History]):
 
     @classmethod
     def of(cls, catalog: Catalog, histories: Sequence[History]) -> HistoryBatch:
-        """Look up the rows, unless that is done already.
+        """Look up the rows, unless they are known already.
 
         Raises:
             DataError: a history holds an item that is not in the catalogue.
@@ -48,7 +48,7 @@ class HistoryBatch(Sequence[History]):
 
     @property
     def lengths(self) -> IntArray:
-        """How many items each history has, int64 [histories]."""
+        """The number of items of each history, int64 [histories]."""
         return np.diff(self.ends)
 
     def take(self, places: Sequence[int]) -> HistoryBatch:

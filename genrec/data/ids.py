@@ -1,8 +1,8 @@
-"""Ids as files have them: what became a number or a nobody on its way, and which id was probably meant.
+"""Ids as files have them: damage by number formats, placeholders for unknown users, and guesses at the intended id.
 
-Ids are compared as they are written, since what genrec recommends must be found again by the shop that wrote them. Only
-"7.0" becomes 7. Whatever else looks wrong is told and not mended. A user's id is never shown, but for words that name
-nobody.
+Ids are compared as they are written, since the shop must find its own ids in what genrec recommends. Only "7.0" becomes
+7. Anything else that looks wrong is reported and not repaired. A user's id is never shown, except for placeholder
+words.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from genrec.data.report import shorten
 from genrec.data.text_rows import WHOLE_DECIMAL
 
 ROUNDED = r"^-?\d[.,]\d+E\+\d+$|^#+$"
-"""What a spreadsheet makes of a long number, and writes where a column is too narrow."""
+"""What a spreadsheet writes for a long number, and in a column that is too narrow."""
 
 NOBODY = ("NA", "N/A", "n/a", "na", "none", "unknown", "Unknown", "anonymous", "Anonymous", "guest", "Guest", "-", "-1")
-"""Words that stand where a user is not known; they may be ids, and are told."""
+"""Words written for an unknown user; they may be real ids, so they are reported."""
 
 
 def tidy_ids(file: str, events: pl.DataFrame) -> tuple[pl.DataFrame, list[str], list[str]]:
-    """Return a log's events with "7.0" as "7" again, in users and items, and what is to be told of its ids.
+    """Return a log's events with "7.0" as "7" again, in users and items, with notes and warnings on its ids.
 
     Args:
-        file: the log, as it is told.
+        file: the log's name in messages.
         events: with `line`, `user` and `item`, as text.
 
     Returns:
@@ -62,13 +62,13 @@ def tidy_ids(file: str, events: pl.DataFrame) -> tuple[pl.DataFrame, list[str], 
 
 
 def meant(item: str, ids: Iterable[str]) -> str | None:
-    """Return the catalogue's id that an unknown item was probably meant to be, or None."""
+    """Return the catalogue's id that was probably meant by an unknown item, or None."""
     key = _key(item)
     return next((other for other in ids if _key(other) == key), None)
 
 
 def _key(text: str) -> str:
-    """Return an id without what programs add to ids or take from them: case, signs unseen, zeros, decimals."""
+    """Return an id without what programs add or remove: case, invisible characters, zeros, decimals."""
     plain = _seen(unicodedata.normalize("NFKC", text)).casefold().strip(" '\"")
     if re.fullmatch(r"\d(\.\d+)?e\+?\d{1,2}", plain) and float(plain) < 2**53:
         plain = f"{float(plain):.0f}"
@@ -81,7 +81,7 @@ def _seen(text: str) -> str:
 
 
 def _twins(column: pl.Series) -> list[str]:
-    """Return the ids that are another id but for letters that cannot be seen or are put together otherwise."""
+    """Return the ids that differ from another id only in invisible characters or in the composition of letters."""
     beyond = column.filter((column.str.len_bytes() != column.str.len_chars()).fill_null(value=False)).unique()
     plain: dict[str, list[str]] = {}
     for one in beyond.to_list():

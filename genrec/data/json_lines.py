@@ -1,7 +1,7 @@
-"""JSON Lines: one object per line, read exactly where the fast reader would read something else.
+"""JSON Lines: one object per line, read exactly if the fast reader would read it wrongly.
 
-The trap is the fast reader: it turns an object into a text, 2.0 and 2 into two ids, and of two keys of one name
-it takes the first where Python takes the last. So it is believed only where there is none of that.
+The fast reader is used only for files that it reads correctly. It turns an object into a text, and 2.0 and 2 into two
+ids; if an object has two keys of the same name, it takes the first, where Python takes the last.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from genrec.data.text_rows import cell_text
 from genrec.errors import DataError
 
 EXACT = 2.0**53
-"""From here on neighbouring whole numbers are the same decimal."""
+"""From this number on, neighbouring whole numbers are the same float."""
 
 _DOUBTFUL = r"^\s*[\[{]|^-?[0-9]*[.eE][-+.0-9eE]*$|^-?[0-9]{16,}$|^[tf]|^-?[0-9]+[.eE]"
-"""A cell of JSON that the fast reader may not have read as the exact one does: a list, a decimal, a long number."""
+"""A JSON cell that the fast reader may read differently from the exact one: a list, a decimal, a long number."""
 
 
 def json_objects(path: Path, bad: BadRows, faults: Mapping[int, str]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -54,7 +54,7 @@ def json_columns(text: TextFile, limit: int | None) -> tuple[str, ...]:
     """Return the keys of the first `limit` objects (of all, if None), in order of appearance.
 
     Raises:
-        DataError: there is no object, or the file is another kind of JSON.
+        DataError: there is no object, or the file is JSON of another kind.
     """
     bad = BadRows(text.path.name, "line")
     names: dict[str, None] = {}
@@ -75,16 +75,16 @@ def json_columns(text: TextFile, limit: int | None) -> tuple[str, ...]:
 
 
 def read_json_fast(text: TextFile, columns: Mapping[str, str], measured: Collection[str]) -> pl.DataFrame | None:
-    """Read a clean file with Polars, or return None where only the exact reader can tell what it says."""
+    """Read a clean file with Polars, or return None if it needs the exact reader."""
     if text.escaped or text.faults or not _keys_once(text, columns.values()):
         return None
     schema = dict.fromkeys(columns.values(), pl.String)
     try:
-        with text.readable.open("rb") as file:  # a file and no name, in which Polars would look for patterns
+        with text.readable.open("rb") as file:  # a file, since Polars would look for patterns in a name
             frame = pl.read_ndjson(file, schema=schema)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
         return None
-    if frame.height != text.lines:  # blank lines, so that a row's number would not be its line
+    if frame.height != text.lines:  # there are blank lines, so a row's number is not its line
         return None
     for name, own in columns.items():
         doubtful = r"^\s*[\[{]" if name in measured else _DOUBTFUL
@@ -99,7 +99,7 @@ def read_json_fast(text: TextFile, columns: Mapping[str, str], measured: Collect
 def read_json_rows(
     text: TextFile, columns: Mapping[str, str], bad: BadRows, measured: Collection[str], remarks: list[str]
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield the line and the cells, as text, of each row that can be read."""
+    """Yield the line and the cells, as text, of each readable row."""
     inexact = False
     for line, value in json_objects(text.readable, bad, text.faults):
         wanted = {name: value.get(own) for name, own in columns.items()}
@@ -115,7 +115,7 @@ def read_json_rows(
 
 
 def cell_fault(cell: Any, column: str) -> str:
-    """Return why a cell can name nothing; empty where it can."""
+    """Return why a cell cannot be an id; empty if it can."""
     if isinstance(cell, dict | list):
         return f"a list or object where text or a number is expected, in {column!r}"
     if isinstance(cell, bytes):
@@ -129,14 +129,14 @@ def cell_fault(cell: Any, column: str) -> str:
 
 
 class TwiceError(ValueError):
-    """A key that stands twice in one object; which of the two is meant, nobody can say."""
+    """A key occurs twice in one object, so its value is ambiguous."""
 
 
 def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object of these pairs, for `json.loads`; raise where a key stands twice.
+    """Return an object of these pairs, for `json.loads`; raise if a key occurs twice.
 
     Raises:
-        ValueError: one does.
+        ValueError: a key occurs twice.
     """
     found = dict(pairs)
     if len(found) < len(pairs):
@@ -146,7 +146,7 @@ def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _keys_once(text: TextFile, keys: Collection[str]) -> bool:
-    """Say whether no line can hold one of the keys twice, since the file does not hold it more often than lines."""
+    """Return whether no line can hold a key twice, since the file has no key more often than lines."""
     with text.readable.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as held:
         for key in keys:
             sought, count, place = json.dumps(key, ensure_ascii=False).encode(), 0, -1
@@ -163,7 +163,7 @@ def _first_line(path: Path) -> tuple[int, str]:
 
 
 def _other_kind(first: str) -> str:
-    """Return what a file that begins with such a line seems to be; empty where it may be JSON Lines."""
+    """Return what a file that begins with this line seems to be; empty if it may be JSON Lines."""
     start = first.strip()
     if start.startswith("["):
         return "not a JSON object, as of one JSON array: jq -c '.[]' makes lines of it"

@@ -1,4 +1,4 @@
-"""Checks for targets that their own prompt gives away: as an item, as a title, or inside another item's texts."""
+"""Checks for targets that occur in their own prompt: as an item, as a title, or inside another item's texts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from genrec.data.splits import Case, Split
 
 
 def check_target_in_history(split: Split, catalog: Catalog) -> Finding:
-    """Find cases whose target the history holds already: a repeat, or a leak."""
+    """Find cases whose history already holds the target: a repeat, or a leak."""
     cases = (*split.valid, *split.test)
     leaked = [case for case in cases if case.target in case.history.items]
     return found_or_fine(
@@ -48,7 +48,7 @@ def check_target_title_in_history(split: Split, catalog: Catalog) -> Finding:
 
 
 def check_target_title_in_texts(split: Split, catalog: Catalog) -> Finding:
-    """Find cases whose target's title stands inside a longer title, or in an attribute, of an item in the history."""
+    """Find cases whose target's title is inside a longer title or an attribute of an item in the history."""
     cases = (*split.valid, *split.test)
     keys = {item.id: title_key(item.title) for item in catalog}
     finder = TitleFinder(catalog[target].title for target in {case.target for case in cases})
@@ -73,12 +73,12 @@ def check_target_title_in_texts(split: Split, catalog: Catalog) -> Finding:
 
 
 def named(case: Case, catalog: Catalog) -> str:
-    """Say who took what, for an example."""
+    """Return which user took which item, for an example."""
     return f"user {case.history.user}: item {case.target} {shorten(catalog[case.target].title)!r}"
 
 
 def _holding(cases: Sequence[Case], keys: dict[str, str], texts: dict[str, set[str]]) -> list[tuple[Case, str]]:
-    """Return the cases whose target's title stands in a history item's texts, each with the first such item."""
+    """Return the cases whose target's title is in a history item's texts, each with the first such item."""
     found = []
     for case in cases:
         key = keys[case.target]

@@ -1,13 +1,13 @@
-"""Lists in cells: how a column of genres or tags is written, told by looking at the whole column.
+"""Lists in cells: how a column of genres or tags is written, recognised from the whole column.
 
 Catalogues hold the same thing as `Drama|Comedy`, `Drama, Comedy`, `['Drama', 'Comedy']`, `[{"id": 1, "name": "Drama"}]`
-and more. One cell does not say which is meant: a comma stands between genres in one catalogue and within a department's
-name in the next. So a style is found for the column, and is told with examples.
+and more. One cell is ambiguous: in one catalogue a comma is between genres, in another within a department's name. So
+one style is found for the whole column, and is reported with examples.
 
-The trap is Python's own reader of literals: `['Comedy' 'Drama']`, as NumPy prints two texts, is to it one text.
+Python's reader of literals is not enough: it reads `['Comedy' 'Drama']`, as NumPy prints two texts, as one text.
 """
 
-# ruff: noqa: RUF001 - the commas of Chinese and Japanese are other signs
+# ruff: noqa: RUF001 - Chinese and Japanese have their own commas
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from genrec.errors import ConfigError
 
 BRACKETED, WHOLE = "brackets", "none"
 SEPARATORS = ("|", "\n", "\t", " > ", " » ", "、", " / ", ";", "；", ",", "，")
-"""What stands between the parts of a cell, the surest first."""
+"""The delimiters between the parts of a cell, the surest first."""
 
 DOUBTFUL = (";", "；", ",", "，")
-"""Of these, what stands within names, too; the others divide wherever they stand."""
+"""The delimiters that also occur within names; the others always divide."""
 
 STYLES = (BRACKETED, WHOLE, *(separator.strip(" ") for separator in SEPARATORS))
 """How a column of lists can be written: as JSON or Python lists, not as lists, or with something in between."""
 
 NAMES = ("name", "title", "label", "genre", "category", "tag", "value", "text", "description")
-"""The keys tried, in this order, for what an object in a list is called."""
+"""The keys tried, in this order, for the name of an object in a list."""
 
 EMPTY = frozenset((
     *["n/a", "na", "nan", "none", "null", "nil", "undefined", "unspecified", "not available", "not specified"],
@@ -44,7 +44,7 @@ EMPTY = frozenset((
     *["[none]", "[null]", "[nan]", "['']", '[""]', "(no genres listed)", "no genres listed"],
     *["uncategorized", "uncategorised"],
 ))  # fmt: skip
-"""Cells, and parts of lists, that say "nothing here", whatever their case."""
+"""Cells and parts of lists that mean "no value", in upper or lower case."""
 
 _PAIRS = {"[": "]", "{": "}", "(": ")"}
 _TYPED = re.compile(r"(?:array|set|frozenset|list|tuple)\(\s*([\[({].*[\])}])?\s*(?:,\s*dtype=.*)?\)", re.DOTALL)
@@ -53,7 +53,7 @@ _QUOTED = re.compile(r"""'([^']*)'|"([^"]*)\"""")
 
 
 def checked_style(style: str) -> str:
-    """Return a style as this module names it.
+    """Return this module's name of a style.
 
     Raises:
         ConfigError: there is no such style.
@@ -66,7 +66,7 @@ def checked_style(style: str) -> str:
 
 
 def is_bracketed(cells: Sequence[Any]) -> bool:
-    """Say whether the texts of a column are lists in square brackets."""
+    """Return whether the texts of a column are lists in square brackets."""
     texts = {cell.strip() for cell in cells if isinstance(cell, str)} - {""}
     return bool(texts) and all(text[0] == "[" and text[-1] == "]" for text in texts)
 
@@ -75,7 +75,7 @@ def style_of(cells: Sequence[Any]) -> str:
     """Return how the lists of a column are written.
 
     Args:
-        cells: the column; lists of the format's own (JSON Lines, Parquet) need no style and do not count.
+        cells: the column; native lists of the format (JSON Lines, Parquet) need no style and are ignored.
     """
     texts = {_unwrapped(html.unescape(cell).strip()) for cell in cells if isinstance(cell, str)}
     texts = {text for text in texts if text and not is_empty(text)}
@@ -90,7 +90,7 @@ def style_of(cells: Sequence[Any]) -> str:
 
 
 def _parts_recur(texts: set[str], separator: str) -> bool:
-    """Say whether what a separator divides stands elsewhere too, as genres do and halves of one name do not."""
+    """Return whether the parts that a delimiter gives recur elsewhere, as genres do and halves of a name do not."""
     split = [tuple(part for part in map(str.strip, text.split(separator)) if part) for text in texts]
     several = [parts for parts in split if len(parts) > 1]
     counts = Counter(part for parts in split for part in set(parts))
@@ -98,7 +98,7 @@ def _parts_recur(texts: set[str], separator: str) -> bool:
 
 
 def split_cell(cell: Any, style: str) -> Iterator[str]:
-    """Yield the parts of a cell as they are written, those that say "nothing here" left out."""
+    """Yield the parts of a cell as they are written, without those that mean "no value"."""
     for part in _flat(_parsed(cell, style)):
         text = cell_text(part)
         if not is_empty(text):
@@ -106,18 +106,18 @@ def split_cell(cell: Any, style: str) -> Iterator[str]:
 
 
 def is_empty(text: str) -> bool:
-    """Say whether a cell, or a part of a list, says "nothing here"."""
+    """Return whether a cell, or a part of a list, means "no value"."""
     return not text or text.casefold() in EMPTY
 
 
 def told(column: str, cells: Sequence[Any], style: str, tidy: Callable[[str], str]) -> str:
-    """Return a sentence on how a column was read, with three examples; nothing where no cell holds a list.
+    """Return a sentence on how a column was read, with three examples; empty if no cell holds a list.
 
     Args:
         column: its name.
         cells: its cells.
         style: from `style_of`.
-        tidy: cleans a part as the items' categories are.
+        tidy: cleans a part in the same way as the items' categories.
     """
     examples: dict[str, str] = {}
     for cell in cells:
@@ -142,12 +142,12 @@ def _parsed(cell: Any, style: str) -> Any:
         return _bracketed(text)
     if style in (BRACKETED, WHOLE):
         return text
-    # A slash divides only with blanks around it; without, it stands within names such as Sausages/Sandwiches.
+    # A slash divides only with blanks around it; without them it is part of names such as Sausages/Sandwiches.
     return html.unescape(text).split(" / " if style == "/" else style)
 
 
 def _unwrapped(text: str) -> str:
-    """Return a list without the type that Python or NumPy wrote around it, and without a second layer of JSON."""
+    """Return a list without the type name that Python or NumPy wrote around it, and without a second layer of JSON."""
     if found := _TYPED.fullmatch(text):
         return found[1] or "[]"
     if len(text) > 3 and text[0] == text[-1] == '"' and text[1] in _PAIRS:
@@ -160,13 +160,13 @@ def _unwrapped(text: str) -> str:
 
 
 def _bracketed(text: str) -> Any:
-    """Return what a text in brackets means: JSON, a Python literal, or words between commas."""
+    """Return the parsed value of a text in brackets: JSON, a Python literal, or words between commas."""
     if _NEIGHBOURS.search(text) and "," not in text:
         return [one or other for one, other in _QUOTED.findall(text)]
     for read in (json.loads, ast.literal_eval):
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # a backslash in a title is no concern of the user's
+                warnings.simplefilter("ignore")  # the user need not know of a backslash in a title
                 return read(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
             continue
@@ -186,7 +186,7 @@ def _flat(value: Any) -> Iterator[Any]:
         yield from sorted(map(cell_text, value))
     elif isinstance(value, dict):
         name = next((value[key] for key in NAMES if isinstance(value.get(key), str)), None)
-        # Without a name: a table of numbers to names, as Freebase has it, or an id alone.
+        # There is no name: a mapping of numbers to names, as in Freebase, or only an id.
         texts = [part for part in value.values() if isinstance(part, str)] or list(value.values())
         yield from [name] if name is not None else map(cell_text, texts)
     else:

@@ -1,7 +1,7 @@
-"""Things that are nearly other things: users with (almost) the same items, titles that stand inside other texts.
+"""Near duplicates and overlaps: users with (almost) the same items, titles that occur inside other texts.
 
-Both are quick enough for whole data sets, because neither compares all pairs: users are compared where their MinHash
-signatures meet (Broder, "On the resemblance and containment of documents", 1997), texts are read once against a tree
+Both are fast enough for whole data sets, because neither compares all pairs. Users are compared only if their MinHash
+signatures meet (Broder, "On the resemblance and containment of documents", 1997). Each text is read once against a tree
 of all titles.
 """
 
@@ -23,16 +23,16 @@ _WORD = re.compile(r"\w+")
 def similar_pairs(sets: Sequence[frozenset[int]], least: float, seed: int = 0) -> list[tuple[int, int]]:
     """Find pairs of sets that are nearly equal.
 
-    Every set that has a near duplicate is found in at least one pair (but for MinHash's small chance to miss it); not
-    all pairs of a large cluster are returned, so that the work stays linear in the number of sets.
+    Every set that has a near duplicate is in at least one returned pair (MinHash misses one with a small probability).
+    Not all pairs of a large cluster are returned, so that the work stays linear in the number of sets.
 
     Args:
-        sets: sets of numbers from 0 up; empty ones are nobody's duplicates.
+        sets: sets of numbers from 0 up; empty sets are never duplicates.
         least: the Jaccard index from which two sets count as similar.
         seed: of the hash functions.
 
     Returns:
-        Pairs of places in `sets`, the smaller first, in ascending order.
+        Pairs of indices in `sets`, the smaller first, in ascending order.
     """
     filled = [place for place, members in enumerate(sets) if members]
     if len(filled) < 2:
@@ -63,12 +63,12 @@ def jaccard(one: frozenset[int], two: frozenset[int]) -> float:
 
 
 class TitleFinder:
-    """Finds which of many titles stand, word for word, inside a text.
+    """Finds which of many titles occur, word for word, inside a text.
 
-    Titles of one word or of fewer than eight characters are not looked for: "Big" stands in "The Big Sleep" by chance.
+    Titles of one word or of fewer than eight characters are ignored: "Big" is in "The Big Sleep" by chance.
 
     Args:
-        titles: the titles to look for; upper and lower case and punctuation do not count.
+        titles: the titles to look for; case and punctuation are ignored.
     """
 
     def __init__(self, titles: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""Packed files: by which program, and how they are unpacked. The first bytes say it, never the suffix."""
+"""Packed files: the packing program, recognised by a file's first bytes and never by its suffix, and how to unpack."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ BLOCK = 1 << 22
 
 
 def refuse_streams(path: Path) -> None:
-    """Raise where a path is a pipe, a socket or a terminal: it can be read once, and genrec looks first.
+    """Raise if a path is a pipe, a socket or a terminal: it can be read only once, and genrec reads a file twice.
 
     Raises:
-        DataError: it is one.
+        DataError: the path is one of these.
     """
     if path.exists() and not path.is_file() and not path.is_dir():
         raise DataError(
@@ -31,11 +31,11 @@ def refuse_streams(path: Path) -> None:
 
 
 def packing_of(path: Path, shown: Path) -> tuple[str, Callable[[Path], None] | None]:
-    """Return how a file is packed, by its first bytes, and what unpacks it to a path; ("", None) where it is not.
+    """Return a file's packing, by its first bytes, and a function that unpacks it to a path; ("", None) if unpacked.
 
     Args:
         path: the file.
-        shown: the file as messages name it.
+        shown: the file's name in messages.
 
     Raises (when unpacking):
         DataError: an archive holds another kind of file, or several.
@@ -66,7 +66,7 @@ def _copier(path: Path, opened: Callable[[Path], Any]) -> Callable[[Path], None]
 
 
 def _arrow(path: Path, kind: str) -> Any:
-    """Open what Python 3.11 cannot unpack by itself, through pyarrow, which comes with `datasets`."""
+    """Open a format that Python 3.11 cannot unpack by itself, with pyarrow, which comes with `datasets`."""
     import pyarrow as pa
 
     return pa.CompressedInputStream(pa.OSFile(str(path)), kind)
@@ -79,7 +79,7 @@ def _unzip(path: Path, target: Path, shown: Path) -> None:
             raise DataError(f"{shown} is an Excel workbook; save the sheet as CSV UTF-8 and give that")
         if any(entry.filename == "mimetype" for entry in names):
             raise DataError(f"{shown} is a workbook of LibreOffice; save the sheet as CSV UTF-8 and give that")
-        names = [  # without what a Mac puts beside the files
+        names = [  # without the extra files that macOS adds
             entry
             for entry in names
             if not any(part.startswith((".", "__MACOSX")) for part in entry.filename.split("/"))

@@ -1,8 +1,9 @@
-"""Parquet files, and folders of them: what columns they have, and their rows.
+"""Parquet files, and folders of them: their columns and their rows.
 
-Arrow reads them and Polars holds what was read. The trap is to let Polars read: of a damaged file it asks for more
-memory than there is and the process dies, and a column that nobody asked for (two of one name, a time in the zone
-`+05:30`) makes it refuse the whole file. Only what Arrow does not know, such as whole numbers of 128 bits, it reads.
+Arrow reads the files, and Polars holds the result. Polars does not read them itself, since on a damaged file it
+requests more memory than there is and the process dies. It also refuses a whole file for a column that is not needed
+(two of the same name, a time in the zone `+05:30`). Polars reads only types that Arrow does not support, such as whole
+numbers of 128 bits.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from genrec.errors import DataError
 SUFFIXES = (".parquet", ".pq")
 
 EXACT_BITS: Mapping[type[pl.DataType], int] = {pl.Float64: 53, pl.Float32: 24}
-"""From 2 to the power of so many on, neighbouring whole numbers are the same decimal."""
+"""From 2 to this power on, neighbouring whole numbers are the same float."""
 
 STRANGERS = (
     (b"version https://git-lfs", "is the pointer of a file in Git LFS and not the file; get it with git lfs pull"),
@@ -31,16 +32,16 @@ STRANGERS = (
     (b"\x28\xb5\x2f\xfd", "is packed with zstd; unpack it first, Parquet files are packed in themselves"),
     (b"PK\x03\x04", "is packed with zip; unpack it first, Parquet files are packed in themselves"),
 )
-"""How files begin that are named like Parquet and are not, and what to do with them."""
+"""The first bytes of files that are named like Parquet but are not, and what to do with such files."""
 
 
 def parquet_parts(folder: Path) -> tuple[Path, ...]:
-    """Return the Parquet files of a folder, by name; those that begin with a dot or an underscore are no part of it.
+    """Return the Parquet files of a folder, by name; names that begin with a dot or an underscore are ignored.
 
     Raises:
-        DataError: it holds none.
+        DataError: the folder has none.
     """
-    if folder == Path():  # also what an empty name becomes
+    if folder == Path():  # an empty name becomes this too
         raise DataError(
             "cannot read '.': an empty name, or this very folder; name the file, or the folder of its parts"
         )
@@ -62,7 +63,7 @@ def parquet_columns(path: Path) -> tuple[str, ...]:
     """Return a file's columns, in its order.
 
     Raises:
-        DataError: it is missing, empty, damaged or no Parquet file.
+        DataError: the file is missing, empty, damaged or not Parquet.
     """
     refuse_streams(path)
     with _told(path), path.open("rb") as file:
@@ -84,7 +85,7 @@ def parquet_columns(path: Path) -> tuple[str, ...]:
 
 
 def check_parquet(path: Path, columns: Sequence[str] | None = None) -> None:
-    """Decode a Parquet file once, before something reads it that dies of damage.
+    """Decode a Parquet file once, to find damage before a reader that would die of it.
 
     Args:
         path: the file.
@@ -125,7 +126,7 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pl.DataFra
             table = _open(path).read(columns=names)
         except _unknown_to_arrow():
             return pl.read_parquet(path, columns=names, glob=False, hive_partitioning=False)
-        if names is not None:  # "user" asks for "user.id", too
+        if names is not None:  # "user" would also select "user.id"
             table = table.select([table.schema.names.index(name) for name in names])
         held = [_plain(column) for column in table.columns]
         return pl.DataFrame(pl.from_arrow(pa.table(held, names=table.schema.names)))
@@ -139,9 +140,9 @@ def read_parts(
     Args:
         parts: the files.
         columns: the table's own column for each name wanted.
-        measured: those of the names whose cells are measured and do not name anything.
-        remarks: gets what should be looked at.
-        shown: the table as remarks name it.
+        measured: the names whose cells are measurements and not ids.
+        remarks: warnings are appended here.
+        shown: the table's name in remarks.
 
     Returns:
         A frame with `line`, the row's place in the whole table from 1, and the names wanted.
@@ -160,20 +161,20 @@ def read_parts(
         before += frame.height
     for name in columns:
         if len({frame.schema[name] for frame in frames}) > 1:
-            # Text in one part and times in another: what people would read in both.
+            # Text in one part and times in another: both become readable text.
             frames = [frame.with_columns(pl.col(name).cast(pl.String)) for frame in frames]
     return pl.concat(frames)
 
 
 def part_sizes(parts: Sequence[Path]) -> tuple[tuple[str, int], ...]:
-    """Return the name of each file and how many rows it has."""
+    """Return the name of each file and its number of rows."""
     import pyarrow.parquet as pq
 
     return tuple((part.name, pq.ParquetFile(part).metadata.num_rows) for part in parts)
 
 
 def rounded(shown: str, bits: int = 53) -> str:
-    """Return what is to be told of decimals that cannot hold what they stand for."""
+    """Return a warning on floats that are too imprecise for their values."""
     return (
         f"{shown}: there are decimals of 2^{bits} and more, of which neighbours cannot be told apart; "
         "write long ids as text, and times as whole numbers"
@@ -183,7 +184,7 @@ def rounded(shown: str, bits: int = 53) -> str:
 def _text(
     column: pl.Series, part: Path, name: str, measured: Collection[str], remarks: list[str], shown: str
 ) -> pl.Series:
-    """Return a column as text, or as it is where it holds times."""
+    """Return a column as text, or unchanged if it holds times."""
     kind = column.dtype
     if kind.is_nested() or kind in (pl.Object, pl.Duration, pl.Time):
         raise DataError(f"{part}: column {column.name!r} holds {kind}, expected text, numbers or times; convert it")
@@ -203,11 +204,11 @@ def _text(
 
 
 def _decimals(column: pl.Series) -> pl.Series:
-    """Return decimals as text: a whole number that met a missing value on its way is 7, not 7.0."""
+    """Return floats as text: a whole number that became a float through a missing value is 7, not 7.0."""
     whole = column.cast(pl.Int64, strict=False)
     text = whole.cast(pl.String)
     other = column.is_finite() & (whole.is_null() | (whole.cast(column.dtype) != column))
-    if other.any():  # as the other formats' reader spells them, each value once
+    if other.any():  # in the spelling of the other formats' reader, each value once
         values = column.filter(other).unique()
         spelt = pl.Series([cell_text(value) for value in values.to_list()], dtype=pl.String)
         text = text.zip_with(~other, column.replace_strict(values, spelt, default=None, return_dtype=pl.String))
@@ -215,7 +216,7 @@ def _decimals(column: pl.Series) -> pl.Series:
 
 
 def _plain(column: Any) -> Any:
-    """Return a column of Arrow's as one that Polars knows: bytes that are text as text, odd zones as UTC."""
+    """Return an Arrow column in types that Polars supports: bytes that are text as text, odd zones as UTC."""
     import pyarrow as pa
 
     kind = column.type
@@ -239,7 +240,7 @@ def _plain(column: Any) -> Any:
 
 
 def _polars_knows(kind: Any) -> bool:
-    """Say whether Polars can hold a column of this type of Arrow's."""
+    """Return whether Polars can hold a column of this Arrow type."""
     import pyarrow as pa
 
     try:
@@ -263,7 +264,7 @@ def _unknown_to_arrow() -> type[Exception]:
 
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
-    """Turn what a library says of a file that it cannot read into an error of ours."""
+    """Turn a library's error on an unreadable file into an error of genrec."""
     import pyarrow as pa
 
     try:

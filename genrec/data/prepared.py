@@ -1,4 +1,4 @@
-"""Prepared data: a catalogue and a history for every user, made once, saved, and read by everything else.
+"""Prepared data: a catalogue and a history for every user, made once, saved, and read by all other parts.
 
 `prepare` makes it from files or from a named source; `save_prepared` and `load_prepared` keep it in a folder. The
 split is a pure function of the histories, so only its name is saved.
@@ -34,15 +34,15 @@ from genrec.storage.folders import check_target, new_folder, read_json, read_man
 ITEMS, HISTORIES, REPORT = "items.jsonl", "histories.parquet", "report.json"
 
 REPEATED_SHARE, REPEATED_CASES = 0.05, 5
-"""Validation cases whose item was taken before, as a share and a number, from which on seen items may come back: below
-that, the places that seen items take in a list cost more than the repeats bring. On cuts of online-retail the two were
+"""From this share and number of validation cases with a repeated item on, seen items may be recommended again. Below
+it, the places that seen items take in a list cost more than the repeats bring. On cuts of online-retail the two were
 even between 5 and 10 %."""
 
 LIST_LENGTH = 10
-"""Items of a list where nothing else is asked for."""
+"""Items of a list by default."""
 
 USERS_PER_ROW_GROUP = 1024
-"""Users written together, so that a reader of a part of the users reads little else."""
+"""Users written together, so that a reader of some users reads few others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,9 @@ class PreparedData:
         catalog: every item that can be recommended.
         histories: one per user, in ascending order of user id; events oldest first, equal times in file order.
         split_name: which rule divides the histories.
-        report: what was read and what was left out.
-        keep_seen: whether what a user took before may be recommended again; one setting from training to serving.
-        folder: where it was saved or read; None while it is in memory only.
+        report: which data was read and which was left out.
+        keep_seen: whether seen items may be recommended again; one setting from training to serving.
+        folder: the data folder; None while the data is only in memory.
 
     Example:
         >>> import genrec
@@ -99,19 +99,19 @@ def prepare(
         items: the catalogue, likewise.
         out: the data folder to write as well.
         dataset: instead of the two files, a named source: `NAME` or `NAME:PATH`.
-        columns: the files' column names; those left out are guessed.
-        cleaning: what to leave out; by default only exact duplicates.
+        columns: the files' column names; missing ones are guessed.
+        cleaning: which rows to leave out; by default only exact duplicates.
         split: how the histories will be divided.
-        keep_seen: whether what a user took before may be recommended again; None: if validation cases say that it is
-            usual (see `REPEATED_SHARE`).
-        dialects: how the text files are written, by "interactions" and "items"; what is left out is recognised.
+        keep_seen: whether seen items may be recommended again; None: yes if repeats are usual in the validation cases
+            (see `REPEATED_SHARE`).
+        dialects: how the text files are written, by "interactions" and "items"; the rest is recognised.
 
     Returns:
-        The catalogue and the histories; `report` says what was read, guessed and left out.
+        The catalogue and the histories; `report` lists what was read, guessed and left out.
 
     Raises:
-        DataError: a file, a column or a row is not what it should be, or nothing is left.
-        ArtefactError: `out` is something else already, or cannot be written.
+        DataError: a file, a column or a row is invalid, or nothing is left.
+        ArtefactError: `out` exists and is not a data folder, or cannot be written.
 
     Example:
         >>> import genrec
@@ -123,7 +123,7 @@ def prepare(
         60
     """
     if out is not None:
-        check_target(Path(out), "data")  # before the work, not after it
+        check_target(Path(out), "data")  # fails before the work, not after it
     cleaning = cleaning or Cleaning()
     if split not in get_args(SplitName):
         raise DataError(f"there is no split {split!r}; expected one of {', '.join(get_args(SplitName))}")
@@ -152,7 +152,7 @@ def given_data(data: PreparedData | str | Path) -> tuple[PreparedData, Path]:
     """Return prepared data and the folder that holds it.
 
     Raises:
-        DataError: the data is in memory only.
+        DataError: the data is only in memory.
         ArtefactError: the folder is missing, unfinished or damaged.
     """
     loaded = data if isinstance(data, PreparedData) else load_prepared(Path(data))
@@ -162,14 +162,14 @@ def given_data(data: PreparedData | str | Path) -> tuple[PreparedData, Path]:
 
 
 BYTES_PER_EVENT = 1
-"""The least that an event takes in the histories' file, packed."""
+"""The smallest size of an event in the histories' file, packed."""
 
 
 def save_prepared(data: PreparedData, folder: Path) -> None:
-    """Write prepared data to a folder, whole or not at all.
+    """Write prepared data to a folder, completely or not at all.
 
     Raises:
-        ArtefactError: the folder is something else already, or cannot be written.
+        ArtefactError: the folder exists and is not a data folder, or cannot be written.
     """
     report = data.report
     details = {
@@ -221,7 +221,7 @@ def iter_histories(folder: Path, batch: int = USERS_PER_ROW_GROUP) -> Iterator[H
 
     Args:
         folder: a data folder.
-        batch: users held at a time; multiples of 1,024 are read fastest.
+        batch: users in memory at a time; multiples of 1,024 are read fastest.
 
     Raises:
         ArtefactError: the folder is missing, unfinished, damaged or of another kind.
@@ -249,7 +249,7 @@ def _prepared(raw: RawData, log: CleanLog, split: SplitName, keep_seen: bool | N
 
 
 def _small_notes(parts: Split) -> tuple[str, ...]:
-    """Return what cannot be done with data of this size; nothing where all can."""
+    """Return notes on what cannot be done with data of this size; empty if all is possible."""
     if all(len(history.items) < 2 for history in parts.train):
         return (NOTHING_TO_LEARN,)
     missing = [name for name, cases in (("validation", parts.valid), ("test", parts.test)) if not cases]
@@ -259,12 +259,12 @@ def _small_notes(parts: Split) -> tuple[str, ...]:
 
 
 def _closed_note(data: PreparedData) -> tuple[str, ...]:
-    """Return whose lists will be short because hardly an item is left to recommend to them; nothing where nobody's."""
+    """Return a note on users whose lists are short, as few items are left for them; empty if there are none."""
     items = len(data.catalog)
     if data.keep_seen:
         few = len(data.histories) if items < LIST_LENGTH else 0
     else:
-        # Most histories are shorter than the catalogue by far, and need no counting.
+        # Most histories are much shorter than the catalogue and need no counting.
         long = [history for history in data.histories if items - len(history.items) < LIST_LENGTH]
         few = sum(items - len(set(history.items)) < LIST_LENGTH for history in long)
     if not few:
@@ -274,7 +274,7 @@ def _closed_note(data: PreparedData) -> tuple[str, ...]:
 
 
 def _seen_note(usual: bool, asked: bool | None) -> tuple[str, ...]:
-    """Return what is said of seen items; nothing where they are left out and hardly anybody takes one again."""
+    """Return the note on seen items; empty if they are left out and repeats are rare."""
     if asked is None and usual:
         return ("people take the same items again, so seen items may come back; --exclude-seen leaves them out",)
     if asked is True:
@@ -285,7 +285,7 @@ def _seen_note(usual: bool, asked: bool | None) -> tuple[str, ...]:
 
 
 def _report(source: str, log: CleanLog) -> DataReport:
-    """Report on a clean log; the split's counts are still to be filled in."""
+    """Report on a clean log; the split's counts are filled in later."""
     lengths = np.bincount(log.user, minlength=len(log.users))
     titles: dict[str, list[str]] = {}
     for item in log.catalog:

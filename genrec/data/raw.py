@@ -1,8 +1,8 @@
-"""A log and a catalogue as they were found: columns given names, titles cleaned, nothing filtered or ordered yet.
+"""A raw log and catalogue: columns have names and titles are clean, but nothing is filtered or ordered yet.
 
-`read_files` makes one from two files; a named source (`genrec.data.sources`) makes one from what it knows. Either way
-`genrec.data.cleaning` does the rest. Rows that cannot be used are errors unless the caller asks to skip them; `refuse`
-is the one place where that is decided and worded.
+`read_files` makes one from two files; a named source (`genrec.data.sources`) makes one from its own files. In both
+cases `genrec.data.cleaning` does the rest. Rows that cannot be used are errors unless the caller asks to skip them;
+only `refuse` decides and words this.
 """
 
 from __future__ import annotations
@@ -34,22 +34,23 @@ MISSING = frozenset((
     *["", "nan", "NaN", "NAN", "null", "NULL", "None", "<NA>", "#N/A", "\\N", "(null)", "[NULL]", "<null>"],
     *["undefined", "#REF!", "#VALUE!", "#NAME?"],
 ))  # fmt: skip
-"""Cells that say "nothing here", exactly so written: a film may be called "Null"."""
+"""Cells that mean "no value", in exactly this spelling: a film may be called "Null"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The names of the columns that matter; a name left out is guessed by `GUESSES`, and the guess is told.
+    """The names of the columns that genrec uses; a missing name is guessed by `GUESSES`, and the guess is reported.
 
     Attributes:
-        user: in the log: who.
-        item: in the log: took which item.
-        time: in the log: when; without it the order of rows is the order of events.
-        rating: in the log: how they liked it; read only where a least rating is asked for.
+        user: in the log: the user.
+        item: in the log: the item that the user took.
+        time: in the log: the time; without it the order of rows is the order of events.
+        rating: in the log: the rating; read only if a minimum rating is set.
         id: in the catalogue: the item's id.
         title: in the catalogue: the item's title.
         category: in the catalogue: the item's categories; a list, or text that holds one.
-        category_lists: how such texts are written: one of `listed_cells.STYLES`; told by the column if left out.
+        category_lists: how such texts are written: one of `listed_cells.STYLES`; recognised from the column if left
+            out.
     """
 
     user: str | None = None
@@ -64,19 +65,19 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class RawData:
-    """A log and a catalogue as a source gives them.
+    """A log and a catalogue from a source.
 
     Attributes:
-        source: the files' names or the source's own, for the report.
+        source: the names of the files or of the source, for the report.
         items: the catalogue, ids unique, titles cleaned and not empty; labels are not set.
-        events: a frame with `line` (place in the log), `user` and `item` (text), and where the source has them
-            `time` (text, date or datetime) and `rating` (text); in file order.
+        events: a frame with `line` (place in the log), `user` and `item` (text), and if the source has them `time`
+            (text, date or datetime) and `rating` (text); in file order.
         log: the log's file name, for the report.
-        unit: what `line` counts: "line" or "row".
-        dropped: rows that cannot be used, found so far.
-        notes: what was guessed or decided.
-        warnings: what was read and should be looked at.
-        parts: the files of a log that has several, each with its number of rows; `line` counts through them.
+        unit: the unit of `line`: "line" or "row".
+        dropped: unusable rows found so far.
+        notes: guesses and decisions, in sentences.
+        warnings: things to check in what was read.
+        parts: if the log has several files, their names and numbers of rows; `line` counts through all of them.
     """
 
     source: str
@@ -105,9 +106,9 @@ def read_files(
             files.
         items: the catalogue, likewise. Columns that have no role become `Item.attributes`.
         columns: the names of the columns.
-        with_rating: the log's rating is needed.
-        skip_bad_rows: go on without the catalogue's unusable rows.
-        dialects: what the user says of how the text files are written, by "interactions" and "items".
+        with_rating: whether the log's rating is needed.
+        skip_bad_rows: leave out the catalogue's unusable rows.
+        dialects: the user's settings on how the text files are written, by "interactions" and "items".
 
     Raises:
         DataError: a file or a column is missing or unreadable, or the catalogue has unusable rows.
@@ -117,7 +118,7 @@ def read_files(
     if log.kind == "jsonl" and any(guess_column(log.columns, role) is None for role in ("user", "item", "time")):
         log, _ = open_given(
             interactions, all_keys=True, dialect=dialects.get("interactions")
-        )  # later lines may have it
+        )  # later lines may have the column
     catalogue, blank_lists = open_given(items, all_keys=True, dialect=dialects.get("items"))
     refuse_doubled(catalogue)
     columns = untyped(columns)
@@ -127,7 +128,7 @@ def read_files(
         found["time"] = find_column(log, "time", columns.time)
     if with_rating:
         found["rating"] = find_column(log, "rating", columns.rating)
-    # A catalogue that has the log's own name for the item is keyed by it, whatever else looks like an id.
+    # If the catalogue has a column with the log's name for the item, it is the id, even if others look like ids.
     shared = found["item"] if found["item"] in catalogue.columns else None
     own = {
         "id": find_column(catalogue, "id", columns.id or shared),
@@ -184,7 +185,7 @@ def _lists(
     given: str | None,
     blank_lists: frozenset[str],
 ) -> tuple[str, list[str]]:
-    """Return how the categories' lists are written, and what is to be told of it."""
+    """Return how the categories' lists are written, and a note on it."""
     if "category" not in own:
         return "|", []
     cells = [record.get(own["category"]) for _, record in records]
@@ -205,12 +206,12 @@ def read_catalogue(
     Args:
         path: the file, or a folder of Parquet files.
         columns: the names of its columns.
-        skip_bad_rows: go on without unusable rows.
-        dialect: what the user says of how a text file is written.
-        tell: gets what was recognised, left out or should be looked at, a sentence each.
+        skip_bad_rows: leave out unusable rows.
+        dialect: the user's settings on how a text file is written.
+        tell: called with a sentence for each thing that was recognised, was left out, or should be checked.
 
     Raises:
-        DataError: the file or a column is missing or unreadable, or there are unusable rows or no usable ones.
+        DataError: the file or a column is missing or unreadable, there are unusable rows, or there are no usable ones.
     """
     table, blank_lists = open_given(path, all_keys=True, dialect=dialect)
     refuse_doubled(table)
@@ -247,19 +248,19 @@ def make_items(
     style: str = "|",
     parts: tuple[tuple[str, int], ...] = (),
 ) -> tuple[tuple[Item, ...], tuple[Dropped, ...]]:
-    """Make items of a catalogue's rows.
+    """Make items from a catalogue's rows.
 
     Args:
         file: the catalogue's file name.
-        unit: what a row's place counts: "line" or "row".
-        columns: the catalogue's columns; those that `own` does not name become attributes.
+        unit: the unit of a row's place: "line" or "row".
+        columns: the catalogue's columns; columns that `own` does not name become attributes.
         records: its rows, each with its place.
         own: the catalogue's own column for "id", "title" and, if it has one, "category".
         style: how texts that hold lists of categories are written.
-        parts: the files of a catalogue that has several, each with its number of rows.
+        parts: if the catalogue has several files, their names and numbers of rows.
 
     Returns:
-        The items, and the rows without an id or a title or with an id given before.
+        The items, and the rows without an id or a title or with the id of an earlier row.
     """
     bad = BadRows(file, unit, parts)
     items: dict[str, Item] = {}
@@ -296,11 +297,11 @@ def split_categories(value: Any, style: str = "|") -> tuple[str, ...]:
 
 
 def attribute_text(value: Any, listed: bool = False) -> str:
-    """Return an attribute's value as one line of text; empty where there is none.
+    """Return an attribute's value as one line of text; empty if there is none.
 
     Args:
         value: the cell.
-        listed: it is text that holds a list, as its whole column does.
+        listed: whether the whole column is text that holds lists.
     """
     if isinstance(value, list) or listed:
         return clean_title(", ".join(split_cell(value, BRACKETED)))
@@ -325,7 +326,7 @@ def refuse(dropped: Sequence[Dropped], skip_bad_rows: bool) -> None:
 
 
 def _broken_titles(table: TableFile, records: Sequence[tuple[int, dict[str, Any]]], own: str) -> list[str]:
-    """Return what is to be told where titles were read in a wrong encoding, here or before."""
+    """Return a warning if titles were read in a wrong encoding, by genrec or by an earlier program."""
     broken = [title for _, record in records if is_broken(title := cell_text(record.get(own)))]
     if not broken:
         return []

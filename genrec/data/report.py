@@ -1,6 +1,6 @@
-"""The data report: what was read, what was left out and why, and what a reader of figures should know.
+"""The data report: which data was read, which was left out and why, and what affects the figures.
 
-It knows nothing of files or frames; `genrec.data.cleaning` fills it. It names no user.
+This module does not read files or frames; `genrec.data.cleaning` fills the report. The report names no user.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 """The quantiles of history length that the report holds."""
 
 LINES_SHOWN = 5
-"""How many line numbers are kept for each reason."""
+"""The number of line numbers kept for each reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,8 @@ class Dropped:
         reason: why, as the end of "rows left out: ...".
         count: how many rows.
         lines: the first few line numbers (counted from 1, the header included; in Parquet, row numbers).
-        example: what the first such row held; empty where the reason says all.
-        unit: what `lines` count: "line" of a text file, or "row".
+        example: the faulty value of the first such row; empty if the reason is enough.
+        unit: the unit of `lines`: "line" of a text file, or "row".
     """
 
     file: str
@@ -53,12 +53,12 @@ class Dropped:
 
 
 class BadRows:
-    """Collects rows that cannot be used, by reason.
+    """Collects unusable rows by reason.
 
     Args:
         file: the table's name.
-        unit: what places count: "line" or "row".
-        parts: of a table in several files, their names and numbers of rows; the first row's is told with its part.
+        unit: the unit of places: "line" or "row".
+        parts: if the table has several files, their names and numbers of rows; the first row is reported with its file.
     """
 
     def __init__(self, file: str, unit: str, parts: Sequence[tuple[str, int]] = ()) -> None:
@@ -74,20 +74,20 @@ class BadRows:
             lines.append(line)
 
     def add_many(self, first_lines: Sequence[int], count: int, reason: str, example: str = "") -> None:
-        """Count rows that share a reason not met before; their first lines are in file order."""
+        """Count rows that share a new reason; their first lines are in file order."""
         if count:
             self._counts[reason] = count
             self._first[reason] = (list(first_lines[:LINES_SHOWN]), shorten(example))
 
     def dropped(self) -> tuple[Dropped, ...]:
-        """Return what was collected, in the order in which the reasons came up."""
+        """Return the collected rows, in the order in which the reasons first occurred."""
         return tuple(
             Dropped(self._file, reason, self._counts[reason], tuple(lines), self._placed(lines, example), self._unit)
             for reason, (lines, example) in self._first.items()
         )
 
     def _placed(self, lines: Sequence[int], example: str) -> str:
-        """Return an example with the part that the first row is in, where there are parts."""
+        """Return an example with the file of the first row, if there are several files."""
         row = lines[0] if lines else 0
         for name, rows in self._parts:
             if 0 < row <= rows:
@@ -98,7 +98,7 @@ class BadRows:
 
 @dataclass(frozen=True, slots=True)
 class DataReport:
-    """What prepared data is made of.
+    """The counts and notes on prepared data.
 
     Attributes:
         source: the files' names, or the named source.
@@ -107,21 +107,21 @@ class DataReport:
         interactions: number of events.
         duplicate_titles: items whose title another item has too; they stay distinct items.
         duplicate_title_examples: some of those titles.
-        tie_share: share of neighbouring events of a user that happened in the same second, so that their order is
-            the file's and not time's; None where the source has no times.
+        tie_share: share of neighbouring events of a user that happened in the same second, so that the file and not the
+            time gives their order; None if the source has no times.
         repeated_events: events whose user had taken the same item before.
         items_never_taken: items of the catalogue that nobody took.
-        one_item_histories: users with a single event; they are in training only.
+        one_item_histories: users with a single event; they are only in training.
         history_lengths: events per user at each of `QUANTILES`.
-        first_time: Unix seconds of the first event; None where the source has no times.
+        first_time: Unix seconds of the first event; None if the source has no times.
         last_time: Unix seconds of the last event.
-        train_histories: histories to learn from, under the split chosen.
-        valid_cases: cases to tune on.
-        test_cases: cases to report.
+        train_histories: training histories under the chosen split.
+        valid_cases: validation cases.
+        test_cases: test cases, for the final figures.
         repeated_cases: validation cases whose item the user had taken before.
         dropped: rows left out, by reason.
-        notes: what was guessed or decided while reading.
-        warnings: what was read and should be looked at, such as times in two units.
+        notes: guesses and decisions while reading.
+        warnings: things to check in what was read, such as times in two units.
     """
 
     source: str
@@ -147,13 +147,13 @@ class DataReport:
 
     @property
     def density(self) -> float:
-        """Interactions per possible user-item pair, from 0 to 1 (more, if repeats abound)."""
+        """Interactions per possible user-item pair, from 0 to 1 (more if there are many repeats)."""
         return self.interactions / (self.users * self.items)
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain JSON values; `from_json` is its inverse."""
         values = asdict(self)
-        # Where there are none, the report is, byte for byte, that of a genrec that did not know them.
+        # Without any, the report is byte for byte that of an older genrec, which did not have this field.
         for name in ("repeated_cases", "warnings"):
             if not values[name]:
                 del values[name]

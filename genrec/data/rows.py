@@ -18,8 +18,8 @@ NO_ITEM = -1
 def tie_order(items: int, seed: int) -> IntArray:
     """Return the shuffle of the catalogue by which equal scores are ordered, of shape (items,).
 
-    An item's number says how early it comes among equals. One shuffle serves all users and all systems of an
-    evaluation: it knows no target, so it favours none, and two systems with the same scores get the same lists.
+    The item with the lower number comes first among equals. One shuffle serves all users and all systems of an
+    evaluation. It does not depend on targets, so it favours none, and two systems with equal scores get the same lists.
     """
     return np.random.default_rng(seed).permutation(items)
 
@@ -29,16 +29,16 @@ def top_rows(scores: NDArray[np.floating], k: int, order: IntArray) -> IntArray:
 
     Args:
         scores: shape (cases, items); -inf or NaN where an item is excluded.
-        k: how many to return.
-        order: what `tie_order` returned, of shape (items,).
+        k: the number of rows to return.
+        order: the result of `tie_order`, of shape (items,).
 
     Returns:
-        int64 array of shape (cases, k); `NO_ITEM` where fewer than K items are left.
+        int64 array of shape (cases, k); `NO_ITEM` if fewer than K items are left.
     """
     by_tie = np.argsort(order)
     top = np.full((len(scores), k), NO_ITEM, dtype=np.int64)
     for case, row in enumerate(scores):
-        # Put in tie order first: a stable sort then leaves equals as they stand.
+        # Put in tie order first: a stable sort then keeps equals in that order.
         values = np.nan_to_num(row[by_tie], nan=-np.inf, posinf=np.inf, neginf=-np.inf)
         floor = np.partition(values, -k)[-k] if k < len(values) else -np.inf
         kept = np.flatnonzero((values >= floor) & (values > -np.inf))

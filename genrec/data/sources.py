@@ -1,7 +1,7 @@
 """Named sources: data sets that genrec can read by name.
 
 A source is one function from a path (or None) to `RawData`; to add one, write it and enter it in `SOURCES`. A source
-says what its files mean; cleaning, ordering, filters and the report are the same for all.
+gives the meaning of its files; cleaning, ordering, filters and the report are the same for all.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def read_source(spec: str) -> RawData:
         spec: `NAME`, or `NAME:PATH` where the source's files lie.
 
     Raises:
-        DataError: there is no source of this name, or its files are not there or not as they should be.
+        DataError: there is no source of this name, or its files are missing or invalid.
     """
     name, _, path = spec.partition(":")
     if name not in SOURCES:
@@ -67,14 +67,15 @@ def read_source(spec: str) -> RawData:
 def movielens_100k(folder: Path | None) -> RawData:
     """Read MovieLens-100k: from the wheel `recbole`, without importing it, or from the original archive's folder.
 
-    The archive files articles last ("Godfather, The"); titles are turned into what people, and the texts that language
-    models learnt from, say: "The Godfather". The year becomes the attribute `year`, the genres become categories.
+    The archive puts articles last ("Godfather, The"). Such titles are changed to the usual form, "The Godfather", which
+    people and the training texts of language models use. The year becomes the attribute `year`, and the genres become
+    categories.
 
     Args:
-        folder: holds `u.data` and `u.item`, or RecBole's `ml-100k.inter` and `ml-100k.item`; None looks into the wheel.
+        folder: holds `u.data` and `u.item`, or RecBole's `ml-100k.inter` and `ml-100k.item`; None uses the wheel.
 
     Raises:
-        DataError: the files are not there or cannot be read.
+        DataError: the files are missing or cannot be read.
     """
     if folder is None:
         spec = importlib.util.find_spec("recbole")
@@ -104,7 +105,7 @@ def amazon_beauty(folder: Path | None) -> RawData:
             categories as a list of paths, source_id); the source_id becomes the attribute `asin`.
 
     Raises:
-        DataError: no folder is given, or the files are not there or cannot be read.
+        DataError: no folder is given, or the files are missing or cannot be read.
     """
     if folder is None:
         raise DataError("amazon-beauty needs the folder of its files; give amazon-beauty:PATH")
@@ -132,7 +133,7 @@ SOURCES: dict[str, Source] = {"ml-100k": movielens_100k, "amazon-beauty": amazon
 
 
 def natural_title(title: str) -> str:
-    """Return a title with its article where people say it, in a translated title in brackets too.
+    """Return a title with its article in front, also in a translated title in brackets.
 
     "Star Maker, The (Uomo delle stelle, L')" becomes "The Star Maker (L'Uomo delle stelle)".
     """

@@ -1,7 +1,7 @@
 """Histories, evaluation cases, and the two ways to split a log: leave-one-out and global time.
 
-Both splits are pure functions of the histories, so a split is never stored: it is made again, the same. The easy
-mistake is to let the validation item of a test case go missing from its history, or a test item into training.
+Both splits are pure functions of the histories, so a split is never stored: it is recomputed with the same result. The
+validation item is part of the history of the user's test case, and no test item is in training.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ NOTHING_TO_LEARN = (
 )
 
 LONGEST_TASTE = 300
-"""Characters of a sentence about someone's taste; a longer text would push the history out of the prompt."""
+"""The most characters of a user's taste; a longer text would push the history out of the prompt."""
 
 
 Basis = Literal["items", "taste", "nothing"]
-"""What there is to go by for a user: items that they took, or only what they say of their taste, or nothing at all."""
+"""The basis of a user's list: the items that they took, only their taste, or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What one user took, oldest first.
+    """The items that one user took, oldest first.
 
     Attributes:
-        user: the user's id; it keys outputs and never enters a prompt.
+        user: the user's id; it is the key in outputs and is never part of a prompt.
         items: item ids, oldest first.
-        times: Unix seconds, one for each item; empty where the source has only an order.
-        taste: what the user says of their taste, in a sentence; empty where nothing is said.
+        times: Unix seconds, one for each item; empty if the source has only an order.
+        taste: a sentence in which the user says what they like; empty if there is none.
 
     Raises:
-        DataError: there are times, and not one for each item.
+        DataError: there are times, but not one for each item.
 
     Example:
         >>> from genrec import History
@@ -62,7 +62,7 @@ class History:
 
     @property
     def basis(self) -> Basis:
-        """What there is to go by."""
+        """The basis of the user's list."""
         if self.items:
             return "items"
         return "taste" if self.taste else "nothing"
@@ -82,13 +82,13 @@ class History:
 
 
 def clean_taste(text: str) -> str:
-    """Return a sentence about someone's taste in one line.
+    """Return a user's taste as one line.
 
     Raises:
         DataError: it is empty or too long.
     """
     line = " ".join(text.split())
-    line = line if clean_title(line) else ""  # signs that cannot be seen say nothing
+    line = line if clean_title(line) else ""  # a line of only invisible characters is empty
     if not 0 < len(line) <= LONGEST_TASTE:
         raise DataError(
             f"the taste has {len(line)} characters; give a sentence of 1 to {LONGEST_TASTE}, such as "
@@ -107,13 +107,13 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A log divided for training, tuning and one final reading.
+    """A log divided for training, validation and test.
 
     Attributes:
-        name: which rule made it.
-        train: histories to learn from.
-        valid: cases to tune on.
-        test: cases to report; their histories include the validation events.
+        name: the rule that made it.
+        train: the training histories.
+        valid: the validation cases.
+        test: the test cases; their histories include the validation events.
     """
 
     name: SplitName
@@ -129,7 +129,7 @@ class Split:
 def leave_one_out(histories: Iterable[History]) -> Split:
     """Hold out each user's last item for test and the one before it for validation.
 
-    Users with fewer than three events stay in training only, whole.
+    Users with fewer than three events are only in training, with their whole history.
     """
     train, valid, test = [], [], []
     for history in histories:
@@ -146,8 +146,8 @@ def leave_one_out(histories: Iterable[History]) -> Split:
 def global_time(histories: Iterable[History], valid_share: float = 0.1, test_share: float = 0.1) -> Split:
     """Split at two moments that are the same for all users, so that nothing is learnt from the future.
 
-    The last `test_share` of all events lies in the test window, the `valid_share` before it in the validation
-    window. A user's case in a window is their last event there; its history is everything before that event.
+    The last `test_share` of all events is the test window, and the `valid_share` before it is the validation window. A
+    user's case in a window is their last event there; its history is everything before that event.
 
     Args:
         histories: histories with times.
@@ -162,14 +162,14 @@ def global_time(histories: Iterable[History], valid_share: float = 0.1, test_sha
         raise DataError(f"shares must be positive and sum to less than 1; given {valid_share} and {test_share}")
     if any(len(history.times) != len(history.items) for history in histories):
         raise DataError("a global-time split needs a time for every event; give a time column or use leave-one-out")
-    # Cutting a history at a moment supposes that it is in time order; in any other, the future would be learnt from.
+    # A history that is cut at a moment must be in time order; otherwise the model would learn from the future.
     if any(list(history.times) != sorted(history.times) for history in histories):
         raise DataError("a global-time split needs histories in time order; prepare the data again")
     times = np.fromiter(chain.from_iterable(history.times for history in histories), dtype=np.int64)
     if not times.size:
         raise DataError("a global-time split needs events; the log is empty")
     times.sort()
-    # The small number keeps 10 * (1 - 0.3 - 0.2), which is 4.999..., at 5.
+    # The small number makes 10 * (1 - 0.3 - 0.2), which is 4.999..., count as 5.
     valid_from = int(times[min(int(len(times) * (1 - valid_share - test_share) + 1e-6), len(times) - 1)])
     test_from = int(times[min(int(len(times) * (1 - test_share) + 1e-6), len(times) - 1)])
     if valid_from == times[0] or valid_from == test_from:
@@ -190,7 +190,7 @@ def _before(history: History, moment: int) -> History:
 
 
 def _last_case(history: History, since: int) -> Case | None:
-    """Return the case of the history's last event if it happened since the moment and something came before it."""
+    """Return the case of the history's last event if it is not before the moment and another event precedes it."""
     last = len(history.items) - 1
     if last < 1 or history.times[last] < since:
         return None

@@ -1,13 +1,13 @@
 """Table files: CSV, TSV, JSON Lines and Parquet, read with the place of every row.
 
-It knows files and columns, not users or items. What a file is written in is recognised first (`genrec.data.text_files`,
-`genrec.data.dialects`), so that all formats are read by one plan; rows that cannot be read are returned beside the good
-ones, with their line numbers, and whether that is an error is the caller's to decide.
+This module reads files and columns, and does not know users or items. First it recognises how a file is written
+(`genrec.data.text_files`, `genrec.data.dialects`), so that all formats are read by one plan. Rows that cannot be read
+are returned beside the good ones, with their line numbers; the caller decides whether they are errors.
 
-The trap is a CSV reader that repairs what it reads: a short row becomes a row with empty cells, an unclosed quote
-swallows the rest of the file, and line numbers are off by every blank line. So lines without quotes are split here, and
-files with quotes are read by the `csv` module in its strict mode (`genrec.data.text_rows`). The same goes for JSON: the
-fast reader turns an object into a text, and 2.0 and 2 into two ids, so it is believed only where there is none of that.
+No row is repaired silently, as a usual CSV reader does. There a short row becomes a row with empty cells, an unclosed
+quote takes in the rest of the file, and line numbers are off by every blank line. So lines without quotes are split
+here, and files with quotes are read by the `csv` module in its strict mode (`genrec.data.text_rows`). For JSON, the
+fast reader turns an object into a text, and 2.0 and 2 into two ids; so it is used only for files without such cells.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ SUFFIXES: Mapping[str, tuple[Kind, str]] = {
 }
 
 PACKED = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip")
-"""Suffixes that stand after that of the format. They are not relied on: how a file is packed, its first bytes say."""
+"""Suffixes that may follow that of the format. They are not relied on: a file's first bytes show how it is packed."""
 
 JSON_LINES_SCANNED = 1000
 """A JSON Lines file's columns are the keys of this many first lines."""
@@ -61,13 +61,13 @@ class TableFile:
         path: the file.
         kind: how its rows are written.
         columns: column names, in the file's order.
-        separator: between cells of a delimited file.
-        header_line: the line of the header, from 1; 0 where there is none.
-        quoted: a delimited file holds quote marks, and they quote.
+        separator: the delimiter of a delimited file.
+        header_line: the line of the header, from 1; 0 if there is none.
+        quoted: whether a delimited file has quote marks, and they quote.
         text: the lines of a text file.
         parts: the files of a Parquet table, in their order.
-        notes: what was recognised.
-        remarks: what reading the rows brought to light and should be looked at.
+        notes: sentences on what was recognised.
+        remarks: things to check that were found while reading the rows.
     """
 
     path: Path
@@ -87,7 +87,7 @@ class TableFile:
 
     @property
     def unit(self) -> str:
-        """What a row's number counts, as an error says it."""
+        """The unit of a row's number in error messages."""
         return "row" if self.kind == "parquet" else "line"
 
 
@@ -104,12 +104,12 @@ def open_table(
         path: a file whose suffix is one of `SUFFIXES`, packed or not; a folder of Parquet files; or any delimited file
             if a separator is given.
         columns: the columns of a delimited file without a header.
-        separator: between cells, where the suffix does not say it.
+        separator: the delimiter, if the suffix does not imply it.
         all_keys: look for a JSON Lines file's columns in all lines, not only in the first `JSON_LINES_SCANNED`.
-        dialect: what the user says of how text files are written.
+        dialect: the user's settings on how text files are written.
 
     Raises:
-        DataError: the file cannot be read, is not what its suffix says, or is empty.
+        DataError: the file cannot be read, is not of the format of its suffix, or is empty.
     """
     dialect = dialect or Dialect()
     if path.is_dir():
@@ -138,7 +138,7 @@ def read_columns(
     Args:
         table: from `open_table`.
         columns: the table's own column for each name wanted.
-        measured: those of the names whose cells are measured: 2 and 2.0 are the same there, however they are written.
+        measured: the names whose cells are measurements and not ids, so that 2 and 2.0 are the same.
 
     Returns:
         A frame with `line` (the row's place) and the names wanted, as text without surrounding white space (Parquet
@@ -169,7 +169,7 @@ def read_columns(
 
 
 def read_records(table: TableFile) -> tuple[list[tuple[int, dict[str, Any]]], tuple[Dropped, ...]]:
-    """Read a whole small table row by row, with the values' own types where the format has types.
+    """Read a whole small table row by row, with the values' own types if the format has types.
 
     Returns:
         Each row's place and its cells by column, and the rows that could not be read.
@@ -192,7 +192,7 @@ def read_records(table: TableFile) -> tuple[list[tuple[int, dict[str, Any]]], tu
 
 
 def _promise(path: Path, separator: str | None) -> tuple[Kind, str]:
-    """Return what a file's suffix promises: how its rows are written, and what separates cells."""
+    """Return what a file's suffix promises: the format of its rows and the delimiter."""
     if separator:
         return "delimited", separator
     if path.suffix.lower() in (".xlsx", ".xls", ".ods"):

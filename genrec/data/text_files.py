@@ -1,15 +1,15 @@
-"""Text files as people have them: packed or not, in any encoding, with a bad byte here and there.
+"""Text files from users: packed or not, in any encoding, perhaps with a few bad bytes.
 
-`open_text` returns a file of plain UTF-8 lines: the file itself where it is that already, else a copy in a temporary
-folder that goes when the `TextFile` does. The copy has the same lines, so that a line's number is the original's. What
-was recognised is told in `notes`, and a line that cannot be read as it stands is in `faults`.
+`open_text` returns a file of plain UTF-8 lines: the file itself if it is that already, else a copy in a temporary
+folder that is deleted with the `TextFile`. The copy has the same lines, so line numbers are those of the original.
+`notes` reports what was recognised, and `faults` lists the lines that cannot be read as they are.
 
-It knows bytes and lines, neither cells nor columns. How a file is packed is told by its first bytes and never by its
-suffix. An encoding is a guess unless the file is UTF-8 or begins with a byte order mark: text of a few letters fits
-many encodings, so the guess is printed with an example of what it reads.
+This module reads bytes and lines, and does not know cells or columns. A file's packing is recognised by its first bytes
+and never by its suffix. The encoding is a guess unless the file is UTF-8 or begins with a byte order mark: a text of
+few letters fits many encodings. So the guess is printed with an example of the text that it gives.
 
-The trap is a file in UTF-8 with one bad byte: read as Windows-1252, as one easily would, every other accent in it
-turns to rubbish. So whichever holds for more of the lines with such bytes decides.
+A UTF-8 file with one bad byte is still read as UTF-8. If it were read as Windows-1252, every other accented letter
+would be wrong. So the encoding is the one that holds for more of the lines with bytes beyond ASCII.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from genrec.data.report import shorten
 from genrec.errors import DataError
 
 LAYERS = 3
-"""How often what was unpacked is looked at again: a file may be packed twice."""
+"""How often an unpacked file is checked for packing again: a file may be packed twice."""
 
 SAMPLE = 1 << 16
-"""Bytes of lines beyond ASCII that an encoding is guessed by."""
+"""Bytes of lines beyond ASCII from which an encoding is guessed."""
 
 CONTROLS_IN_TABLES = b"\0\t\n\v\f\r\x01\x02\x1a\x1b\x1c\x1d\x1e\x1f"
-"""What tables have of them: separators (Hive's among them), line ends, DOS's end of a file, shifts of alphabet."""
+"""The control characters of tables: delimiters (also Hive's), line ends, the end-of-file of DOS, shifts of alphabet."""
 
 CONTROL_TO_REFUSE = 0.03
-"""A larger share of control characters in its first bytes makes a file something other than text."""
+"""A file is not text if its first bytes have a larger share of control characters than this."""
 
 FAULTS_TO_REFUSE = 0.2
-"""A larger share of lines with zero bytes makes a file something other than text."""
+"""A file is not text if a larger share of its lines than this has zero bytes."""
 
 MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -54,7 +54,7 @@ MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-"""Byte order marks and what they say; UTF-32's begins with UTF-16's and so comes first."""
+"""Byte order marks and their encodings; that of UTF-32 begins with that of UTF-16, so it comes first."""
 
 STRANGERS = (
     (b"PAR1", "a Parquet file; rename it to {name}.parquet"),
@@ -77,7 +77,7 @@ STRANGERS = (
     (b"<html", "a web page and no table; look whether the download failed"),
     (b"<?xml", "XML and no table; look whether the download failed, or convert it to CSV"),
 )
-"""How files begin that are no text, and what to do with them."""
+"""The first bytes of files that are not text, and what to do with such files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +85,13 @@ class TextFile:
     """A file of UTF-8 lines, and how it became one.
 
     Attributes:
-        path: the file as it was named.
-        readable: the same lines as UTF-8 without zero bytes; `path` itself where nothing had to be changed.
-        lines: how many there are.
-        quoted: it holds quote marks.
-        escaped: it holds backslash-u escapes.
-        faults: for each line that held what is no text in its encoding, what that was.
-        notes: what was recognised, for people.
+        path: the file as the user named it.
+        readable: the same lines as UTF-8 without zero bytes; `path` itself if nothing had to be changed.
+        lines: the number of lines.
+        quoted: whether it has quote marks.
+        escaped: whether it has backslash-u escapes.
+        faults: for each line with bytes that are not text in its encoding, a description of them.
+        notes: sentences on what was recognised, for the user.
     """
 
     path: Path
@@ -106,7 +106,7 @@ class TextFile:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What one pass over a file's bytes saw."""
+    """The results of one pass over a file's bytes."""
 
     lines: int
     quoted: bool
@@ -118,14 +118,14 @@ class _Look:
 
 
 def open_text(path: Path, encoding: str | None = None) -> TextFile:
-    """Find out how a file is packed and encoded, and make it readable.
+    """Recognise how a file is packed and encoded, and make it readable.
 
     Args:
         path: the file.
-        encoding: how its text is encoded, where the user said so.
+        encoding: the encoding of its text, if the user gave it.
 
     Raises:
-        DataError: it cannot be read, is damaged, or is not text.
+        DataError: the file cannot be read, is damaged, or is not text.
     """
     if encoding is not None:
         encoding = checked_encoding(encoding)
@@ -167,20 +167,20 @@ def open_text(path: Path, encoding: str | None = None) -> TextFile:
 
 
 def _told(path: Path, error: OSError) -> DataError:
-    """Return what to say of a file that the system, or who unpacks it, could not read."""
+    """Return the message on a file that the system or the unpacking program could not read."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         place = tempfile.gettempdir()
         return DataError(f"there is no room in {place} to unpack {path}; free some, or set TMPDIR to another place")
-    if error.strerror is None:  # Arrow's, of what is unpacked
+    if error.strerror is None:  # an Arrow error on unpacking
         return DataError(f"{path} is packed and damaged ({error}); get it again")
     return DataError(f"cannot read {path}: {error.strerror}; give an existing file")
 
 
 def checked_encoding(name: str) -> str:
-    """Return an encoding's name as Python writes it.
+    """Return Python's name of an encoding.
 
     Raises:
-        DataError: there is no such encoding of text.
+        DataError: there is no such text encoding.
     """
     try:
         found = codecs.lookup(name)
@@ -193,7 +193,7 @@ def checked_encoding(name: str) -> str:
 
 
 class _Folder:
-    """Deletes a temporary folder when the last who needs it is gone."""
+    """Deletes a temporary folder when its last user is gone."""
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
@@ -202,7 +202,7 @@ class _Folder:
         self._stack.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(None), ()  # it lives as long as the first who holds it; a copy in another process holds nothing
+        return type(None), ()  # only this process keeps the folder alive; a copy in another process does not
 
 
 def _look(path: Path) -> _Look:
@@ -252,7 +252,7 @@ def _refuse_strangers(path: Path, look: _Look, given: str | None) -> None:
 
 
 def _encoding(path: Path, look: _Look, given: str | None) -> tuple[str, str]:
-    """Return the file's encoding, and what is to be told of it; nothing where it is plain UTF-8."""
+    """Return the file's encoding, and a note on it; the note is empty for plain UTF-8."""
     if given is not None:
         return given, ""
     for mark, name in MARKS:
@@ -265,7 +265,7 @@ def _encoding(path: Path, look: _Look, given: str | None) -> tuple[str, str]:
     sample = _beyond_ascii(path)
     valid = [_is_utf8(line) for line in sample]
     if sum(valid) * 2 >= len(valid) or _is_cut(sample):
-        return "utf-8", ""  # UTF-8 with bad bytes, which are told line by line
+        return "utf-8", ""  # UTF-8 with bad bytes, which are reported line by line
     text = b"\n".join(sample)
     guess = guess_encoding(text)
     if guess is None:
@@ -275,7 +275,7 @@ def _encoding(path: Path, look: _Look, given: str | None) -> tuple[str, str]:
 
 
 def _utf16(start: bytes) -> str:
-    """Say whether UTF-16 without its mark is meant: of text that is mostly ASCII every other byte is zero."""
+    """Return whether the text is UTF-16 without its mark: if it is mostly ASCII, every other byte is zero."""
     half = len(start) // 2
     first, second = start[0::2].count(0), start[1::2].count(0)
     if half >= 2 and second > 0.4 * half and first < 0.05 * half:
@@ -307,7 +307,7 @@ def _is_utf8(line: bytes) -> bool:
 
 
 def _is_cut(sample: list[bytes]) -> bool:
-    """Say whether all that is wrong is a last letter cut in two, as a writer leaves it that was killed."""
+    """Return whether the only fault is a truncated last letter, as a killed writer leaves it."""
     if len(sample) != 1:
         return False
     try:
@@ -318,7 +318,7 @@ def _is_cut(sample: list[bytes]) -> bool:
 
 
 def _rewrite(source: Path, target: Path, encoding: str, *, returns: bool) -> dict[int, str]:
-    """Write a file's lines as UTF-8 without zero bytes; return what was wrong in which line."""
+    """Write a file's lines as UTF-8 without zero bytes; return the fault of each faulty line."""
     faults: dict[int, str] = {}
     with target.open("w", encoding="utf-8", newline="") as file:
         for number, (text, fault) in enumerate(_decoded(source, encoding, returns=returns), start=1):
@@ -327,15 +327,15 @@ def _rewrite(source: Path, target: Path, encoding: str, *, returns: bool) -> dic
             if "\0" in text:
                 faults.setdefault(number, "a zero byte")
                 text = text.replace("\0", "")
-                text = text if text.strip() else "\ufffd" + text  # zeros alone are no blank line
+                text = text if text.strip() else "\ufffd" + text  # a line of only zeros is not blank
             file.write(text.encode("utf-8", "replace").decode("utf-8"))
     return faults
 
 
 def _decoded(source: Path, encoding: str, *, returns: bool) -> Iterator[tuple[str, str]]:
-    """Yield each line with its end, and what in it is not text in the encoding."""
+    """Yield each line with its line end, and the bytes in it that are not text in the encoding."""
     if encoding.replace("_", "-").startswith(("utf-16", "utf-32")) or returns:
-        # Their line ends take several bytes, or lines end in a carriage return alone.
+        # Their line ends take several bytes, or lines end in a single carriage return.
         with source.open(encoding=encoding, errors="replace", newline=None if returns else "\n") as lines:
             for text in lines:
                 yield text, f"bytes that are not {encoding.upper()}" if "\ufffd" in text else ""

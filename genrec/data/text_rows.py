@@ -1,11 +1,11 @@
-"""Text tables row by row: what a fast reader would repair in silence is told here, with its line.
+"""Text tables row by row: faults that a fast reader would repair silently are reported with their line.
 
-It knows lines and cells, not columns. Every reader yields a row's line number (from 1) beside the row, and hands the
-rows that cannot be read to `BadRows`.
+This module reads lines and cells, and does not know columns. Every reader yields a row's line number (from 1) beside
+the row, and gives the rows that cannot be read to `BadRows`.
 
-The trap is a quote mark that is opened and closed in a later row: what is between is one cell for the reader, and the
-rows in it are gone. A cell whose every line would be a row by itself is taken for that, its first line is told, and
-reading goes on with the second.
+A stray quote mark loses only its own line. To a CSV reader, everything up to the next quote mark in a later row is one
+cell, and the rows in it are lost. So if every line of a cell would be a row by itself, the quote mark counts as stray:
+the first line is reported, and reading continues with the second.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from genrec.data.report import BadRows
 from genrec.errors import DataError
 
 UNCLOSED_TO_REFUSE = 50
-"""After so many quote marks that are never closed the file is not written as it was read."""
+"""After this number of unclosed quote marks, the file was read with the wrong dialect."""
 
 WHOLE_DECIMAL = r"(-?(?:0|[1-9]\d*))\.0+"
-"""An id that was a whole number and met a missing value on its way."""
+"""An id that was a whole number and became a decimal through a missing value."""
 
 
 def quoted_rows(
@@ -37,15 +37,15 @@ def quoted_rows(
 
     Args:
         path: the file, in UTF-8.
-        separator: between cells.
-        width: how many cells a row has.
+        separator: the delimiter between cells.
+        width: the number of cells of a row.
         header_line: rows begin after it.
         bad: collects the rows that cannot be read.
-        faults: lines that hold what is no text.
-        shown: the file as messages name it.
+        faults: lines with bytes that are not text.
+        shown: the file's name in messages.
 
     Raises:
-        DataError: quote marks are opened and not closed again and again.
+        DataError: many quote marks are opened and never closed.
     """
     with path.open("rb") as file, wide_cells():
         before, unclosed, more = 0, 0, True
@@ -68,7 +68,7 @@ def quoted_rows(
                 elif any(map(str.strip, row.cells)):
                     yield row.line, row.last, row.cells
                 if row.unclosed or rows_within:
-                    # Reading goes on behind the line that opened the cell, so that only this one is lost.
+                    # Reading continues after the line that opened the cell, so that only this line is lost.
                     file.seek(place + len(row.held[0]))
                     before, more = row.line, True
                     break
@@ -77,7 +77,7 @@ def quoted_rows(
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A row as the `csv` module reads it: its first and last line, its cells or why there are none, its bytes."""
+    """A row as the `csv` module reads it: its first and last line, its cells or the reason for none, its bytes."""
 
     line: int
     last: int
@@ -87,12 +87,12 @@ class _Row:
 
     @property
     def unclosed(self) -> bool:
-        """Whether a quote mark is opened and the file ends before it is closed."""
+        """Whether a quote mark is opened but the file ends before it is closed."""
         return "unexpected end" in self.error
 
 
 def _raw_rows(file: Any, before: int, separator: str) -> Iterator[_Row]:
-    """Read rows from where a file stands, behind so many lines."""
+    """Read rows from the current position of a file, after the given number of lines."""
     held: list[bytes] = []
     reader = csv.reader(_fed(file, held, first=before == 0), delimiter=separator, strict=True)
     while True:
@@ -108,7 +108,7 @@ def _raw_rows(file: Any, before: int, separator: str) -> Iterator[_Row]:
 
 
 def _problem(row: _Row, width: int, faults: Mapping[int, str], *, rows_within: bool) -> tuple[int, str, str] | None:
-    """Return the line of a row that cannot be read, why, and an example."""
+    """Return the line of a row that cannot be read, the reason, and an example."""
     if row.unclosed:
         return row.line, "a quote mark is opened and not closed; close or double it, or pass --no-quotes", ""
     span = f"the row runs from line {row.line} to {row.last}" if row.last > row.line else ""
@@ -128,7 +128,7 @@ def _problem(row: _Row, width: int, faults: Mapping[int, str], *, rows_within: b
 
 
 def _fed(file: Any, held: list[bytes], *, first: bool) -> Iterator[str]:
-    """Yield a file's lines as text and hold them, so that a row's own lines can be looked at."""
+    """Yield a file's lines as text and keep them, so that the lines of a row can be checked."""
     for line in file:
         held.append(line)
         yield line.decode("utf-8-sig" if first else "utf-8")
@@ -136,7 +136,7 @@ def _fed(file: Any, held: list[bytes], *, first: bool) -> Iterator[str]:
 
 
 def _takes_in_rows(row: _Row, separator: str, width: int) -> bool:
-    """Say whether every line of one row would be a row by itself, which lines of a sentence hardly are."""
+    """Return whether every line of a row would be a row by itself, which is unlikely for lines of a sentence."""
     if row.last == row.line or width < 2 or (width == 2 and row.last - row.line < 2):
         return False
     between = separator.encode()
@@ -144,12 +144,12 @@ def _takes_in_rows(row: _Row, separator: str, width: int) -> bool:
 
 
 def width_reason(count: int, width: int) -> str:
-    """Say that a row has the wrong number of cells."""
+    """Return the reason that a row has the wrong number of cells."""
     return f"{count} cell{'s' if count > 1 else ''} where {width} are expected"
 
 
 def cell_text(value: Any) -> str:
-    """Return a cell as text: whole floats without ".0", nothing for null and NaN, other structures as JSON."""
+    """Return a cell as text: whole floats without ".0", empty for null and NaN, other structures as JSON."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -166,7 +166,7 @@ def cell_text(value: Any) -> str:
 
 
 def id_text(value: Any) -> str:
-    """Return an id as text: what became a decimal on its way, "7.0" or 7.0, is 7 again."""
+    """Return an id as text: "7.0" and 7.0, which became decimals in another program, are 7 again."""
     text = cell_text(value)
     whole = re.fullmatch(WHOLE_DECIMAL, text)
     return whole[1] if whole else text

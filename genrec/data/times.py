@@ -1,12 +1,13 @@
-"""Times as people write them: Unix numbers, dates and times as text in the common forms, or a Parquet file's own types.
+"""Times in the usual forms: Unix numbers, dates and times as text in the common forms, or a Parquet file's own types.
 
-A column is looked at as a whole, and each cell is read in the form that it has. Numbers are seconds, milliseconds,
-microseconds or nanoseconds by their size; where a column has several units, each row is read in its own if that puts it
-among the others, and the rows are told. `20240301` is a day and no second of 1970, if all numbers look like days.
+The column is judged as a whole, and each cell is read in its own form. Numbers are seconds, milliseconds, microseconds
+or nanoseconds by their size. If a column has several units, each row is read in its own unit if that puts it among the
+others, and these rows are reported. `20240301` is a day and not a second of 1970, if all numbers look like days.
 
-The traps are three. A log that changed from seconds to milliseconds puts its newest events first if it is read in one
-unit. `03/04/2024` is a day in March or in April, and nothing in the cell says which: the column decides, or it is
-refused. And a time cut short is still a number: what lies before 1990 or in the future is told with its line.
+Three cases need care. If a log changed from seconds to milliseconds, reading it in one unit would give some events
+wrong times, so units are found per row. `03/04/2024` is a day in March or in April, and the cell does not decide
+it, so the column decides, or it is refused. A truncated time is still a number, so times before 1990 or in the future
+are reported with their line.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ UNITS = (("seconds", 1e11, 1.0), ("milliseconds", 1e14, 1e3), ("microseconds", 1
 """A number is in the first unit whose bound it does not reach: 1e11 s is the year 5138, 1e11 ms is March 1973."""
 
 LATEST = 253_402_300_799
-"""The last second of the year 9999; nothing later (or as much earlier) is a time."""
+"""The last second of the year 9999; a larger number, or its negative, is not a time."""
 
 EARLIEST_LIKELY = 631_152_000
-"""The first second of 1990; logs of who took what are younger."""
+"""The first second of 1990; logs of events are later."""
 
 DAY = 86_400
 
@@ -35,12 +36,12 @@ OTHER_COUNTS = (
     (".NET's 100 nanoseconds since the year 1", 1e7, -62_135_596_800.0),
     ("WebKit's microseconds since 1601", 1e6, -11_644_473_600.0),
 )
-"""Other ways to count time: how many to a second, and Unix time at their nought. Tried where no Unix unit fits."""
+"""Other time counts: units per second, and the Unix time of their zero. They are tried if no Unix unit fits."""
 
 EXPECTED = "Unix seconds or milliseconds, or an ISO date or time such as 2024-05-31 or 2024-05-31T18:30:00Z"
 
 MISSING_TIMES = ("NaT", "nat", "N/A", "n/a", "NA", "-", "none", "<NA>", "null", "None", "NaN", "nan", "")
-"""Cells of a column of times that say "no time"."""
+"""Cells of a column of times that mean "no time"."""
 
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
@@ -72,10 +73,10 @@ class Times:
     """A column of times.
 
     Attributes:
-        seconds: Float64 Unix seconds with their fractions, to order by; null where there was no time to be read.
-        note: how the column was read.
-        warnings: what in it a person should look at.
-        refusal: why cells that look like times were not read; empty where that is plain.
+        seconds: Float64 Unix seconds with their fractions, for ordering; null if no time could be read.
+        note: a sentence on how the column was read.
+        warnings: things in the column that the user should check.
+        refusal: the reason why cells that look like times were not read; empty if it is obvious.
     """
 
     seconds: pl.Series
@@ -92,7 +93,7 @@ def parse_times(column: pl.Series, lines: pl.Series | None = None, day_first: bo
     Args:
         column: text, dates or datetimes.
         lines: each row's place, for the warnings.
-        day_first: whether 03/04/2024 is a day of April, where no cell says so.
+        day_first: whether 03/04/2024 is a day of April, if no cell decides it.
     """
     lines = pl.Series("line", range(1, len(column) + 1)) if lines is None else lines
     if column.dtype == pl.Date or isinstance(column.dtype, pl.Datetime):
@@ -118,12 +119,12 @@ def parse_times(column: pl.Series, lines: pl.Series | None = None, day_first: bo
 
 
 def now() -> float:
-    """Return the present second, which no event of a log is behind."""
+    """Return the present second; no event of a log is later."""
     return time.time()
 
 
 def likely_span() -> tuple[float, float]:
-    """Return the first and the last second at which something can have been logged: from 1990 until tomorrow."""
+    """Return the first and the last second at which an event can have been logged: from 1990 until tomorrow."""
     return EARLIEST_LIKELY, now() + DAY
 
 
@@ -133,10 +134,10 @@ def _of_numbers(column: pl.Series, numbers: pl.Series, lines: pl.Series, warning
     unit, _, scale = next((entry for entry in UNITS if middle < entry[1]), UNITS[-1])
     seconds = _divided(numbers, scale)
     likely = (seconds >= EARLIEST_LIKELY) & (seconds <= now() + DAY)
-    # Nanoseconds of the early nineties are no log's, and .NET's count of today.
+    # Such numbers are .NET's count of today, and not nanoseconds of the early nineties, when there were no logs.
     nineties = unit == "nanoseconds" and bool((seconds < EARLIEST_LIKELY + 1_000 * DAY).all())
     if nineties or not likely.any():
-        # Before a whole column lies in 1970 or in a far year, it is something else than a count of seconds.
+        # If a whole column would be in 1970 or in a distant year, it is not a count of seconds.
         cells = column.filter(numbers.is_not_null())
         if cells.str.contains(_DAY_NUMBER).all() and (read := _of_days(column)).null_count() == numbers.null_count():
             return read, "times are numbers, read as days such as 20240531"
@@ -169,7 +170,7 @@ def _unit_of(numbers: pl.Series) -> pl.Series:
 
 
 def _in_own_unit(numbers: pl.Series) -> pl.Series:
-    """Return each number in seconds, in the unit that its own size says."""
+    """Return each number in seconds, in the unit that its own size implies."""
     scales = np.array([scale for _, _, scale in UNITS])[_unit_of(numbers).to_numpy()]
     return pl.Series(numbers.name, np.divide(numbers.to_numpy(), scales), nan_to_null=True)
 
@@ -181,10 +182,10 @@ def _of_days(column: pl.Series) -> pl.Series:
 
 
 def _of_text(column: pl.Series, day_first: bool | None, warnings: list[str]) -> tuple[pl.Series, str]:
-    """Read cells that are no numbers; return also why some that look like times were refused."""
-    # What most logs have: fast, and the rest is read by patterns.
+    """Read cells that are not numbers; also return why some that look like times were refused."""
+    # The form of most logs, which is fast; the rest is read by patterns.
     plain = column.str.replace_all("/", "-", literal=True).str.replace(r"^(\d{4}-\d\d-\d\d) +(\d\d:)", "${1}T${2}")
-    plain = plain.set(~plain.str.contains(r"^\d{4}-").fill_null(value=False), None)  # 24-03-01 is not of the year 24
+    plain = plain.set(~plain.str.contains(r"^\d{4}-").fill_null(value=False), None)  # 24-03-01 is not in the year 24
     seconds = pl.Series(column.name, [None], dtype=pl.Float64).new_from_index(0, len(column))
     for style in ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d", "%Y-%m-%dT%H:%M:%S%.f%#z"):
         rest = seconds.is_null()
@@ -202,7 +203,7 @@ def _of_text(column: pl.Series, day_first: bool | None, warnings: list[str]) -> 
 
 
 def _tell_zones(column: pl.Series, where: pl.Series, lines: pl.Series, warnings: list[str]) -> None:
-    """Tell of times with a clock and no zone that stand beside times away from UTC: they may be of another place."""
+    """Warn of clock times without a zone beside times in zones other than UTC: they may be from another place."""
     clock = where & column.str.contains(r"\d:\d\d").fill_null(value=False)
     away = clock & column.str.contains(r"\d:\d\d.*[+-]\d{1,2}(?::?\d\d)?$").fill_null(value=False)
     away &= ~column.str.contains(r"[+-]00(?::?00)?$").fill_null(value=False)
@@ -225,7 +226,7 @@ def _by_patterns(text: pl.Series, day_first: bool | None, warnings: list[str]) -
     if day_first is None and (refusal := _years_first(text, parts, seconds, warnings)) is not None:
         return seconds, refusal
     days_first, months_first = int((first > 12).sum()), int((other > 12).sum())
-    dotted = (parts["between"] == ".").all()  # written with dots, the day comes first
+    dotted = (parts["between"] == ".").all()  # with dots, the day comes first
     if day_first is None and not dotted and days_first == months_first:
         example = text.filter(first.is_not_null())[0]
         return seconds, (
@@ -254,10 +255,10 @@ def _by_patterns(text: pl.Series, day_first: bool | None, warnings: list[str]) -
 
 
 def _years_first(text: pl.Series, parts: pl.DataFrame, seconds: pl.Series, warnings: list[str]) -> str | None:
-    """Read dates such as 24-03-01 into `seconds` if they can only begin with their year.
+    """Read dates such as 24-03-01 into `seconds` if only the year can come first.
 
     Returns:
-        None where the column is none of such dates, else why it was not read; empty if it was.
+        None if the column has no such dates, else the reason why it was not read; empty if it was.
     """
     first, other, last = (parts[name].cast(pl.Int32, strict=False) for name in ("first", "other", "year"))
     short = first.is_not_null() & (parts["between"] == "-") & (parts["year"].str.len_chars() == 2)
@@ -288,7 +289,7 @@ def _groups(text: pl.Series, pattern: str) -> pl.DataFrame:
 
 
 def _seconds_of(parts: pl.DataFrame) -> pl.Series:
-    """Return Unix seconds of a day, an hour and a zone in parts; null where they are none."""
+    """Return the Unix seconds of a day, an hour and a zone in parts; null if they are invalid."""
     number = {name: pl.col(name).cast(pl.Int64, strict=False).fill_null(0) for name in ("hour", "minute", "second")}
     half = pl.col("half").str.slice(0, 1).str.to_lowercase()
     hour = pl.when(half.is_null()).then(number["hour"]).otherwise(number["hour"] % 12 + 12 * (half == "p"))
@@ -351,5 +352,5 @@ def _epoch(column: pl.Series) -> pl.Series:
 
 
 def _divided(column: pl.Series, scale: float) -> pl.Series:
-    """Divide exactly; Polars multiplies by the reciprocal, which moves whole seconds by a hair and so by a second."""
+    """Divide exactly; Polars multiplies by the reciprocal, and this small error can change a whole second."""
     return pl.Series(column.name, np.divide(column.to_numpy(), scale), nan_to_null=True)
