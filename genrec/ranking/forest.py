@@ -1,15 +1,16 @@
-"""A forest beside the weighted sum: small regression trees over all signals, fitted to put first what was taken.
+"""A forest beside the weighted sum: small regression trees over all signals, fitted to rank the target first.
 
-A sum of levels gives each signal one weight for everybody. Trees may say "trust co-occurrence only where the history is
-long" or "what only titles suggest needs two signals to agree". They read shares, each signal's value for an item
-divided by what it gives to the whole catalogue, so they see how clear-cut a signal is for this very user.
+Trees can express conditions that a sum of levels cannot, because the sum gives each signal one weight for all users.
+Examples are "trust co-occurrence only if the history is long" and "an item suggested by its title needs two signals
+that agree". Trees read shares: each signal's value for an item, divided by the signal's sum over the catalogue. Shares
+show how clear-cut a signal is for this user.
 
 Source: Burges, "From RankNet to LambdaRank to LambdaMART: an overview", MSR-TR-2010-82 (the objective); Ke et al.,
 "LightGBM", NeurIPS 2017 (the library that fits and holds the trees).
 
-The easy mistake is to believe trees on the cases that they were fitted on, where they always win. How much they count
-beside the sum is therefore decided on cases that they have not seen, and may come out as nothing; and so is how much
-anything else counts beside them (`genrec.ranking.fitting`).
+The weight of the trees beside the sum is fitted on held-out cases, and may be 0: on the cases of their own fit, trees
+always win. The weights of all other parts beside the trees are fitted on held-out cases, too
+(`genrec.ranking.fitting`).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from genrec.errors import ArtefactError
 from genrec.signals.arrays import FloatArray
 
 ENOUGH_CASES = 400
-"""Cases below which no forest is fitted: fewer teach it their accidents."""
+"""The fewest cases for which a forest is fitted: with fewer it overfits."""
 
 TREES = 200
 
@@ -37,7 +38,7 @@ _PARAMETERS: dict[str, Any] = {
     "min_data_in_leaf": 50,
     "lambda_l2": 10.0,
     "verbosity": -1,
-    # The same trees on every machine with any number of cores.
+    # These give the same trees on every machine, with any number of cores.
     "num_threads": 1,
     "deterministic": True,
     "force_row_wise": True,
@@ -45,13 +46,13 @@ _PARAMETERS: dict[str, Any] = {
 
 
 def shares_of(values: FloatArray) -> FloatArray:
-    """Return each signal's values as shares of what it gives to all items.
+    """Return each signal's values as shares of its sum over all items.
 
     Args:
-        values: float32 [..., items, signals], over the whole catalogue; what is below 0 counts as 0.
+        values: float32 [..., items, signals], over the whole catalogue; values below 0 count as 0.
 
     Returns:
-        float32, of the same shape; zeros where a signal says nothing.
+        float32, of the same shape; zeros if a signal has no value above 0.
     """
     positive = np.maximum(values, 0.0)
     total = positive.sum(axis=-2, keepdims=True)
