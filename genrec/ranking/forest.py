@@ -61,27 +61,27 @@ def shares_of(values: FloatArray) -> FloatArray:
 
 
 def forest_features(shares: FloatArray, length: int) -> FloatArray:
-    """Return what trees read of a user's candidates: shares, and the history's length, shape (items, signals + 1)."""
+    """Return the trees' features of a user's candidates: shares and the history's length, shape (items, signals + 1)."""
     lengths = np.full((len(shares), 1), length, np.float32)
     return np.concatenate((shares, lengths), axis=1)
 
 
 def model_features(shares: FloatArray, length: int, likelihoods: NDArray[np.float32]) -> FloatArray:
-    """Return what trees read where the language model was asked, shape (items, signals + 3).
+    """Return the trees' features if the language model was asked, shape (items, signals + 3).
 
-    Beside `forest_features`: its log-likelihoods, and how far each is below the best candidate's.
+    `forest_features`, the model's log-likelihoods, and their differences from the best candidate's.
     """
     own = np.stack((likelihoods, likelihoods - likelihoods.max(initial=-np.inf)), axis=1)
     return np.concatenate((forest_features(shares, length), own), axis=1).astype(np.float32)
 
 
 def fit_forest(features: Sequence[FloatArray], targets: Sequence[int], seed: int) -> str:
-    """Fit trees that put each case's taken item high among its candidates.
+    """Fit trees that rank each case's target high among its candidates.
 
     Args:
         features: for each case, shape (candidates, features).
         targets: for each case, which candidate was taken.
-        seed: of the fit.
+        seed: the seed of the fit.
 
     Returns:
         The forest as LightGBM's text.
@@ -97,14 +97,14 @@ def fit_forest(features: Sequence[FloatArray], targets: Sequence[int], seed: int
 
 
 def forest_scores(text: str, features: FloatArray) -> FloatArray:
-    """Return what a forest says, shape (items,).
+    """Return a forest's scores, shape (items,).
 
     Args:
         text: what `fit_forest` returned.
         features: shape (items, features).
 
     Raises:
-        ArtefactError: the text is no forest, or one over other signals.
+        ArtefactError: the text is no forest, or the forest reads other signals.
     """
     booster = _booster(text)
     if booster.num_feature() != features.shape[1]:
@@ -114,13 +114,13 @@ def forest_scores(text: str, features: FloatArray) -> FloatArray:
         )
     if not len(features):
         return np.zeros(0, np.float32)
-    # One row after another adds up the same trees in the same order, so threads cannot change a score.
+    # Each row adds the same trees in the same order, so threads cannot change a score.
     scores: FloatArray = np.asarray(booster.predict(features, raw_score=True)).astype(np.float32)
     return scores
 
 
 def forest_parts(text: str, features: FloatArray) -> NDArray[np.float64]:
-    """Return what each feature adds to what a forest says: Shapley values, and the forest's mean in the last column.
+    """Return each feature's part of a forest's score: Shapley values, and the forest's mean in the last column.
 
     Args:
         text: what `fit_forest` returned.

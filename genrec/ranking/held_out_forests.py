@@ -14,8 +14,8 @@ from genrec.ranking.weights import fit_weights, relative
 from genrec.signals.arrays import FloatArray
 
 SHRUNK = (0.25, 0.5, 1.0)
-"""Shares of a part's fitted weight that are tried. A part may help significantly at a quarter of its weight but not at the
-whole weight, because the standard error shrinks faster than the gain."""
+"""Shares of a part's fitted weight that are tried. A part may help significantly at a quarter of its weight
+but not at the whole weight, because the standard error shrinks faster than the gain."""
 
 
 @dataclass(slots=True)

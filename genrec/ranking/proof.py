@@ -1,7 +1,7 @@
 """The certainty of a choice between ways to rank: paired differences on validation cases, and their results in words.
 
-Three rules decide every choice; `genrec.ranking.choice` applies them. A part that makes a list more complex is used only
-if its gain on held-out cases exceeds the gain's standard error. A simpler way replaces the list if the list is
+Three rules decide every choice; `genrec.ranking.choice` applies them. A part that makes a list more complex is used
+only if its gain on held-out cases exceeds the gain's standard error. A simpler way replaces the list if the list is
 significantly worse; the threshold in standard errors rises with the number of simpler ways, because one of many looks
 good by chance (`errors_for`). A case whose target is no candidate is a miss and counts in every figure.
 
