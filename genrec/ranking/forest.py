@@ -120,7 +120,7 @@ def forest_scores(text: str, features: FloatArray) -> FloatArray:
 
 
 def forest_parts(text: str, features: FloatArray) -> NDArray[np.float64]:
-    """Return each feature's part of a forest's score: Shapley values, and the forest's mean in the last column.
+    """Return each feature's part of a forest's score: Shapley values; the last column is the mean.
 
     Args:
         text: what `fit_forest` returned.

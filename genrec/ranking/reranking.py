@@ -1,4 +1,4 @@
-"""Re-ranking on request: a varied, calibrated or less popular list chosen from more candidates than the list has places.
+"""Re-ranking on request: a varied, calibrated or less popular list from more candidates than places.
 
 One greedy choice serves all settings. For each place, the candidate with the highest gain is taken:
 
