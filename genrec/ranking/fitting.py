@@ -3,14 +3,14 @@
 Every case is ranked by a fit that did not use it. Cases are divided into `FOLDS` folds. For each fold, the sum, the
 forest, and the weights of both and of the language model are fitted on the other folds and evaluated on this one.
 Weights maximise the likelihood of the targets (conditional logit). The likelihood is smooth in the weights, so no grid
-is needed, and with few cases it varies far less than the best of several figures. NDCG@k, misses included, decides which
-parts are used, under the rules of `genrec.ranking.proof`.
+is needed, and with few cases it varies far less than the best of several figures. NDCG@k, misses included, decides
+which parts are used, under the rules of `genrec.ranking.proof`.
 
 Sources: Wolpert, "Stacked generalization", Neural Networks 5(2), 1992; Breiman, "Stacked regressions", Machine Learning
 24, 1996 (weights of parts fitted on cross-fitted predictions).
 
-The candidates of a case, too, are chosen by a fit that did not use it. Otherwise the forest would place the target among
-the candidates, and the next step would see a target that it does not see in use.
+The candidates of a case, too, are chosen by a fit that did not use it. Otherwise the forest would place the target
+among the candidates, and the next step would see a target that it does not see in use.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def fit_model(fit: SignalsFit, cases: Sequence[FitCase], seed: int, k: int, excl
     """Choose the language model's weight, and apply the last gate.
 
     Args:
-        fit: what `fit_signals_fusion` returned.
+        fit: the result of `fit_signals_fusion`.
         cases: the cases on which the model was asked, with candidates chosen by the fit of the other folds; empty if
             it was asked on none.
         seed: the seed of the forest.

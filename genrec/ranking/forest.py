@@ -61,7 +61,7 @@ def shares_of(values: FloatArray) -> FloatArray:
 
 
 def forest_features(shares: FloatArray, length: int) -> FloatArray:
-    """Return the trees' features of a user's candidates: shares and the history's length, shape (items, signals + 1)."""
+    """Return the trees' features of a user's candidates: shares and history length, shape (items, signals + 1)."""
     lengths = np.full((len(shares), 1), length, np.float32)
     return np.concatenate((shares, lengths), axis=1)
 
@@ -100,7 +100,7 @@ def forest_scores(text: str, features: FloatArray) -> FloatArray:
     """Return a forest's scores, shape (items,).
 
     Args:
-        text: what `fit_forest` returned.
+        text: the result of `fit_forest`.
         features: shape (items, features).
 
     Raises:
@@ -120,10 +120,10 @@ def forest_scores(text: str, features: FloatArray) -> FloatArray:
 
 
 def forest_parts(text: str, features: FloatArray) -> NDArray[np.float64]:
-    """Return each feature's part of a forest's score: Shapley values; the last column is the mean.
+    """Return each feature's part of a forest's score: Shapley values, then the forest's mean.
 
     Args:
-        text: what `fit_forest` returned.
+        text: the result of `fit_forest`.
         features: shape (items, features).
 
     Returns:

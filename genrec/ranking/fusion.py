@@ -4,8 +4,8 @@ Each signal has its own scale, the mean of its values above 0: level(j) = log(va
 adds the same amount wherever there is much of it, and little evidence hardly differs from none. The fused score of an
 item is the weighted sum of its levels, plus a weight times the language model's log-likelihood, which is already a
 logarithm. One set of weights serves every list length. A forest of small trees over the same signals may be added to
-the sum (see `genrec.ranking.forest`). If the model was asked, the forest may also read the
-log-likelihoods, and then they enter the score only there. `genrec.ranking.fitting` decides which parts are used; this module applies them.
+the sum (see `genrec.ranking.forest`). If the model was asked, the forest may also read the log-likelihoods, and then
+they enter the score only there. `genrec.ranking.fitting` decides which parts are used; this module applies them.
 
 Sources: McFadden, "Conditional logit analysis of qualitative choice behavior", 1974 (the fit); Genest and Zidek,
 "Combining probability distributions", Statistical Science 1(1), 1986 (weighted sums of logarithms).
@@ -107,7 +107,7 @@ class Fusion:
         """Return the scores of one user's candidates from all signals and the model, shape (candidates,).
 
         Args:
-            evidence: what `evidence` returned.
+            evidence: the result of `evidence`.
             values: as in `evidence`.
             shares: as in `evidence`.
             length: as in `evidence`.
@@ -153,7 +153,7 @@ class Fusion:
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> Fusion:
-        """Build from what `to_json` returned, now or by an earlier version."""
+        """Build from the result of `to_json`, by this or an earlier version."""
         signals = tuple(entry["weights"])
         scales, weights = (tuple(entry[name][signal] for signal in signals) for name in ("scales", "weights"))
         proof = entry.get("proof")

@@ -115,7 +115,7 @@ class Proof:
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> Proof:
-        """Build from what `to_json` returned."""
+        """Build from the result of `to_json`."""
         compared = tuple(Compared(**one) for one in entry["compared"])
         rest = {name: entry[name] for name in ("served", "value", "k", "cases", "recalls")}
         return cls(**rest, compared=compared, words=tuple(entry["words"]))

@@ -1,7 +1,7 @@
 """A user's taste, a sentence, compared with titles and categories.
 
-The index's own text encoder compares the sentence with the items. In the language model's prompt, the sentence takes the
-place of the oldest item. Both orders are fused by reciprocal ranks, because no validation case has a taste.
+The index's own text encoder compares the sentence with the items. In the language model's prompt, the sentence takes
+the place of the oldest item. Both orders are fused by reciprocal ranks, because no validation case has a taste.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def waterfalls(parts: Parts, places: Sequence[int]) -> list[Waterfall]:
     """Return the waterfalls of a list's items.
 
     Args:
-        parts: what `parts_of_scores` returned.
+        parts: the result of `parts_of_scores`.
         places: the numbers of the list's candidates, in the order of the list.
     """
     told = []

@@ -21,8 +21,8 @@ from genrec.ranking.cases import Table
 from genrec.ranking.fusion import Fusion, log_levels, mean_positive
 
 PRIOR = 0.1
-"""Precision of each weight's prior: normal around 0 with a standard deviation of about 3. The prior does not grow with the
-number of cases, so it matters with few cases and is negligible with many."""
+"""Precision of each weight's prior: normal around 0 with a standard deviation of about 3. The prior does not grow with
+the number of cases, so it matters with few cases and is negligible with many."""
 
 LEAST = 0.01
 """The least weight of the first of two parts, if the second has the weight 1."""

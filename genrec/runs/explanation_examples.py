@@ -1,7 +1,7 @@
 """Training examples of explanations: a history, the item that the user took next, and a reason.
 
-The reason is the user's own (from a review, for example) if it exists and passes the check; otherwise it is the sentence
-made from the evidence. The evidence is the items that other people took together with the item, because there is no
+The reason is the user's own (from a review, for example) if it exists and passes the check; otherwise it is the
+sentence made from the evidence. The evidence is the items that other people took close to the item, because there is no
 trained model yet by which to measure it. In use the evidence is measured, which makes the learnt sentences true.
 
 Reviews that fail the check are not learnt: they name facts that the check would reject later.

@@ -1,8 +1,8 @@
 """Fitting a fusion on validation cases, once, for every list length.
 
-The signals without the language model are fitted first, on many cases, because they cost little. Then the model is asked
-on one block of cases after another, until its gain is known precisely enough, or the time or the cases are used up.
-`genrec.ranking.fitting` chooses the parts and documents the rules.
+The signals without the language model are fitted first, on many cases, because they cost little. Then the model is
+asked on one block of cases after another, until its gain is known precisely enough, or the time or the cases are used
+up. `genrec.ranking.fitting` chooses the parts and documents the rules.
 
 Only validation cases may be passed: fitting on test cases would make the reported figures too high.
 """
@@ -36,7 +36,7 @@ CASES_ALONE = 4000
 """The most validation cases for the weights without the language model."""
 
 CANDIDATES_ALONE = 200
-"""Candidates of each such case: more than are ranked later, so that the weights are also fitted on items that they must reject."""
+"""Candidates of each such case: more than are ranked later, so that the weights also learn to reject items."""
 
 BLOCK = 256
 """The number of cases whose candidates are made at once."""
