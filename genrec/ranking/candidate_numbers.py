@@ -1,4 +1,4 @@
-"""How many candidates each source puts up, and how often the item that was taken is among them."""
+"""The number of candidates from each source, and the share of cases whose target is among them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from genrec.ranking.proof import paired
 from genrec.ranking.without_model import TRIED_TOGETHER
 
 TRIED_EACH = 20
-"""Most candidates that each signal puts up by itself while it is found out how many are worth it."""
+"""The most candidates that each signal adds by itself, while the best number is sought."""
 
 
 def members(asked: ModelTable, together: int, each: int) -> NDArray[np.bool_]:
-    """Return which rows are candidates where the sources put up so many, bool [rows]."""
+    """Return which rows are candidates, bool [rows], for these numbers of candidates from the signals."""
     table = asked.table
     inside = np.concatenate([asked_of(case.found) for case in table.cases]) | (table.places(asked.evidence) < together)
     if each:
@@ -26,7 +26,7 @@ def members(asked: ModelTable, together: int, each: int) -> NDArray[np.bool_]:
 
 
 def fewest(asked: ModelTable, scores: NDArray[np.floating]) -> tuple[int, int]:
-    """Return how many candidates the signals together and each put up: the fewest that do not prove too few."""
+    """Return the fewest candidates, from all signals together and from each, that are not proven too few."""
     tried = [(CANDIDATES, 0), (CANDIDATES, TRIED_EACH), (TRIED_TOGETHER, 0), (TRIED_TOGETHER, TRIED_EACH)]
     gains = [asked.table.gains(scores, asked.k, members(asked, *numbers)) for numbers in tried]
     best = int(np.argmax([own.mean() for own in gains]))
@@ -34,7 +34,7 @@ def fewest(asked: ModelTable, scores: NDArray[np.floating]) -> tuple[int, int]:
 
 
 def recalls_of(asked: ModelTable, together: int, each: int) -> dict[str, float]:
-    """Return the share of cases whose item each source puts up."""
+    """Return, for each source, the share of cases whose target it proposes."""
     table = asked.table
 
     def share(inside: NDArray[np.bool_]) -> float:

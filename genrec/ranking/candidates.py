@@ -1,13 +1,14 @@
-"""Candidates: the items that one user's list is chosen from, with everything that is known of each.
+"""Candidates: the items from which one user's list is chosen, with all their evidence.
 
-They are the language model's own items and those that the other signals together score highest, or, where the fit
-found it to help, each by itself. Every candidate gets every signal, and the model's exact log-likelihood.
+Candidates come from the language model and from the best items by the weighted sum of the other signals. Each signal
+also adds its own best items if that helped in the fit. Every candidate gets the value of every signal and the model's
+exact log-likelihood.
 
-Users differ in what there is to go by (`History.basis`), and what that means is written here and nowhere else: see
+Users differ in the data that is known about them (`History.basis`). Only this module treats them differently: see
 `CandidateMaker._pools` and `CandidateMaker._without_model`.
 
-Prompts that are read together are of similar length, so users come back in another order; they are put back by their
-places.
+Prompts of similar length are read together, so users are processed in another order. The result is in the order of the
+batch.
 """
 
 from __future__ import annotations
@@ -35,23 +36,23 @@ from genrec.signals.arrays import FloatArray
 from genrec.signals.simple import Signal
 
 CONSIDERED = 200
-"""How many items the weighted sum puts before the forest, which chooses the candidates among them."""
+"""The number of best items by the weighted sum from which the forest chooses the candidates."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """One user's candidates, as the signals see them.
+    """One user's candidates with their signals, without the language model.
 
     Attributes:
-        basis: what there is to go by.
+        basis: the data that is known about the user.
         rows: int64 [candidates]; item rows.
-        values: float32 [candidates, signals]; what each signal says, as it says it.
-        shares: float32 [candidates, signals]; the same, as shares of what the signal gives to the whole catalogue.
-        length: how many items the history has.
-        evidence: float32 [candidates]; what all signals together say, under the fitted weights.
-        alone: float32 [candidates]; the scores without the language model: the evidence, or the nearness to the taste
-            where only that is known, or the popularity where nothing is.
-        taste: float32 [candidates]; similarities to what the user says of their taste; None where nothing is said.
+        values: float32 [candidates, signals]; the value of each signal, unchanged.
+        shares: float32 [candidates, signals]; the values as shares of the signal's values for the whole catalogue.
+        length: the number of items in the history.
+        evidence: float32 [candidates]; the score from all signals, under the fitted weights.
+        alone: float32 [candidates]; the scores without the language model: the evidence; the similarity to the taste
+            if only the taste is known; the popularity if nothing is known.
+        taste: float32 [candidates]; similarities to the user's taste; None without a taste.
     """
 
     basis: Basis
@@ -66,12 +67,12 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Candidates(Pool):
-    """What one user's list is chosen from: the pool, and what the language model says.
+    """The items from which one user's list is chosen: the pool, and the language model's results.
 
     Attributes:
-        likelihoods: float32 [candidates]; the model's log-likelihoods; None where it was not asked.
-        found: what the language model found by itself.
-        texts: for the items that the model found, how, and the text that it wrote.
+        likelihoods: float32 [candidates]; the model's log-likelihoods; None if it was not asked.
+        found: the items that the language model found by itself.
+        texts: for each item that the model found, the way it was found and the text that the model wrote.
     """
 
     likelihoods: NDArray[np.float32] | None
@@ -85,13 +86,13 @@ class CandidateMaker:
 
     Attributes:
         catalog: the items.
-        signals: every kind of evidence but the model, by name, in the order of features; "similarity" and
+        signals: all signals except the language model, by name, in the order of features; "similarity" and
             "popularity" are among them.
-        fusion: the fitted weights; None where none were fitted.
-        order: the order of items among equals; see `genrec.data.rows.tie_order`.
+        fusion: the fitted weights; None if none were fitted.
+        order: the order of tied items; see `genrec.data.rows.tie_order`.
         proposer: asks the language model.
-        filtered_out: which items a call's filters keep from everybody.
-        taste_reader: gives what compares tastes with items; called when a taste is first given.
+        filtered_out: the items that a call's filters exclude for all users.
+        taste_reader: returns the object that compares tastes with items; called only if a taste is given.
         keep_seen: whether the run was trained for lists with items of the history.
     """
 
@@ -115,16 +116,16 @@ class CandidateMaker:
         """Return each user's candidates, in the order of the batch.
 
         Args:
-            batch: who is asked for.
+            batch: the users' histories.
             settings: how to recommend.
-            count: how many candidates the signals put up together, at least twice as many as are asked for; what the
-                fit found where left out. The language model's items are added to them.
+            count: the number of candidates from all signals together, raised to at least twice the length of the list;
+                the fitted number by default. The language model's items are added.
             ask_model: whether the language model is asked.
-            each: how many each signal puts up besides by itself; what the fit found where left out.
+            each: the number of candidates that each signal adds by itself; the fitted number by default.
 
         Raises:
-            ConfigError: the filters name what no item has, or no item passes them; or signals have come or gone since
-                the weights were fitted.
+            ConfigError: the filters name a value that no item has, or no item passes them; or the signals differ from
+                those for which the weights were fitted.
         """
         closed = self.filtered_out.rows(settings.filters)
         taken = [batch.rows_of(user) for user in range(len(batch))]
@@ -145,7 +146,7 @@ class CandidateMaker:
     def _stretches(
         self, batch: HistoryBatch, batch_size: int, ask_model: bool
     ) -> Iterator[tuple[list[int], list[tuple[int, ...]]]]:
-        """Yield users and their prompts, of similar length together; no prompts where the model is not asked."""
+        """Yield users and their prompts, grouped by length; no prompts if the model is not asked."""
         told = [ask_model and history.basis != "nothing" for history in batch]
         asked = [user for user, tells in enumerate(told) if tells]
         prompts = [tuple(self.proposer.prompt(batch[user]).input_ids) for user in asked]
@@ -193,7 +194,7 @@ class CandidateMaker:
         most: int,
         each: int,
     ) -> list[Pool]:
-        """Return each user's candidates without the model's scores, given the items that it found."""
+        """Return each user's candidates without the model's scores; the items that the model found are included."""
         said = {user: history.taste for user, history in enumerate(batch) if history.taste}
         alike = self.taste_reader().similarities(list(said.values())) if said else ()
         tastes: dict[int, FloatArray] = dict(zip(said, alike, strict=True))
@@ -218,7 +219,7 @@ class CandidateMaker:
                     parts += self._tops(taste[None], excluded[user], most)
                 rows = _distinct(parts)
             else:
-                # All are near the taste, or popular; the model orders them, but adds none.
+                # The candidates are the nearest to the taste, or the most popular; the model orders them but adds none.
                 rows = _distinct([best[user][:most]])
             evidence = self._evidence(own[rows], shares[rows], length)
             near = None if taste is None else taste[rows]
@@ -229,10 +230,10 @@ class CandidateMaker:
     def _without_model(
         self, basis: Basis, evidence: FloatArray, taste: FloatArray | None, values: FloatArray
     ) -> FloatArray:
-        """Return by what a user's items are ordered where the model says nothing, shape (items,).
+        """Return the scores that order a user's items without the model, shape (items,).
 
-        An empty history leaves popularity alone, whose fitted weight beside the others may be negative: so the
-        evidence does not count there.
+        For an empty history only popularity is known. Its fitted weight may be negative, because it was fitted together
+        with the other signals. The evidence is therefore not used there.
         """
         if basis == "items":
             return evidence
@@ -241,13 +242,13 @@ class CandidateMaker:
         return values[:, self._column("popularity")]
 
     def _tops(self, scores: FloatArray, excluded: IntArray, most: int) -> list[IntArray]:
-        """Return the best rows by each of some scores, shape (scores, items), without those that must not come back."""
+        """Return the best rows by each of the scores, shape (scores, items), without the excluded rows."""
         scores = np.array(scores, order="C")
         scores[:, excluded] = -np.inf
         return list(top_rows(scores, min(most, len(self.catalog)), self.order))
 
     def _best(self, rows: IntArray, values: FloatArray, shares: FloatArray, length: int, most: int) -> IntArray:
-        """Return the best of the rows that the weighted sum put up, once the forest has looked at them."""
+        """Return the best of the rows chosen by the weighted sum, ordered by the evidence with the forest."""
         rows = rows[rows != NO_ITEM]
         evidence = self._evidence(values[rows], shares[rows], length)
         return rows[np.lexsort((self.order[rows], -evidence))[:most]]
@@ -258,10 +259,10 @@ class CandidateMaker:
         return self.fusion.evidence(values, shares, length)
 
     def _summed(self, values: FloatArray) -> FloatArray:
-        """Return the weighted sum of the signals' levels, shape (..., items); equal weights where none is fitted.
+        """Return the weighted sum of the signals' levels, shape (..., items); with equal weights if none are fitted.
 
         Raises:
-            ConfigError: signals have come or gone since the weights were fitted.
+            ConfigError: the signals differ from those for which the weights were fitted.
         """
         if self.fusion is None:
             even: FloatArray = log_levels(values, None).sum(axis=-1)
@@ -280,7 +281,7 @@ class CandidateMaker:
 
 
 def _distinct(parts: Sequence[IntArray]) -> IntArray:
-    """Return the rows of all parts in their order, each once."""
+    """Return the rows of all parts in their order, without duplicates."""
     rows = np.concatenate(parts)
     rows = rows[np.sort(np.unique(rows, return_index=True)[1])]
     kept: IntArray = rows[rows != NO_ITEM]

@@ -1,6 +1,6 @@
-"""Validation cases with their candidates: what every fit and every comparison of `genrec.ranking` looks at.
+"""Validation cases with their candidates: the data of every fit and comparison in `genrec.ranking`.
 
-Cases are divided into `FOLDS`. A list is judged on a case only where the fit that made it did not know the case.
+Cases are divided into `FOLDS` folds. A case is scored only by a fit that did not use it.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class FitCase:
     """A validation case with its candidates.
 
     Attributes:
-        values: what the signals say of its candidates, shape (candidates, signals).
-        shares: the same as shares of the whole catalogue's.
-        length: how many items its history has.
-        target: which candidate was taken; None where it is not among them, which makes the case a miss.
-        fold: the fold that its own list must not be fitted on.
-        likelihoods: the model's log-likelihoods, shape (candidates,); None where it was not asked.
+        values: the signals' values for its candidates, shape (candidates, signals).
+        shares: the values as shares of the signal's values for the whole catalogue.
+        length: the number of items in its history.
+        target: the number of the candidate that was taken; None if the target is no candidate, and the case is a miss.
+        fold: the fold of the case; its list is fitted on the other folds.
+        likelihoods: the model's log-likelihoods, shape (candidates,); None if it was not asked.
         found: whether the model found the candidate by itself, bool [candidates].
     """
 
@@ -43,7 +43,7 @@ class FitCase:
 
 @dataclass(slots=True)
 class Table:
-    """Cases with their candidates, one behind the other, so that all are scored at once."""
+    """Cases with their candidates in one array, so that all are scored at once."""
 
     cases: Sequence[FitCase]
     starts: NDArray[np.int64] = field(init=False)
@@ -58,7 +58,7 @@ class Table:
         self.starts = np.cumsum(sizes) - sizes
         self.case = np.repeat(np.arange(len(sizes)), sizes)
         self.fold = np.array([case.fold for case in self.cases])
-        # Where there is none, a place that no comparison ever uses.
+        # -1 marks a case without a target; every comparison masks it.
         self.target = np.array(
             [
                 -1 if case.target is None else start + case.target
@@ -70,16 +70,16 @@ class Table:
 
     @property
     def found(self) -> NDArray[np.int64]:
-        """The cases whose item is among the candidates."""
+        """The cases whose target is among the candidates."""
         return np.flatnonzero(self.target >= 0)
 
     def gains(self, scores: NDArray[np.floating], k: int, among: NDArray[np.bool_] | None = None) -> Gains:
-        """Return each case's NDCG@k; equal scores count against the item that was taken, and a miss is 0.
+        """Return each case's NDCG@k; a tie ranks the target last, and a miss is 0.
 
         Args:
             scores: shape (rows,).
             k: the length of the list.
-            among: which rows are candidates; all where left out.
+            among: which rows are candidates; all by default.
         """
         asked = self.target >= 0
         if among is not None:
@@ -100,7 +100,7 @@ class Table:
 
 
 def of_folds(table: Table, scores: Sequence[NDArray[np.floating]]) -> NDArray[np.float32]:
-    """Return each row's score by the fit that does not know its case."""
+    """Return each row's cross-fitted score: by the fit that did not use its case."""
     chosen: NDArray[np.float32] = np.stack(scores)[table.fold[table.case], np.arange(len(table.case))].astype(
         np.float32
     )
@@ -108,6 +108,6 @@ def of_folds(table: Table, scores: Sequence[NDArray[np.floating]]) -> NDArray[np
 
 
 def asked_of(value: NDArray[np.generic] | None) -> NDArray[np.generic]:
-    """Return what is only known of cases on which the language model was asked."""
+    """Return a value that exists only if the language model was asked on the case."""
     assert value is not None  # noqa: S101 - for the type checker
     return value

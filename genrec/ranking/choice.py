@@ -1,4 +1,4 @@
-"""Which of several ways to rank is served: the rules of `genrec.ranking.proof`, applied."""
+"""The choice of the way to rank that is served, by the rules of `genrec.ranking.proof`."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ MODEL_FOREST = "with a forest that reads the language model"
 
 
 def choose(gains: Mapping[str, Gains], used: str) -> str:
-    """Return which way to rank is served, by the rules of `genrec.ranking.proof`.
+    """Return the way to rank that is served, by the rules of `genrec.ranking.proof`.
 
     Args:
         gains: each way's gains on the same cases.
-        used: the way that needs no model.
+        used: the way that is served without the language model.
     """
     best = used
     share, found = surest(gains, WITH_MODEL, gains[used])
@@ -39,14 +39,14 @@ def choose(gains: Mapping[str, Gains], used: str) -> str:
 
 
 def surest(gains: Mapping[str, Gains], ways: Mapping[float, str], over: Gains) -> tuple[float, Paired]:
-    """Return the share whose gain over others is highest when its error is taken off, and that gain."""
+    """Return the share with the highest gain over `over` minus its standard error, and that gain."""
     found = {share: paired(gains[name], over) for share, name in ways.items()}
     share = max(found, key=lambda one: found[one].gain - found[one].error)
     return share, found[share]
 
 
 def overtaken(gains: Mapping[str, Gains], served: Gains) -> str | None:
-    """Return the simpler way that the served list is worse than by more than chance explains; of many, the surest."""
+    """Return the simpler way that beats the served list significantly; of several, the most significant; else None."""
     simpler = {
         name: paired(own, served) for name, own in gains.items() if name not in (*WITH_MODEL.values(), MODEL_FOREST)
     }
@@ -55,9 +55,9 @@ def overtaken(gains: Mapping[str, Gains], served: Gains) -> str | None:
 
 
 def gate_of(gains: Mapping[str, Gains], used: str) -> str | None:
-    """Return the part that beats what is chosen, where the choice is made on other cases than the comparison.
+    """Return the simpler way that beats the chosen one, if any; the choice is cross-fitted.
 
-    Each half of the cases is ranked by what the other half chooses, so no case has a part in what is said of it.
+    Each half of the cases is ranked by the way chosen on the other half, so no case influences its own gain.
     """
     size = len(gains[used])
     half = np.random.default_rng(0).permutation(size) % 2

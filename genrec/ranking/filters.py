@@ -1,11 +1,11 @@
-"""Which items may be recommended at all: filters by category, attribute, price and availability.
+"""Filters by category, attribute, price and availability decide which items may be recommended.
 
-A filter is a condition on items, not on users, and it is applied before candidates are sought: the search itself
-never sees the others, so k items come back whenever k items of the catalogue pass. A filter is never relaxed: where
-fewer pass, fewer come back, and whoever applies it says so.
+A list has k items whenever k items of the catalogue pass the filters, because filters are applied before the search
+for candidates. A filter is a condition on items, not on users. It is never relaxed: if fewer than k items pass, the
+list is shorter, and the caller reports it.
 
-The easy mistake is to let an unknown value pass. An item without a price is in no price range, and one without the
-attribute asked for does not have the value. Only availability is open-ended: no date means no limit.
+An unknown value does not pass. An item without a price is in no price range, and an item without the attribute does not
+have the required value. Availability is the exception: a missing date means no limit.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from genrec.data.rows import IntArray
 from genrec.errors import ConfigError
 
 CATEGORY = "category"
-"""The key that stands for any of an item's categories."""
+"""The key that matches any of an item's categories."""
 
 PRICE = "price"
 AVAILABLE_FROM, AVAILABLE_UNTIL = "available_from", "available_until"
@@ -35,14 +35,14 @@ _NUMBER = re.compile(r"\D*?(\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?)\D*")
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Conditions that every recommended item meets; with none given, all items pass.
+    """Conditions that every recommended item meets; without conditions all items pass.
 
     Attributes:
         only: (key, value) pairs. For each key, an item has one of the values given for it. A key is `category` or
-            an attribute; letter case does not count.
+            an attribute; letter case is ignored.
         without: (key, value) pairs, none of which an item has.
-        lowest_price: the least that an item may cost; None for no limit.
-        highest_price: the most that it may cost.
+        lowest_price: the lowest price allowed; None for no limit.
+        highest_price: the highest price allowed; None for no limit.
         available_on: a day, as YYYY-MM-DD, on which an item is available.
     """
 
@@ -61,7 +61,7 @@ class Filters:
 
     @property
     def asked(self) -> bool:
-        """Whether anything is asked for."""
+        """Whether any condition is set."""
         return self != Filters()
 
     def passing(self, catalog: Catalog) -> NDArray[np.bool_]:
@@ -99,7 +99,7 @@ class Filters:
         return self.highest_price is None or price <= self.highest_price
 
     def _problems(self, catalog: Catalog) -> Iterator[str]:
-        """Yield what cannot be meant: a misspelt value would silently filter out everything, or nothing."""
+        """Yield conditions that must be errors: a misspelt value would silently exclude every item, or none."""
         keys = {key for item in catalog for key in item.attributes}
         for key, value in (*self.only, *self.without):
             if key != CATEGORY and key not in keys:
@@ -120,7 +120,7 @@ class Filters:
 
 
 class FilteredOut:
-    """The rows that filters keep from everybody; those of the last filters are kept, since a job asks with the same.
+    """The rows that filters exclude for all users; the last result is cached, because a job repeats its filters.
 
     Args:
         catalog: the items.
@@ -142,7 +142,7 @@ class FilteredOut:
 
 
 def price_of(item: Item) -> float | None:
-    """Return the one number in the item's `price`, such as "$1,299.50"; None where there is none, or more than one."""
+    """Return the one number in the item's `price`, such as "$1,299.50"; None for no number or several."""
     found = _NUMBER.fullmatch(item.attributes.get(PRICE, ""))
     return float(found[1].replace(",", "")) if found else None
 
@@ -163,7 +163,7 @@ def parse_price_range(text: str) -> tuple[float | None, float | None]:
     """Read LOW-HIGH, where either may be left out: 5-20, -20, 5-.
 
     Raises:
-        ConfigError: it is no such range.
+        ConfigError: the text is not such a range.
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)?\s*-\s*(\d+(?:\.\d+)?)?\s*", text)
     if found is None or not any(found.groups()):

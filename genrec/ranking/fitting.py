@@ -1,16 +1,16 @@
-"""What a list is made of: every weight by likelihood, every part by what it earns on cases that it has not seen.
+"""Fitting of the ranking: weights by likelihood, the choice of parts by their gain on held-out cases.
 
-Cases are divided into `FOLDS`. For each fold all is fitted without it (the sum, the forest, how much they and the
-language model count) and judged on it, so that every case has a list from a fit that does not know it. Weights are
-those under which the taken items are likeliest (conditional logit): smooth in the weights, so that there is no grid
-with an edge, and far steadier on few cases than the best of a list of figures. What is used at all is decided by NDCG@k
-of lists, misses included, under the rules of `genrec.ranking.proof`.
+Every case is ranked by a fit that did not use it. Cases are divided into `FOLDS` folds. For each fold, the sum, the
+forest, and the weights of both and of the language model are fitted on the other folds and evaluated on this one.
+Weights maximise the likelihood of the targets (conditional logit). The likelihood is smooth in the weights, so no grid
+is needed, and with few cases it varies far less than the best of several figures. NDCG@k, misses included, decides
+which parts are used, under the rules of `genrec.ranking.proof`.
 
 Sources: Wolpert, "Stacked generalization", Neural Networks 5(2), 1992; Breiman, "Stacked regressions", Machine Learning
-24, 1996 (weights of parts fitted on what each says of cases it was not fitted on).
+24, 1996 (weights of parts fitted on cross-fitted predictions).
 
-The easy mistake is to let a fit choose the candidates of a case that it knows: its forest puts the right item among
-them, and whatever is asked next finds an item there that it would not have been shown.
+The candidates of a case, too, are chosen by a fit that did not use it. Otherwise the forest would place the target
+among the candidates, and the next step would see a target that it does not see in use.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from genrec.ranking.without_model import TRIED_TOGETHER, SignalsFit
 
 
 def fit_model(fit: SignalsFit, cases: Sequence[FitCase], seed: int, k: int, exclude_seen: bool) -> Fusion:
-    """Choose what the language model counts, and pass the last gate.
+    """Choose the language model's weight, and apply the last gate.
 
     Args:
-        fit: what `fit_signals_fusion` returned.
-        cases: those on which the model was asked, their candidates chosen by the fold that does not know them; empty
-            where it was asked on none.
-        seed: of the forest.
+        fit: the result of `fit_signals_fusion`.
+        cases: the cases on which the model was asked, with candidates chosen by the fit of the other folds; empty if
+            it was asked on none.
+        seed: the seed of the forest.
         k: the length of the lists that are compared.
-        exclude_seen: whether the candidates leave out the items of the history.
+        exclude_seen: whether the candidates exclude the items of the history.
     """
     words, served = list(fit.words), fit.used
     if not any(case.target is not None for case in cases):
@@ -95,7 +95,7 @@ def fit_model(fit: SignalsFit, cases: Sequence[FitCase], seed: int, k: int, excl
 
 
 def _with_forest(asked: ModelTable, seed: int) -> tuple[NDArray[np.float32], Fusion]:
-    """Return each row's score by a sum and a forest that do not know its case, and the fusion with both."""
+    """Return each row's cross-fitted score by the sum and the forest, and the fusion with both."""
     table, fit = asked.table, asked.fit
     ends = np.append(table.starts, len(table.case))
     features = np.concatenate(

@@ -1,15 +1,16 @@
-"""A forest beside the weighted sum: small regression trees over all signals, fitted to put first what was taken.
+"""A forest beside the weighted sum: small regression trees over all signals, fitted to rank the target first.
 
-A sum of levels gives each signal one weight for everybody. Trees may say "trust co-occurrence only where the history is
-long" or "what only titles suggest needs two signals to agree". They read shares, each signal's value for an item
-divided by what it gives to the whole catalogue, so they see how clear-cut a signal is for this very user.
+Trees can express conditions that a sum of levels cannot, because the sum gives each signal one weight for all users.
+Examples are "trust co-occurrence only if the history is long" and "an item suggested by its title needs two signals
+that agree". Trees read shares: each signal's value for an item, divided by the signal's sum over the catalogue. Shares
+show how clear-cut a signal is for this user.
 
 Source: Burges, "From RankNet to LambdaRank to LambdaMART: an overview", MSR-TR-2010-82 (the objective); Ke et al.,
 "LightGBM", NeurIPS 2017 (the library that fits and holds the trees).
 
-The easy mistake is to believe trees on the cases that they were fitted on, where they always win. How much they count
-beside the sum is therefore decided on cases that they have not seen, and may come out as nothing; and so is how much
-anything else counts beside them (`genrec.ranking.fitting`).
+The weight of the trees beside the sum is fitted on held-out cases, and may be 0: on the cases of their own fit, trees
+always win. The weights of all other parts beside the trees are fitted on held-out cases, too
+(`genrec.ranking.fitting`).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from genrec.errors import ArtefactError
 from genrec.signals.arrays import FloatArray
 
 ENOUGH_CASES = 400
-"""Cases below which no forest is fitted: fewer teach it their accidents."""
+"""The fewest cases for which a forest is fitted: with fewer it overfits."""
 
 TREES = 200
 
@@ -37,7 +38,7 @@ _PARAMETERS: dict[str, Any] = {
     "min_data_in_leaf": 50,
     "lambda_l2": 10.0,
     "verbosity": -1,
-    # The same trees on every machine with any number of cores.
+    # These give the same trees on every machine, with any number of cores.
     "num_threads": 1,
     "deterministic": True,
     "force_row_wise": True,
@@ -45,13 +46,13 @@ _PARAMETERS: dict[str, Any] = {
 
 
 def shares_of(values: FloatArray) -> FloatArray:
-    """Return each signal's values as shares of what it gives to all items.
+    """Return each signal's values as shares of its sum over all items.
 
     Args:
-        values: float32 [..., items, signals], over the whole catalogue; what is below 0 counts as 0.
+        values: float32 [..., items, signals], over the whole catalogue; values below 0 count as 0.
 
     Returns:
-        float32, of the same shape; zeros where a signal says nothing.
+        float32, of the same shape; zeros if a signal has no value above 0.
     """
     positive = np.maximum(values, 0.0)
     total = positive.sum(axis=-2, keepdims=True)
@@ -60,27 +61,27 @@ def shares_of(values: FloatArray) -> FloatArray:
 
 
 def forest_features(shares: FloatArray, length: int) -> FloatArray:
-    """Return what trees read of a user's candidates: shares, and the history's length, shape (items, signals + 1)."""
+    """Return the trees' features of a user's candidates: shares and history length, shape (items, signals + 1)."""
     lengths = np.full((len(shares), 1), length, np.float32)
     return np.concatenate((shares, lengths), axis=1)
 
 
 def model_features(shares: FloatArray, length: int, likelihoods: NDArray[np.float32]) -> FloatArray:
-    """Return what trees read where the language model was asked, shape (items, signals + 3).
+    """Return the trees' features if the language model was asked, shape (items, signals + 3).
 
-    Beside `forest_features`: its log-likelihoods, and how far each is below the best candidate's.
+    `forest_features`, the model's log-likelihoods, and their differences from the best candidate's.
     """
     own = np.stack((likelihoods, likelihoods - likelihoods.max(initial=-np.inf)), axis=1)
     return np.concatenate((forest_features(shares, length), own), axis=1).astype(np.float32)
 
 
 def fit_forest(features: Sequence[FloatArray], targets: Sequence[int], seed: int) -> str:
-    """Fit trees that put each case's taken item high among its candidates.
+    """Fit trees that rank each case's target high among its candidates.
 
     Args:
         features: for each case, shape (candidates, features).
         targets: for each case, which candidate was taken.
-        seed: of the fit.
+        seed: the seed of the fit.
 
     Returns:
         The forest as LightGBM's text.
@@ -96,14 +97,14 @@ def fit_forest(features: Sequence[FloatArray], targets: Sequence[int], seed: int
 
 
 def forest_scores(text: str, features: FloatArray) -> FloatArray:
-    """Return what a forest says, shape (items,).
+    """Return a forest's scores, shape (items,).
 
     Args:
-        text: what `fit_forest` returned.
+        text: the result of `fit_forest`.
         features: shape (items, features).
 
     Raises:
-        ArtefactError: the text is no forest, or one over other signals.
+        ArtefactError: the text is no forest, or the forest reads other signals.
     """
     booster = _booster(text)
     if booster.num_feature() != features.shape[1]:
@@ -113,16 +114,16 @@ def forest_scores(text: str, features: FloatArray) -> FloatArray:
         )
     if not len(features):
         return np.zeros(0, np.float32)
-    # One row after another adds up the same trees in the same order, so threads cannot change a score.
+    # Each row adds the same trees in the same order, so threads cannot change a score.
     scores: FloatArray = np.asarray(booster.predict(features, raw_score=True)).astype(np.float32)
     return scores
 
 
 def forest_parts(text: str, features: FloatArray) -> NDArray[np.float64]:
-    """Return what each feature adds to what a forest says: Shapley values, and the forest's mean in the last column.
+    """Return each feature's part of a forest's score: Shapley values, then the forest's mean.
 
     Args:
-        text: what `fit_forest` returned.
+        text: the result of `fit_forest`.
         features: shape (items, features).
 
     Returns:

@@ -1,18 +1,17 @@
 """From many signals to one ranking: a weighted sum of logarithms whose weights are fitted on validation cases.
 
-Every signal is read on a scale of its own, its mean where it says anything: level(j) = log(value(j) / scale + 2). Twice
-as much evidence is worth the same wherever there is much of it, and little evidence hardly differs from none. The fused
-score of an item is the weighted sum of its levels, plus a weight times the language model's log-likelihood, which is a
-logarithm as it is. One set of weights serves every list length. A forest of small trees over the same signals may be
-added to the sum (see `genrec.ranking.forest`). Where the model was asked, it may be one that reads the
-log-likelihoods too, and
-then these have no other part. What of all this counts is decided in `genrec.ranking.fitting`; here it is applied.
+Each signal has its own scale, the mean of its values above 0: level(j) = log(value(j) / scale + 2). Twice the evidence
+adds the same amount wherever there is much of it, and little evidence hardly differs from none. The fused score of an
+item is the weighted sum of its levels, plus a weight times the language model's log-likelihood, which is already a
+logarithm. One set of weights serves every list length. A forest of small trees over the same signals may be added to
+the sum (see `genrec.ranking.forest`). If the model was asked, the forest may also read the log-likelihoods, and then
+they enter the score only there. `genrec.ranking.fitting` decides which parts are used; this module applies them.
 
 Sources: McFadden, "Conditional logit analysis of qualitative choice behavior", 1974 (the fit); Genest and Zidek,
 "Combining probability distributions", Statistical Science 1(1), 1986 (weighted sums of logarithms).
 
-The easy mistake is to standardise signals per user, to unit variance or to shares of one: how much evidence a history
-has is then divided away, and where data are sparse that is most of what there is to know.
+Signals are not standardised per user, neither to unit variance nor to shares of one. That would remove the amount of
+evidence in a history, which is most of the information when data are sparse.
 """
 
 from __future__ import annotations
@@ -32,10 +31,10 @@ RECIPROCAL_RANK_CONSTANT = 60
 """The constant of reciprocal-rank fusion; 60 is its authors' value and is not tuned here."""
 
 SMOOTHING = 2.0
-"""What is added to a value, in units of its signal's scale, before the logarithm; chosen from 0.03 to 10."""
+"""The amount added to a value before the logarithm, in units of its signal's scale; chosen from 0.03 to 10."""
 
 CANDIDATES = 50
-"""How many items the signals together put up for each user where nothing was fitted."""
+"""The number of candidates per user from all signals together, if no number was fitted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,22 +43,22 @@ class Fusion:
 
     Attributes:
         signals: names of the signals.
-        scales: each signal's mean value where it is above 0, of shape (signals,).
-        weights: weight of each signal's level, of shape (signals,); 0 where a signal is not used.
-        model: weight of the language model's log-likelihood beside their sum; 0 where it did not help.
-        cases: how many validation cases the signals' weights were fitted on.
-        model_cases: how many the model was asked on.
-        forest_weight: how much the forest counts beside the sum; 0 where it did not help or cases were few.
-        forest: its trees as text; empty where it does not count.
-        model_forest_weight: how much the forest that reads the model's log-likelihoods too counts beside the sum; where
-            it is not 0, it stands for the model's weight and for the other forest.
+        scales: the mean of each signal's values above 0, of shape (signals,).
+        weights: weight of each signal's level, of shape (signals,); 0 if a signal is not used.
+        model: weight of the language model's log-likelihood beside their sum; 0 if it did not help.
+        cases: the number of validation cases on which the signals' weights were fitted.
+        model_cases: the number of cases on which the model was asked.
+        forest_weight: the forest's weight beside the sum; 0 if it did not help or cases were few.
+        forest: its trees as text; empty if it is not used.
+        model_forest_weight: weight beside the sum of the forest that also reads the model's log-likelihoods; if it is
+            not 0, it replaces the model's weight and the other forest.
         model_forest: its trees as text.
-        others_weight: what all the others count where the model was asked; 0 where the model ranks alone.
-        together: how many candidates the signals together put up.
-        each: how many each signal puts up besides by itself.
-        k: the list length that the parts were chosen for.
+        others_weight: weight of all other parts if the model was asked; 0 if the model ranks alone.
+        together: the number of candidates from all signals together.
+        each: the number of candidates that each signal adds by itself.
+        k: the list length for which the parts were chosen.
         exclude_seen: whether they were chosen for lists without the items of the history.
-        proof: what was compared, and what came of it; None in runs made before there was one.
+        proof: the comparisons and their results; None in runs made by earlier versions.
     """
 
     signals: tuple[str, ...]
@@ -85,12 +84,12 @@ class Fusion:
         return total
 
     def evidence(self, values: FloatArray, shares: FloatArray, length: int) -> FloatArray:
-        """Return what all signals but the model say of one user's candidates, shape (candidates,).
+        """Return the scores of one user's candidates from all signals except the model, shape (candidates,).
 
         Args:
             values: shape (candidates, signals).
-            shares: the values as shares of the whole catalogue's, of the same shape.
-            length: how many items the history has.
+            shares: the values as shares of the signal's sum over the catalogue, of the same shape.
+            length: the number of items in the history.
         """
         total = self.linear(values)
         if self.forest_weight:
@@ -105,13 +104,13 @@ class Fusion:
         length: int,
         likelihoods: NDArray[np.float32],
     ) -> FloatArray:
-        """Return what all signals and the model say of one user's candidates, shape (candidates,).
+        """Return the scores of one user's candidates from all signals and the model, shape (candidates,).
 
         Args:
-            evidence: what `evidence` returned.
-            values: as there.
-            shares: likewise.
-            length: likewise.
+            evidence: the result of `evidence`.
+            values: as in `evidence`.
+            shares: as in `evidence`.
+            length: as in `evidence`.
             likelihoods: the model's log-likelihoods, shape (candidates,).
         """
         if not self.model_forest_weight:
@@ -149,16 +148,16 @@ class Fusion:
         return ", ".join(f"{name} {weight:.2f}" for name, weight in weights.items())
 
     def to_words(self) -> list[str]:
-        """Return what is used and why, and how sure that is, in sentences."""
+        """Return the parts that are used, with reasons and standard errors, in sentences."""
         return list(self.proof.words) if self.proof else []
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> Fusion:
-        """Build from what `to_json` returned, now or by an earlier version."""
+        """Build from the result of `to_json`, by this or an earlier version."""
         signals = tuple(entry["weights"])
         scales, weights = (tuple(entry[name][signal] for signal in signals) for name in ("scales", "weights"))
         proof = entry.get("proof")
-        # Runs made before there were forests, fitted numbers of candidates or proofs have none.
+        # Runs made by earlier versions may lack forests, fitted numbers of candidates and proofs.
         candidates = entry.get("candidates", {"together": CANDIDATES, "each": 0})
         return cls(
             signals, scales, weights, entry["lm"], entry["cases"], entry["lm_cases"],
@@ -173,11 +172,11 @@ def log_levels(values: FloatArray, scales: Sequence[float] | None) -> FloatArray
     """Return signals' values as logarithms: log(max(value, 0) / scale + 2).
 
     Args:
-        values: what signals say of the items of one history or of many, of shape (..., items, signals).
-        scales: of shape (signals,); None where none were fitted, then each history's own mean above 0.
+        values: the signals' values for the items of one history or several, of shape (..., items, signals).
+        scales: of shape (signals,); None if none were fitted; then each history's own mean above 0 is used.
 
     Returns:
-        float32, of the same shape; a signal that says nothing gives every item the same.
+        float32, of the same shape; a signal without values above 0 gives every item the same level.
     """
     positive = np.maximum(values, 0.0)
     scale: FloatArray = np.asarray(scales, np.float32) if scales else mean_positive(positive, axis=-2)
@@ -186,7 +185,7 @@ def log_levels(values: FloatArray, scales: Sequence[float] | None) -> FloatArray
 
 
 def mean_positive(values: FloatArray, axis: int) -> FloatArray:
-    """Return the means of the values above 0 along an axis, which is kept; 1 where there are none."""
+    """Return the means of the values above 0 along an axis, which is kept; 1 if there are none."""
     above = values > 0
     count = above.sum(axis=axis, keepdims=True)
     total = np.where(above, values, 0.0).sum(axis=axis, keepdims=True)

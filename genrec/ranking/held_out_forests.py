@@ -1,4 +1,4 @@
-"""Forests that have each not seen a fold: what trees are worth beside a sum, on cases that they do not know."""
+"""Cross-fitted forests: the gain of trees beside a sum, on held-out cases."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from genrec.ranking.weights import fit_weights, relative
 from genrec.signals.arrays import FloatArray
 
 SHRUNK = (0.25, 0.5, 1.0)
-"""Shares of a part's likeliest weight that are tried. A part that is not sure to help at its whole weight may well be
-sure at a quarter of it, where the difference is smaller and its error much smaller."""
+"""Shares of a part's fitted weight that are tried. A part may help significantly at a quarter of its weight
+but not at the whole weight, because the standard error shrinks faster than the gain."""
 
 
 @dataclass(slots=True)
 class Grown:
-    """Forests that have each not seen a fold, beside sums that have not either.
+    """Cross-fitted forests beside cross-fitted sums.
 
     Attributes:
         table: the cases.
         sums: each row's sum.
         k: the length of the lists that are compared.
-        forests: one for each fold, as text; fewer where it was given up.
-        trees: each row's score by the forest that does not know its case.
-        shares: what a forest counts where the sum counts 1, by fold, fitted on the other folds.
-        share: the same fitted on all; 0 where it was given up.
+        forests: one for each fold, as text; fewer if fitting was given up.
+        trees: each row's cross-fitted score by a forest.
+        shares: the forest's weight relative to the sum, by fold, fitted on the other folds.
+        share: the same, fitted on all cases; 0 if fitting was given up.
     """
 
     table: Table
@@ -41,21 +41,21 @@ class Grown:
     share: float
 
     def scores(self, part: float) -> NDArray[np.float32]:
-        """Return each row's score where the forest counts for a part of what it is worth."""
+        """Return each row's score with this part of the forest's fitted weight."""
         scores: NDArray[np.float32] = (
             self.sums + np.float32(part) * self.shares[self.table.fold[self.table.case]] * self.trees
         )
         return scores
 
     def gains(self, part: float) -> Gains:
-        """Return each case's gain where the forest counts for a part of what it is worth."""
+        """Return each case's gain with this part of the forest's fitted weight."""
         return self.table.gains(self.scores(part), self.k)
 
 
 def grow(
     table: Table, features: FloatArray, among: NDArray[np.bool_], sums: NDArray[np.float32], k: int, seed: int
 ) -> Grown:
-    """Fit a forest without each fold; give it up after the first two where it gains nothing there, since it is slow."""
+    """Fit a forest without each fold; stop after two folds if it gains nothing there, because fitting is slow."""
     grown = Grown(table, sums, k, [], np.zeros(len(table.case), np.float32), np.zeros(FOLDS, np.float32), 0.0)
     for fold in range(FOLDS):
         text = forest_on(table, features, among, np.flatnonzero(table.fold != fold), seed)
@@ -79,7 +79,7 @@ def grow(
 
 
 def forest_on(table: Table, features: FloatArray, among: NDArray[np.bool_], cases: NDArray[np.int64], seed: int) -> str:
-    """Fit a forest on some cases, each with its best candidates and the item that was taken."""
+    """Fit a forest on some cases, each with its best candidates and its target."""
     kept = among.copy()
     kept[table.target[table.found]] = True
     ends = np.append(table.starts, len(table.case))

@@ -1,4 +1,4 @@
-"""Cases on which the language model was asked, and what it is worth there beside all else."""
+"""Cases on which the language model was asked, and its gain there beside all other parts."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from genrec.ranking.weights import fit_weights, relative
 from genrec.ranking.without_model import SignalsFit
 
 SURE = 0.01
-"""How well, as a share of what the list earns, it must be known what the model earns before no more cases are asked."""
+"""The standard error of the model's gain, as a share of the list's NDCG, below which no more cases are asked."""
 
 
 @dataclass(slots=True)
 class ModelTable:
-    """Cases on which the language model was asked, and what each way to rank gains on them."""
+    """Cases on which the language model was asked, and each way's gains on them."""
 
     fit: SignalsFit
     table: Table
@@ -39,7 +39,7 @@ class ModelTable:
                 self.evidence[inside] += np.float32(own.forest_weight) * forest_scores(own.forest, features)
 
     def weights(self) -> tuple[float, NDArray[np.float32]]:
-        """Return the model's likeliest weight beside the evidence, and for each row one that does not know its case."""
+        """Return the model's fitted weight beside the evidence, and each row's cross-fitted weight."""
         columns = np.stack((self.evidence, self.likelihoods), axis=1)
         everything = np.arange(len(self.table.cases))
         weight = relative(fit_weights(columns, self.table, everything)[0])
@@ -51,15 +51,15 @@ class ModelTable:
         return weight, own[self.table.fold[self.table.case]]
 
     def gains(self, scores: NDArray[np.floating]) -> Gains:
-        """Return each case's gain, all candidates that were tried among them."""
+        """Return each case's gain among all candidates that were tried."""
         return self.table.gains(scores, self.k)
 
 
 def settled(fit: SignalsFit, cases: Sequence[FitCase], k: int) -> bool:
-    """Say whether asking the model on more cases would change little.
+    """Return whether asking the model on more cases would change little.
 
-    It would, as long as what the model earns is not known to a hundredth of what the list earns, unless it is known to
-    be a loss.
+    That is so once the standard error of the model's gain is below a hundredth of the list's NDCG, or once the gain is
+    more than three standard errors below 0.
     """
     if sum(case.target is not None for case in cases) < ENOUGH_CASES:
         return False

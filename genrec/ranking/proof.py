@@ -1,16 +1,15 @@
-"""How sure a choice between ways to rank is: paired differences on validation cases, and what came of them, in words.
+"""The certainty of a choice between ways to rank: paired differences on validation cases, and their results in words.
 
-Three rules decide everything; `genrec.ranking.choice` applies them. What makes a list more complex must earn more than
-the standard error of its gain, on cases that it was not fitted on. What is simpler takes over where the list is worse
-than it by more than chance explains, and of ten simpler ways one always looks good: the more are compared, the more
-errors it takes (`errors_for`). And a case whose item was no candidate is a miss like any other: it counts in every
-figure.
+Three rules decide every choice; `genrec.ranking.choice` applies them. A part that makes a list more complex is used
+only if its gain on held-out cases exceeds the gain's standard error. A simpler way replaces the list if the list is
+significantly worse; the threshold in standard errors rises with the number of simpler ways, because one of many looks
+good by chance (`errors_for`). A case whose target is no candidate is a miss and counts in every figure.
 
 Source: Breiman, Friedman, Olshen and Stone, "Classification and regression trees", 1984, section 3.4.3 (the
 one-standard-error rule, here of paired differences); Bonferroni's inequality, for many comparisons at once.
 
-The easy mistake is to compare two means by their own errors. The same cases are easy or hard for both, so it is the
-difference, case by case, whose error counts.
+The standard error is that of the differences, case by case, not of the two means: a case tends to be easy or hard for
+both ways.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ Gains = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """How much one way to rank gains over another on the same cases.
+    """The gain of one way to rank over another on the same cases.
 
     Attributes:
         gain: the mean of the differences.
@@ -42,21 +41,21 @@ class Paired:
 
     @property
     def proves(self) -> bool:
-        """Whether the gain is beyond its error."""
+        """Whether the gain exceeds its standard error."""
         return self.gain > self.error
 
     @property
     def size(self) -> float:
-        """The gain in standard errors; 0 where nothing differs, without end where every case differs by the same."""
+        """The gain in standard errors; 0 if no case differs, infinite if all cases differ by the same amount."""
         if self.error > 0:
             return self.gain / self.error
         return math.copysign(math.inf, self.gain) if self.gain else 0.0
 
 
 def errors_for(comparisons: int) -> float:
-    """Return how many standard errors a difference must have, so that none of many has it by chance but once in six.
+    """Return the standard errors that a difference must exceed, so that chance alone does so at most once in six.
 
-    Once in six is how often chance alone exceeds one standard error; of nine comparisons it takes 2.1 errors.
+    Chance alone exceeds one standard error about once in six; for nine comparisons the threshold is 2.1 errors.
     """
     normal = NormalDist()
     return normal.inv_cdf(1 - normal.cdf(-1) / max(comparisons, 1))
@@ -71,14 +70,14 @@ def paired(first: Gains, second: Gains) -> Paired:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One way to rank beside the one that is served, on cases that neither was fitted on.
+    """One way to rank, compared with the served way on cases that neither was fitted on.
 
     Attributes:
-        name: which way.
+        name: the name of the way.
         value: its mean NDCG.
-        gain: how much the served list exceeds it.
-        error: the standard error of that.
-        cases: on how many cases.
+        gain: the served list's gain over it.
+        error: the standard error of the gain.
+        cases: the number of cases.
     """
 
     name: str
@@ -90,16 +89,16 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """Why a run ranks as it does.
+    """The reasons for a run's way to rank.
 
     Attributes:
         served: the way to rank that is served.
         value: its mean NDCG on validation cases that it was not fitted on.
-        k: of NDCG@k.
-        cases: how many these are.
+        k: the k of NDCG@k.
+        cases: the number of these cases.
         compared: the others, best first.
-        recalls: the share of cases whose item is among the candidates, by who puts them up.
-        words: all that in sentences.
+        recalls: the share of cases whose target is among the candidates, by source.
+        words: the same in sentences.
     """
 
     served: str
@@ -116,7 +115,7 @@ class Proof:
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> Proof:
-        """Build from what `to_json` returned."""
+        """Build from the result of `to_json`."""
         compared = tuple(Compared(**one) for one in entry["compared"])
         rest = {name: entry[name] for name in ("served", "value", "k", "cases", "recalls")}
         return cls(**rest, compared=compared, words=tuple(entry["words"]))
@@ -125,7 +124,7 @@ class Proof:
 def proof_of(
     served: str, gains: Mapping[str, Gains], name: str, k: int, recalls: Mapping[str, float], words: Sequence[str]
 ) -> Proof:
-    """Put together what was compared, best first."""
+    """Return the proof, with the other ways best first."""
     own = gains[name]
     compared = []
     for other, found in sorted(gains.items(), key=lambda entry: -entry[1].mean()):
@@ -158,5 +157,5 @@ def proof_of(
 
 
 def told(found: Paired) -> str:
-    """Return a gain and its error in words."""
+    """Return a gain and its standard error as text."""
     return f"{found.gain:+.4f} (standard error {found.error:.4f})"

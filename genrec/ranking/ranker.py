@@ -1,4 +1,4 @@
-"""The ranker: one user's candidates become a list, by the fitted weights and what is asked beyond the scores."""
+"""The ranker: it makes a list from one user's candidates, by the fitted weights and the re-ranking settings."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from genrec.recommendation import How, Recommendation
 from genrec.settings import Settings
 
 _BY_OTHERS: dict[Basis, How] = {"items": "collaborative", "taste": "taste", "nothing": "popularity"}
-"""How an item comes to be recommended that the model did not find."""
+"""The way in which an item that the model did not find came to be recommended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """One user's answer, and what its parts would have answered: best first, as item ids.
+    """One user's list, and the lists of its parts as item ids; best first.
 
     Attributes:
-        recommendations: the fused ones.
-        model_alone: the language model's own.
-        without_model: those of the other signals.
-        explanations: what each recommendation's explanation cites and who worded it; empty unless asked for.
+        recommendations: the fused list.
+        model_alone: the language model's own list.
+        without_model: the list of the other signals.
+        explanations: each recommendation's explanation, with its cited items and its writer; empty by default.
     """
 
     recommendations: list[Recommendation]
@@ -40,7 +40,7 @@ class Ranked:
     explanations: list[Explanation] = field(default_factory=list)
 
     def explained(self, explanations: list[Explanation]) -> Ranked:
-        """Return the answer with an explanation for each recommendation; as it is, where there are none."""
+        """Return the list with an explanation for each recommendation; unchanged if there are none."""
         if not explanations:
             return self
         told = [
@@ -52,14 +52,14 @@ class Ranked:
 
 @dataclass(frozen=True, slots=True)
 class Ranker:
-    """Fuses one user's signals, re-ranks where that is asked for, and writes the recommendations.
+    """Fuses one user's signals, re-ranks on request, and returns the recommendations.
 
     Attributes:
         catalog: the items.
         signals: the signals' names, in the order of `Candidates.values`.
-        fusion: the fitted weights; None where none were fitted, then lists are fused by reciprocal ranks.
-        order: the order of items among equals; see `genrec.data.rows.tie_order`.
-        facts: gives what re-ranking knows of the items; called when re-ranking is first asked for.
+        fusion: the fitted weights; None if none were fitted; then lists are fused by reciprocal ranks.
+        order: the order of tied items; see `genrec.data.rows.tie_order`.
+        facts: returns the items' data for re-ranking; called only if re-ranking is requested.
     """
 
     catalog: Catalog
@@ -104,11 +104,11 @@ class Ranker:
         scores = self._with_model(own)
         if own.taste is None:
             return scores
-        # No validation case has a taste, so there is no fitted weight for it.
+        # No validation case has a taste, so no weight could be fitted for it.
         return self._fused(own.rows, list(self._lists(own).values()))
 
     def _with_model(self, own: Candidates) -> NDArray[np.float32]:
-        """Return what the signals and the language model say, a taste apart, shape (candidates,)."""
+        """Return the scores from the signals and the language model, without a taste, shape (candidates,)."""
         if own.basis == "taste":
             return own.values[:, list(self.signals).index("popularity")] if own.likelihoods is None else own.likelihoods
         if own.likelihoods is None:
@@ -118,11 +118,11 @@ class Ranker:
         return self._fused(own.rows, list(self._lists(own, taste=False).values()))
 
     def _lists(self, own: Candidates, *, taste: bool = True) -> dict[str, IntArray]:
-        """Return the lists whose reciprocal ranks are summed, by what made them; none where scores are another sum.
+        """Return the lists whose reciprocal ranks are summed, by their source; none if scores are another sum.
 
         Args:
             own: the user's candidates.
-            taste: whether a taste, where there is one, counts yet.
+            taste: whether a given taste is included.
         """
         if taste and own.taste is not None:
             known = MODEL if own.basis == "taste" and own.likelihoods is not None else SIGNALS
@@ -133,7 +133,7 @@ class Ranker:
         return {}
 
     def _parts(self, own: Candidates) -> Parts:
-        """Return what the scores are made of."""
+        """Return the parts of the scores."""
         lists = {name: rows.tolist() for name, rows in self._lists(own).items()}
         return parts_of_scores(own, self.signals, self.fusion, lists)
 
@@ -143,6 +143,6 @@ class Ranker:
 
     @staticmethod
     def _fused(rows: IntArray, lists: Sequence[IntArray]) -> NDArray[np.float32]:
-        """Return the rows' scores by the reciprocal ranks that they have in lists of rows."""
+        """Return the rows' scores: the sums of their reciprocal ranks in the lists."""
         fused = dict(fuse_reciprocal_ranks([one.tolist() for one in lists]))
         return np.array([fused[row] for row in rows.tolist()], np.float32)

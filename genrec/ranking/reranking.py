@@ -1,18 +1,18 @@
-"""Re-ranking on request: a varied, calibrated or less popular list from more candidates than it has places.
+"""Re-ranking on request: a varied, calibrated or less popular list from more candidates than places.
 
-All wishes are one greedy choice. Place after place, the candidate with the highest gain is taken:
+One greedy choice serves all settings. For each place, the candidate with the highest gain is taken:
 
     gain(i | S) = (1 - d - c) relevance(i) - d max over j in S of cos(i, j) - c KL(p, q(S + i))
 
     d   diversity      Carbonell and Goldstein, "The use of MMR, diversity-based reranking for reordering documents
                        and producing summaries", SIGIR 1998; their lambda is 1 - d
     c   calibration    Steck, "Calibrated recommendations", RecSys 2018, equations 3 and 6; its lambda is c
-    p   the categories of the user's own history;  q(S + i)   those of the list once i stands in it
+    p   the categories of the user's own history;  q(S + i)   the categories of the list with i
 
 With c = 0 this is MMR, with d = 0 it is Steck's greedy algorithm, with both 0 the order of relevance.
 
-Fused scores have no scale of their own, so a fixed trade-off against a cosine would mean something else for every user.
-Therefore relevance here runs from 1 for a user's best candidate to 0 for the worst.
+Relevance is scaled from 1 for a user's best candidate to 0 for the worst, so that a setting means the same for every
+user. Fused scores have no scale of their own to compare with a cosine.
 """
 
 from __future__ import annotations
@@ -34,17 +34,18 @@ LEAST_CANDIDATES = 50
 
 @dataclass(frozen=True, slots=True)
 class Reranking:
-    """What is asked of a list beyond its scores; with nothing asked, the order stays.
+    """Requirements for a list beyond its scores; by default the order stays.
 
     Attributes:
-        diversity: 0 to 1; how much it counts that an item is unlike those above it in the list.
-        max_per_category: how many items of one category a list may hold. Where nothing else is left to fill the
-            list, the limit rises by one: k items come back all the same.
-        discount_popularity: from 0; taken off relevance, times the item's popularity, log(1 + takers) on a scale from
-            0 to 1: the logarithm of dividing by a power of popularity (Steck, "Item popularity and recommendation
-            accuracy", RecSys 2011). 1 weighs the most popular item's fame as much as all of relevance.
-        calibration: 0 to 1; how much it counts that the list has the user's own mix of categories. A user without
-            a category in the history is left as it is.
+        diversity: 0 to 1; the weight of an item's dissimilarity to the items above it in the list.
+        max_per_category: the most items of one category in a list. If no other candidate is left to fill the
+            list, the limit rises by one, so the list still has k items.
+        discount_popularity: from 0; this number times the item's popularity is subtracted from relevance. Popularity is
+            log(1 + takers), scaled from 0 to 1, so this is the logarithm of a division by a power of popularity (Steck,
+            "Item popularity and recommendation accuracy", RecSys 2011). At 1, the penalty of the most popular item is
+            the whole range of relevance.
+        calibration: 0 to 1; the weight of agreement between the list's mix of categories and the user's own. It is
+            not applied to a user whose history has no category.
     """
 
     diversity: float = 0.0
@@ -72,23 +73,23 @@ class Reranking:
 
     @property
     def asked(self) -> bool:
-        """Whether anything is asked for."""
+        """Whether any setting differs from its default."""
         return self != Reranking()
 
     def candidates(self, k: int) -> int:
-        """Return how many candidates to choose k items from: k where nothing is asked for."""
+        """Return the number of candidates from which k items are chosen: k without re-ranking."""
         return max(LEAST_CANDIDATES, CANDIDATES_PER_PLACE * k) if self.asked else k
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ItemFacts:
-    """What re-ranking knows of the catalogue's items.
+    """The data of the catalogue's items for re-ranking.
 
     Attributes:
-        vectors: shape (items, dimensions), each of length 1, or of zeros (then it is like no other item).
-        categories: bool, shape (items, categories); those that nearly all items have are left out: they tell no items
-            apart, and no list could keep a limit on them.
-        popularity: shape (items,), 0 for an item that nobody took, 1 for the most popular.
+        vectors: shape (items, dimensions), each of length 1, or of zeros (similar to no other item).
+        categories: bool, shape (items, categories); categories that nearly all items have are left out: they
+            distinguish no items, and no list could keep a limit on them.
+        popularity: shape (items,), 0 for an item that no user took, 1 for the most popular.
     """
 
     vectors: NDArray[np.float32]
@@ -100,7 +101,7 @@ class ItemFacts:
         """Gather the facts.
 
         Args:
-            catalog: where categories are read.
+            catalog: the items, with their categories.
             vectors: shape (items, dimensions).
             popularity: from 0, such as log(1 + takers), shape (items,).
         """
@@ -124,8 +125,8 @@ def rerank(
         rows: the candidates' catalogue rows, each once, shape (n,), best first.
         scores: their scores, higher is better, shape (n,).
         k: places in the list.
-        wishes: what is asked for.
-        facts: what is known of the items.
+        wishes: the re-ranking settings.
+        facts: the items' data.
         history: the rows of the user's own history.
 
     Returns:
@@ -140,7 +141,7 @@ def rerank(
     wanted = category_mix(facts.categories[list(history)])
     calibration = wishes.calibration if wanted.any() else 0.0
     own = (1 - wishes.diversity - calibration) * relevance
-    nearest = np.full(len(rows), -1.0)  # the highest cosine to an item of the list so far; at first all are as new
+    nearest = np.full(len(rows), -1.0)  # the highest cosine to an item of the list so far; equal for all at first
     listed = np.zeros(weights.shape[1])  # the sum of the list's category distributions
     counts = np.zeros(categories.shape[1], np.int64)
     limit = wishes.max_per_category
@@ -164,7 +165,7 @@ def rerank(
 
 
 def scaled(scores: NDArray[np.floating]) -> FloatArray:
-    """Return the scores moved and stretched so that the best is 1 and the worst 0; zeros where all are equal."""
+    """Return the scores scaled linearly so that the best is 1 and the worst 0; zeros if all are equal."""
     values = np.asarray(scores, np.float64)
     if not len(values) or not (spread := values.max() - values.min()) > 0:
         return np.zeros(len(values))
@@ -172,14 +173,14 @@ def scaled(scores: NDArray[np.floating]) -> FloatArray:
 
 
 def distributions(values: NDArray[np.generic]) -> FloatArray:
-    """Return each row divided by its sum; rows of zeros stay."""
+    """Return each row divided by its sum; rows of zeros are unchanged."""
     numbers = values.astype(np.float64)
     totals = numbers.sum(axis=-1, keepdims=True)
     return np.asarray(np.divide(numbers, totals, out=np.zeros_like(numbers), where=totals > 0), np.float64)
 
 
 def category_mix(categories: NDArray[np.bool_]) -> FloatArray:
-    """Return the mean of items' own category distributions, p(g|u) of Steck 2018; zeros where no item has a category.
+    """Return the mean of items' own category distributions, p(g|u) of Steck 2018; zeros if no item has one.
 
     Args:
         categories: shape (items, categories); an item without a category is left out.
@@ -188,7 +189,7 @@ def category_mix(categories: NDArray[np.bool_]) -> FloatArray:
 
 
 def divergence(wanted: FloatArray, listed: FloatArray) -> FloatArray:
-    """Return the Kullback-Leibler divergence of lists' categories from those wanted; see `beyond_accuracy.calibration`.
+    """Return the Kullback-Leibler divergence of lists' categories from the wanted; see `beyond_accuracy.calibration`.
 
     Args:
         wanted: p, shape (categories,), with sum 1.

@@ -1,7 +1,7 @@
-"""A sentence about someone's taste, compared with titles and categories.
+"""A user's taste, a sentence, compared with titles and categories.
 
-The sentence is compared by the index's own text encoder, and it stands in the language model's prompt where the oldest
-item would. Both orders are fused by reciprocal ranks, since no validation case has such a sentence.
+The index's own text encoder compares the sentence with the items. In the language model's prompt, the sentence takes
+the place of the oldest item. Both orders are fused by reciprocal ranks, because no validation case has a taste.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from genrec.data.categories import COMMON_CATEGORY
 from genrec.signals.arrays import FloatArray, similarities
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
-"""Texts to vectors of shape (texts, dimensions), of length 1: the index's own encoder."""
+"""Encodes texts as vectors of shape (texts, dimensions), of length 1: the index's own encoder."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TasteReader:
-    """Compares sentences about someone's taste with items: with their titles, and with their categories' names.
+    """Compares tastes with items: with their titles and the names of their categories.
 
     similarity(j) = (cos(sentence, title of j) + max over categories g of j of cos(sentence, g)) / 2, and the title's
-    cosine alone for an item without a category that tells items apart.
+    cosine alone for an item without a category; categories that nearly all items have are left out.
 
     Attributes:
         titles: the items' vectors, of length 1, shape (items, dimensions).
         categories: the vectors of categories, shape (categories, dimensions).
         members: bool, shape (items, categories).
-        encode: texts to vectors.
+        encode: encodes texts as vectors.
     """
 
     titles: FloatArray
@@ -41,7 +41,7 @@ class TasteReader:
 
     @classmethod
     def of(cls, catalog: Catalog, titles: FloatArray, encode: Encode) -> TasteReader:
-        """Encode the categories' names; each once, so this takes far less than the titles took."""
+        """Encode the categories' names; each is encoded once, which takes far less time than the titles."""
         names = sorted({name for item in catalog for name in item.categories})
         place = {name: column for column, name in enumerate(names)}
         members = np.zeros((len(catalog), len(names)), np.bool_)
@@ -53,7 +53,7 @@ class TasteReader:
         return cls(titles, vectors, members[:, telling], encode)
 
     def similarities(self, tastes: Sequence[str]) -> FloatArray:
-        """Return the similarity of each sentence and each item, shape (sentences, items), -1 to 1."""
+        """Return the similarity of each taste to each item, shape (sentences, items), -1 to 1."""
         asked = self.encode(tastes)
         by_title = similarities(asked, self.titles)
         best = np.full_like(by_title, -np.inf)

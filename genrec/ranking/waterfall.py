@@ -1,13 +1,13 @@
-"""The waterfall: what each signal, and the language model, adds to a score; the parts of an item sum to its score.
+"""The waterfall: the part of each signal and of the language model in a score; an item's parts sum to its score.
 
-The fusion is a sum, so most parts are read off it. What a forest says is shared out among the features that it reads
-by Shapley values (LightGBM's own `pred_contrib`, which is exact for trees); what is the same for every item, such as
-the forest's mean, is the part "base". Where lists are fused by reciprocal ranks, each list's share is its part.
+The fusion is a sum, so most parts are its terms. A forest's score is divided among its features by Shapley values
+(LightGBM's own `pred_contrib`, which is exact for trees). Amounts that are equal for every item, such as the forest's
+mean, form the part "base". If lists are fused by reciprocal ranks, each list's term is its part.
 
 Sources: Lundberg et al., "From local explanations to global understanding with explainable AI for trees", Nature
 Machine Intelligence 2, 2020 (TreeSHAP).
 
-The easy mistake is to read a part as what would be lost without the signal: the forest would then judge otherwise.
+A part is not the loss that removing the signal would cause: without the signal, the forest would score differently.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from genrec.ranking.fusion import RECIPROCAL_RANK_CONSTANT, SMOOTHING, Fusion, l
 from genrec.recommendation import Waterfall
 
 Parts = dict[str, NDArray[np.float64]]
-"""What each part adds to each candidate's score, shape (candidates,), by name."""
+"""Each part of each candidate's score, shape (candidates,), by name."""
 
 BASE, MODEL, LENGTH, SIGNALS, TASTE = "base", "lm", "history length", "signals", "taste"
 
@@ -32,8 +32,8 @@ def waterfalls(parts: Parts, places: Sequence[int]) -> list[Waterfall]:
     """Return the waterfalls of a list's items.
 
     Args:
-        parts: what `parts_of_scores` returned.
-        places: the list's candidates, the first item first.
+        parts: the result of `parts_of_scores`.
+        places: the numbers of the list's candidates, in the order of the list.
     """
     told = []
     for place in places:
@@ -53,13 +53,13 @@ def waterfalls(parts: Parts, places: Sequence[int]) -> list[Waterfall]:
 def parts_of_scores(
     own: Candidates, signals: Sequence[str], fusion: Fusion | None, lists: Mapping[str, Sequence[int]]
 ) -> Parts:
-    """Return what each part adds to the candidates' scores.
+    """Return the parts of the candidates' scores.
 
     Args:
         own: the user's candidates.
         signals: the signals' names.
-        fusion: the fitted weights; None where none were fitted.
-        lists: the candidates' rows in the order of each part, where scores are sums of reciprocal ranks; else empty.
+        fusion: the fitted weights; None if none were fitted.
+        lists: the candidates' rows in the order of each part, if scores are sums of reciprocal ranks; else empty.
     """
     if lists:
         return {name: _reciprocals(own, rows) for name, rows in lists.items()}
@@ -77,7 +77,7 @@ def _fused_parts(own: Candidates, signals: Sequence[str], fusion: Fusion) -> Par
     others = fusion.others_weight if asked else 1.0
     levels = log_levels(own.values, fusion.scales).astype(np.float64)
     weights = others * np.array(fusion.weights, np.float64)
-    silent = np.log(SMOOTHING)  # the level of a signal that says nothing
+    silent = np.log(SMOOTHING)  # the level of a signal without a value above 0
     parts: Parts = dict(zip(signals, (weights * (levels - silent)).T, strict=True))
     size = len(own.rows)
     parts |= {name: np.zeros(size) for name in (MODEL, LENGTH, BASE)}
@@ -100,6 +100,6 @@ def _fused_parts(own: Candidates, signals: Sequence[str], fusion: Fusion) -> Par
 
 
 def _reciprocals(own: Candidates, rows: Sequence[int]) -> NDArray[np.float64]:
-    """Return 1 / (60 + rank) for the candidates' ranks in a list, 0 for those that are not in it."""
+    """Return 1 / (60 + rank) by the candidates' ranks in a list; 0 for candidates that are not in it."""
     ranks = {row: rank for rank, row in enumerate(rows, start=1)}
     return np.array([1 / (RECIPROCAL_RANK_CONSTANT + ranks[row]) if row in ranks else 0.0 for row in own.rows.tolist()])

@@ -1,9 +1,9 @@
-"""The weighted sum of signals, fitted: the weights under which the taken items are likeliest (conditional logit).
+"""Fitting of the weighted sum of signals: the weights maximise the likelihood of the targets (conditional logit).
 
-The likelihood is smooth in the weights, so there is no grid with an edge, and it is far steadier on few cases than the
-best of a list of figures. Tried and left out, since on few cases they lost more in some worlds than they won in others
-(benchmarks/RESULTS.md, "Many worlds"): weights of 0 or more, weights drawn towards equal ones, equal weights and
-reciprocal ranks as further ways that may be served.
+The likelihood is smooth in the weights, so no grid is needed, and with few cases the result varies far less than the
+best of several figures. Some variants were tried and rejected, because on few cases their losses exceeded their gains
+(benchmarks/RESULTS.md, "Many worlds"): non-negative weights, weights shrunk towards equal ones, equal weights and
+reciprocal ranks as further ways to rank.
 
 Source: McFadden, "Conditional logit analysis of qualitative choice behavior", 1974.
 """
@@ -21,26 +21,26 @@ from genrec.ranking.cases import Table
 from genrec.ranking.fusion import Fusion, log_levels, mean_positive
 
 PRIOR = 0.1
-"""Precision of what is thought of a weight before any case: normal around 0 with a standard deviation of about 3. It is
-worth as much however many cases there are, so it matters where they are few and vanishes where they are many."""
+"""Precision of each weight's prior: normal around 0 with a standard deviation of about 3. The prior does not grow with
+the number of cases, so it matters with few cases and is negligible with many."""
 
 LEAST = 0.01
-"""What the first of two parts counts at least, where the second counts 1."""
+"""The least weight of the first of two parts, if the second has the weight 1."""
 
 
 def fit_weights(
     columns: NDArray[np.floating], table: Table, cases: NDArray[np.int64], among: NDArray[np.bool_] | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Fit the weights under which the taken item is most likely among each case's candidates.
+    """Fit the weights that maximise the likelihood of each case's target among its candidates.
 
     Minimises the sum over cases of -log(exp(w.x(target)) / sum over candidates of exp(w.x)), plus PRIOR / 2 * |w|^2,
-    which is convex: there is one answer, and it does not depend on a seed. Found by Newton's method.
+    by Newton's method. The function is convex, so the minimum is unique and does not depend on a seed.
 
     Args:
-        columns: shape (rows, columns): what the weights are for.
+        columns: shape (rows, columns): the values to be weighted.
         table: the cases.
-        cases: which of them are fitted on; those without a target among the candidates say nothing.
-        among: which rows are candidates; all where left out.
+        cases: the cases to fit on; cases without a target among the candidates are not used.
+        among: which rows are candidates; all by default.
 
     Returns:
         The weights, and their standard errors.
@@ -93,16 +93,16 @@ def fit_weights(
 
 
 def relative(weights: NDArray[np.float64]) -> float:
-    """Return what the second part counts where the first counts 1; nothing where it would count below nothing.
+    """Return the second part's weight relative to the first's; 0 if it would be negative.
 
-    The first part always counts for something, since it chooses the candidates.
+    The first part's weight is always above 0, because the first part chooses the candidates.
     """
     second = float(max(weights[1], 0.0))
     return second / max(float(weights[0]), LEAST * second) if second > 0 else 0.0
 
 
 def fit_sum(signals: Sequence[str], table: Table, cases: NDArray[np.int64]) -> Fusion:
-    """Fit the weighted sum of signals; one that is not a standard error away from 0 is not used.
+    """Fit the weighted sum of signals; a signal whose weight is within a standard error of 0 is not used.
 
     Raises:
         DataError: there is no case.
@@ -116,7 +116,7 @@ def fit_sum(signals: Sequence[str], table: Table, cases: NDArray[np.int64]) -> F
         sizes = np.abs(weights) / errors
         if sizes.min() >= 1 or len(used) == 1:
             break
-        # One after another: of two that say the same, each alone is not needed, and one of them is.
+        # One signal is removed at a time: of two equal signals neither seems needed, but one of them is.
         del used[int(sizes.argmin())]
     whole = np.zeros(len(signals))
     whole[used] = weights

@@ -1,7 +1,7 @@
-"""What a list is made of where the language model is not asked: the sum, a forest, or one signal by itself.
+"""The ranking without the language model: the sum, a forest, or one signal by itself.
 
 Source: Wolpert, "Stacked generalization", Neural Networks 5(2), 1992; Breiman, "Stacked regressions", Machine Learning
-24, 1996 (weights of parts fitted on what each says of cases it was not fitted on).
+24, 1996 (weights of parts fitted on cross-fitted predictions).
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from genrec.ranking.proof import Gains, paired, told
 from genrec.ranking.weights import fit_sum, single
 
 TRIED_TOGETHER = 100
-"""Most candidates that the signals together put up while it is found out how many are worth it."""
+"""The most candidates from all signals together, while the best number is sought."""
 
 
 @dataclass(slots=True)
 class SignalsFit:
-    """What was fitted without the language model.
+    """The fit without the language model.
 
     Attributes:
-        fusion: fitted on all cases.
-        folds: for each fold, the same fitted without its cases.
+        fusion: the fusion fitted on all cases.
+        folds: for each fold, the fusion fitted without its cases.
         gains: each way's gains on cases that it was not fitted on, by name.
         used: the name of the way that was chosen.
-        words: why, in sentences.
+        words: the reasons in sentences.
     """
 
     fusion: Fusion
@@ -44,16 +44,16 @@ class SignalsFit:
 
 
 def fit_signals_fusion(signals: Sequence[str], table: Table, k: int, seed: int) -> SignalsFit:
-    """Fit the sum, a forest where cases are enough, and choose between these and each signal by itself.
+    """Fit the sum, and a forest if there are enough cases; choose between these and each signal by itself.
 
     Args:
         signals: their names.
         table: validation cases.
         k: the length of the lists that are compared.
-        seed: of the forest.
+        seed: the seed of the forest.
 
     Raises:
-        DataError: no case's item is among its candidates.
+        DataError: no case's target is among its candidates.
     """
     everything = np.arange(len(table.cases))
     whole = fit_sum(signals, table, everything)
@@ -90,5 +90,5 @@ def fit_signals_fusion(signals: Sequence[str], table: Table, k: int, seed: int) 
 
 
 def _or_whole(signals: Sequence[str], table: Table, cases: NDArray[np.int64], whole: Fusion) -> Fusion:
-    """Fit on some cases; where none of these has its item among the candidates, all have to do."""
+    """Fit on some cases, or on all cases if none of these has its target among the candidates."""
     return fit_sum(signals, table, cases) if np.isin(table.found, cases).any() else whole

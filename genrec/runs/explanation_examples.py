@@ -1,10 +1,10 @@
-"""Training examples of explanations: a history, an item that the user took next, and a reason.
+"""Training examples of explanations: a history, the item that the user took next, and a reason.
 
-The reason is the user's own where there is one (a review, say) and it passes the check; else it is the sentence made
-from the evidence. The evidence is what other people took near the item: there is no trained model yet to measure. In
-use it is measured, and so the sentences learnt are those that measured evidence makes true.
+The reason is the user's own (from a review, for example) if it exists and passes the check; otherwise it is the
+sentence made from the evidence. The evidence is the items that other people took close to the item, because there is no
+trained model yet by which to measure it. In use the evidence is measured, which makes the learnt sentences true.
 
-The easy mistake is to learn from reviews as they are: they name what no check would let through later.
+Reviews that fail the check are not learnt: they name facts that the check would reject later.
 """
 
 from __future__ import annotations
@@ -47,24 +47,24 @@ def explanation_examples(
     reasons: Reasons | None = None,
     seed: int = 0,
 ) -> list[Example]:
-    """Return one example for every reason, and one for a drawn place of each history that has none.
+    """Return one example for every reason, and one at a random position of each history without a reason.
 
     Args:
-        encoder: whose tokenizer and family the examples are for.
+        encoder: its tokenizer and family determine the form of the examples.
         catalog: the items.
         histories: training histories.
-        language: of prompts and sentences.
-        reasons: users' own words; those that fail the check give way to sentences.
-        seed: of places, tones and lengths.
+        language: the language of prompts and sentences.
+        reasons: users' own reasons; a reason that fails the check is replaced by a sentence.
+        seed: the seed of positions, tones and lengths.
     """
     reasons = reasons or {}
     draw = random.Random(seed)  # noqa: S311 - not cryptography
     template = load_templates()[language]
     checker = Checker(catalog) if reasons else None
     near = CoOccurrence.fit(catalog, histories, window=20)
-    alike = Content(catalog, np.zeros((len(catalog), 1), np.float32))  # nothing is known to be alike
+    alike = Content(catalog, np.zeros((len(catalog), 1), np.float32))  # no similarities are known yet
     facts, style = CatalogueFacts(catalog), shipped_style(language)
-    # What is known is told in one form and learnt in another: a copy would teach nothing.
+    # The prompt states the facts in one form and the answer in another, because copying would teach nothing.
     known, grammar = Grammar(facts, style), Grammar(facts, style, item_first=True)
     examples: list[Example] = []
     passed = 0
@@ -104,7 +104,7 @@ def read_reasons(path: Path) -> dict[tuple[str, str], str]:
     """Read users' own reasons: JSON Lines of {"user": ..., "item": ..., "reason": ...}.
 
     Raises:
-        DataError: the file cannot be read, or a line is something else.
+        DataError: the file cannot be read, or a line has another form.
     """
     reasons = {}
     try:

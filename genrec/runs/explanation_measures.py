@@ -1,11 +1,11 @@
-"""How good explanations are, in figures: faithful, valid, and not all the same.
+"""Figures for the quality of explanations: faithfulness, validity and variety.
 
-Faithfulness asks the model that recommends: how far does the item's log-likelihood fall when the cited items are taken
-out of the history, and how far when as many random ones are? An explanation that cites what does not matter scores 1.
-Random items are drawn from the same newest ones that evidence is looked for in, the cited ones among them: drawn from
-older ones, they would matter less, and the figure would flatter.
+Faithfulness compares two falls of the item's log-likelihood under the recommending model: without the cited items, and
+without as many random items of the history. An explanation that cites irrelevant items scores 1. Random items are drawn
+from the same newest items as the evidence, the cited ones included. Older items matter less, so drawing from them would
+make the figure too high.
 
-The easy mistake is a mean of ratios: a single random drop near 0 would decide it. It is a ratio of means over users.
+Faithfulness is a ratio of means over users, because a single random fall near 0 would dominate a mean of ratios.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ from genrec.report.explanation_figures import FIGURES
 from genrec.settings import Settings
 
 DRAWS = 5
-"""How many random sets of items each recommendation's cited ones are compared with."""
+"""The number of random sets with which each recommendation's cited items are compared."""
 
 COMPARED: tuple[Explain, ...] = ("sentence", "measured", "words")
 
 
 @dataclass(frozen=True, slots=True)
 class Drops:
-    """How far the log-likelihood of one user's recommendations falls, in nats.
+    """The falls of the log-likelihood of one user's recommendations, in nats.
 
     Attributes:
-        cited: float64 [recommendations]; without the cited items; NaN where none is cited that is in the prompt.
-        random: float64 [recommendations]; without as many random ones, a mean over draws; NaN likewise.
+        cited: float64 [recommendations]; without the cited items; NaN if no cited item is in the prompt.
+        random: float64 [recommendations]; without as many random items, a mean over draws; NaN in the same cases.
     """
 
     cited: FloatArray
@@ -63,15 +63,15 @@ def drops_of(
     seed: int = 0,
     draws: int = DRAWS,
 ) -> Drops:
-    """Measure what citations are worth to the model that recommends.
+    """Measure how much the cited items matter to the recommending model.
 
     Args:
-        recommender: whose model.
-        history: of one user.
-        items: what was recommended.
-        cited: for each of these the items of the history that its explanation cites.
-        seed: of the random items.
-        draws: how many random sets are drawn for each recommendation.
+        recommender: the run with the model.
+        history: one user's history.
+        items: the recommended items.
+        cited: for each of these, the items of the history that its explanation cites.
+        seed: the seed of the random items.
+        draws: the number of random sets for each recommendation.
     """
     nothing = np.full(len(items), np.nan)
     if not history.items or not items:
@@ -107,13 +107,13 @@ def measure_explanations(
     """Return the figures of explanations; see `explanation_figures`.
 
     Args:
-        recommender: who recommended and explained.
+        recommender: the run that recommended and explained.
         histories: whose.
-        answers: what `recommend_with_parts` gave, with explanations; intervals are over users.
+        answers: the results of `recommend_with_parts`, with explanations; intervals are over users.
         seed: of random items and of the bootstrap.
 
     Returns:
-        The figures by name; one that is not defined (where nothing is cited, say) is left out.
+        The figures by name; an undefined figure (for example, if nothing is cited) is left out.
     """
     drops = [
         drops_of(recommender, history, *_recommended(answer), seed + place)
@@ -162,9 +162,9 @@ def compare_explanations(
     """Return the figures of every way to explain, on the same recommendations.
 
     Args:
-        recommender: who recommends and explains.
+        recommender: the run that recommends and explains.
         histories: whose.
-        settings: how; what it says of explaining is not read.
+        settings: how to recommend; the settings for explanations are ignored.
         seed: of random items and of the bootstrap.
     """
     answers = recommender.recommend_with_parts(histories, replace(settings, explain="none"))
@@ -178,23 +178,23 @@ def compare_explanations(
 
 
 def _recommended(answer: Ranked) -> tuple[list[Item], list[tuple[Item, ...]]]:
-    """Return an answer's items and what the explanation of each cites."""
+    """Return an answer's items and the items that each explanation cites."""
     explanations: list[Explanation] = answer.explanations
     return [entry.item for entry in answer.recommendations], [one.cited for one in explanations]
 
 
 def _feature(explanation: Explanation) -> str:
-    """Return the first thing of the catalogue that the evidence speaks of; nothing where it speaks of none."""
+    """Return the first catalogue fact in the evidence; empty if there is none."""
     return next((claim.value for claim in explanation.claims if claim.feature and not claim.value.isdigit()), "")
 
 
 def _places(kept: Sequence[str], chosen: Sequence[str]) -> tuple[int, ...]:
-    """Return every place of some items: an item taken twice is left out twice."""
+    """Return every position of the chosen items: an item taken twice is left out twice."""
     return tuple(place for place, item in enumerate(kept) if item in set(chosen))
 
 
 def _mean(values: Sequence[float] | FloatArray) -> float:
-    """Return the mean of what is known; NaN where nothing is."""
+    """Return the mean of the known values; NaN if there are none."""
     known = np.array(values, np.float64)
     known = known[~np.isnan(known)]
     return float(known.mean()) if len(known) else float("nan")

@@ -1,10 +1,10 @@
 """Fitting a fusion on validation cases, once, for every list length.
 
-First the signals without the language model, on many cases, since they cost little. Then the model is asked, a block of
-cases at a time, until what it earns is known well enough, or the time or the cases are used up. What is chosen, and by
-which rules, stands in `genrec.ranking.fitting`.
+The signals without the language model are fitted first, on many cases, because they cost little. Then the model is
+asked on one block of cases after another, until its gain is known precisely enough, or the time or the cases are used
+up. `genrec.ranking.fitting` chooses the parts and documents the rules.
 
-The easy mistake is to tune on the cases that are reported; only validation cases may come here.
+Only validation cases may be passed: fitting on test cases would make the reported figures too high.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from genrec.settings import Settings
 logger = logging.getLogger(__name__)
 
 CASES_ALONE = 4000
-"""Most validation cases for the weights without the language model."""
+"""The most validation cases for the weights without the language model."""
 
 CANDIDATES_ALONE = 200
-"""Candidates of each such case: more than are ranked later, so that weights see what they must keep out."""
+"""Candidates of each such case: more than are ranked later, so that the weights also learn to reject items."""
 
 BLOCK = 256
-"""Cases whose candidates are made at once."""
+"""The number of cases whose candidates are made at once."""
 
 MINUTES = 5.0
-"""How long the language model may be asked where nothing is said of it."""
+"""The time for which the language model may be asked, by default."""
 
 
 def tune_fusion(
@@ -54,26 +54,26 @@ def tune_fusion(
     progress: Callable[[int, int], None] | None = None,
     minutes: float = MINUTES,
 ) -> Fusion:
-    """Fit the weights of a recommender's signals, and choose which of them are used; the recommender stays as it is.
+    """Fit the weights of a recommender's signals, and choose which are used; the recommender is not changed.
 
-    Set its `fusion` to what comes back to use it. A case whose item is not among its candidates says nothing about how
-    to order them, and counts as a miss in every figure by which something is chosen.
+    To use the result, set the recommender's `fusion` to it. A case whose target is not among its candidates is not used
+    to fit weights, but counts as a miss in every figure on which a choice is based.
 
     Args:
-        recommender: the run; its training must not have seen the cases' items.
+        recommender: the run; its training must not have used the cases' targets.
         cases: validation cases.
-        with_model: on how many of them, drawn by the seed, the language model is asked at most; all where left out.
-        seed: of the draw.
-        settings: how the candidates are made, `k` and `exclude_seen` above all; the defaults of `Settings` where left
+        with_model: the most cases, drawn by the seed, on which the language model is asked; all by default.
+        seed: the seed of the draw.
+        settings: how the candidates are made, above all `k` and `exclude_seen`; the defaults of `Settings` if left
             out.
-        progress: told how many of these are done.
-        minutes: how long the model may be asked; the first block is asked whatever it takes.
+        progress: called with the number of these cases that are done.
+        minutes: the time for which the model may be asked; the first block is always finished.
 
     Raises:
-        DataError: no case's item is among its candidates.
+        DataError: no case's target is among its candidates.
     """
     chosen = settings or Settings()
-    # Weights fitted before would choose other candidates, and know nothing of signals that came since.
+    # Earlier weights would choose other candidates, and would lack signals that were added since.
     plain = replace(recommender, fusion=None)
     usable = [case for case in cases if case.history.items]
     drawn = sample_cases(usable, len(usable), seed)
@@ -90,7 +90,7 @@ def tune_fusion(
         raise DataError("there is no validation case with a history, so no weights can be fitted")
     fit = fit_signals_fusion(tuple(recommender.signals), Table(told), chosen.k, seed)
     few = order[:with_model].tolist() if with_model is not None else order.tolist()
-    # The candidates are those that the weights put up, as they will be in use, by weights that do not know the case.
+    # The weights choose the candidates, as in use; each case's weights were fitted without it.
     asking = [replace(recommender, fusion=own) for own in fit.folds]
     asked: list[FitCase] = []
     started = time.monotonic()
@@ -113,7 +113,7 @@ def tune_fusion(
 def _fit_cases(
     found: Sequence[Candidates], cases: Sequence[Case], folds: Sequence[int], catalog: Catalog
 ) -> list[FitCase]:
-    """Return what the fit looks at of each case."""
+    """Return the fit's data of each case."""
     told = []
     for own, case, fold in zip(found, cases, folds, strict=True):
         (place,) = np.nonzero(own.rows == catalog.row(case.target))

@@ -1,6 +1,6 @@
-"""One user now, with what they did a second ago: the HTTP service and the store of live events.
+"""The HTTP service and the store of live events: lists for one user at once, with events a second old.
 
-For: a shop's pages that ask for a list at every visit, with the clients that they have already.
+For: a shop's pages that request a list at every visit, with their existing clients.
 In: a recommender and a store (SQLite or PostgreSQL). Out: JSON over HTTP, and a page to try it.
-Not here: how a list is made (`recommender`); every user at once (`batch`).
+Not here: making a list (`recommender`); lists for all users (`batch`).
 """

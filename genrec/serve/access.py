@@ -1,7 +1,7 @@
-"""Who may ask what: API keys, of which only hashes are kept, each with its rights.
+"""Access to the service by API keys: each key has its rights, and only its hash is kept.
 
 A key file has a line for each key: a name, the rights, and the SHA-256 of the key in hexadecimal digits. A key is 32
-random bytes, so a plain hash is enough: nobody can try them all.
+random bytes, so a plain hash is enough: trying all keys is infeasible.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Literal, get_args
 from genrec.errors import ArtefactError, ConfigError
 
 Right = Literal["read", "write", "manage"]
-"""Ask for lists and histories; write events and items, and forget users; put a new run in the place of the old."""
+"""Read lists and histories; write events and items, and forget users; let a new run take over."""
 
 RIGHTS: tuple[Right, ...] = get_args(Right)
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What is kept of a key: its name, its rights, and its SHA-256."""
+    """The stored part of a key: its name, its rights, and its SHA-256."""
 
     name: str
     rights: frozenset[str]
@@ -39,7 +39,7 @@ class ApiKeys:
     """The keys of a service.
 
     Args:
-        keys: those that are known; with none, everybody may ask everything.
+        keys: the known keys; without keys, every request is allowed.
     """
 
     def __init__(self, keys: tuple[Key, ...] = ()) -> None:
@@ -50,7 +50,7 @@ class ApiKeys:
         """Read a key file.
 
         Raises:
-            ArtefactError: it is missing, empty, or a line is not a key's.
+            ArtefactError: the file is missing or empty, or a line does not describe a key.
         """
         try:
             lines = file.read_text(encoding="utf-8").splitlines()
@@ -64,28 +64,28 @@ class ApiKeys:
 
     @property
     def are_asked(self) -> bool:
-        """Whether a request needs a key at all."""
+        """Whether requests need a key."""
         return bool(self._keys)
 
     def rights_of(self, given: str) -> frozenset[str] | None:
-        """Return a key's rights, or None where it is not known; equally fast for all keys of one length."""
+        """Return a key's rights, or None if it is unknown; the time is equal for all keys of one length."""
         digest = hashlib.sha256(given.encode(errors="replace")).digest()
         found = None
-        for key in self._keys:  # all of them: the time must not tell which one was nearly right
+        for key in self._keys:  # all of them: the time must not reveal a near match
             if hmac.compare_digest(key.digest, digest):
                 found = key.rights
         return found
 
 
 def make_key(file: Path, wanted: str) -> str:
-    """Add a new key to a key file, which is made if there is none; return the key, which is kept nowhere.
+    """Add a new key to a key file, which is made if missing; return the key, which is not stored.
 
     Args:
         file: the key file.
         wanted: NAME=RIGHTS, such as shop=read,write.
 
     Raises:
-        ConfigError: it is not of that form.
+        ConfigError: the text does not have that form.
         ArtefactError: the file cannot be written, or has a key of this name already.
     """
     name, _, rights = wanted.partition("=")

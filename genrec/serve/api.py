@@ -59,7 +59,7 @@ _BEARER = HTTPBearer(auto_error=False)
 
 
 def needs(right: Right) -> Callable[..., Coroutine[Any, Any, None]]:
-    """Return a dependency that lets a request pass if its key has the right, or where no keys are asked for."""
+    """Return a dependency that lets a request pass if its key has the right, or if no keys are required."""
 
     async def check(
         request: Request,
@@ -90,7 +90,7 @@ def engine_of(request: Request) -> Engine:
 
 
 async def history_of(engine: Engine, asked: Whom) -> History:
-    """Return the history that is asked for: a user's, or a session's; with the taste, if one is said.
+    """Return the requested history: a user's or a session's, with the taste if one is given.
 
     Raises:
         DataError: an item of the session is not in the catalogue, or the taste is too long.
@@ -104,7 +104,7 @@ async def history_of(engine: Engine, asked: Whom) -> History:
 
 @router.post("/recommend", dependencies=READ)
 async def recommend(asked: Ask, request: Request) -> Answer:
-    """Return a list for a user, for a session's items, or for a sentence of taste."""
+    """Return a list for a user, for a session's items, or for a taste."""
     engine = engine_of(request)
     settings = asked.to_settings()
     found = await engine.recommend(await history_of(engine, asked), settings)
@@ -113,7 +113,7 @@ async def recommend(asked: Ask, request: Request) -> Answer:
 
 @router.post("/score", dependencies=READ)
 async def score(asked: AskScores, request: Request) -> Answer:
-    """Score given items, the best first; scores compare within one answer only."""
+    """Score the given items, best first; scores are comparable within one answer only."""
     engine = engine_of(request)
     candidates = list(map(engine.recommender.find, asked.candidates))
     found = await engine.score(await history_of(engine, asked), candidates)
@@ -122,7 +122,7 @@ async def score(asked: AskScores, request: Request) -> Answer:
 
 @router.post("/explain", dependencies=READ)
 async def explain(asked: AskReason, request: Request) -> ReasonOut:
-    """Say why an item would be recommended."""
+    """Return the reason for which an item would be recommended."""
     engine = engine_of(request)
     item = engine.recommender.find(asked.item)
     wording = Wording(asked.language, asked.tone, asked.length)
@@ -136,7 +136,7 @@ async def items(
     query: Annotated[str, Query(max_length=200, description="Words of the title.")] = "",
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> ItemList:
-    """Find items by words of their titles, the most popular first."""
+    """Find items by words of their titles, most popular first."""
     engine = engine_of(request)
     found = search(engine.recommender, query, limit, engine.hidden)
     return ItemList(items=list(map(ItemOut.of, found)))
@@ -144,7 +144,7 @@ async def items(
 
 @router.get("/items/{item}/similar", dependencies=READ)
 async def similar(item: ItemPath, request: Request, k: Annotated[int, Query(ge=1, le=100)] = 10) -> ItemList:
-    """Return the items whose titles mean the most alike."""
+    """Return the items whose titles are the most similar in meaning."""
     engine = engine_of(request)
     found = await engine.similar(known_item(engine, item), k)
     return ItemList(items=[ItemOut.of(one, cosine) for one, cosine in found])
@@ -152,14 +152,14 @@ async def similar(item: ItemPath, request: Request, k: Annotated[int, Query(ge=1
 
 @router.post("/items", dependencies=WRITE)
 async def add_items(new: Items, request: Request) -> ItemsOut:
-    """Add items; they can be recommended when this is answered."""
+    """Add items; they can be recommended once this request is answered."""
     added = await engine_of(request).add_items([item.to_item() for item in new.items])
     return ItemsOut(new=added, known=len(new.items) - added)
 
 
 @router.delete("/items/{item}", dependencies=WRITE)
 async def hide_item(item: ItemPath, request: Request) -> ItemOut:
-    """Keep an item from being recommended; events about it stay."""
+    """Hide an item from all lists; its events are kept."""
     engine = engine_of(request)
     found = engine.recommender.catalog[known_item(engine, item)]
     await engine.hide(item)
@@ -168,7 +168,7 @@ async def hide_item(item: ItemPath, request: Request) -> ItemOut:
 
 @router.post("/events", dependencies=WRITE)
 async def events(sent: Events, request: Request) -> EventsOut:
-    """Write events; they are on disk when this is answered, and the user's next list counts them."""
+    """Write events; they are on disk once this request is answered, and the user's next list uses them."""
     engine = engine_of(request)
     for event in sent.events:
         if event.item not in engine.recommender.catalog:
@@ -184,7 +184,7 @@ async def events(sent: Events, request: Request) -> EventsOut:
 
 @router.get("/users/{user}/history", dependencies=READ)
 async def history(user: Id, request: Request) -> HistoryOut:
-    """Return what a user took, oldest first; items that the catalogue has not are left out."""
+    """Return the items that a user took, oldest first; items outside the catalogue are left out."""
     engine = engine_of(request)
     catalog = engine.recommender.catalog
     known = [catalog[item] for item in (await engine.history(user)).items if item in catalog]
@@ -193,13 +193,13 @@ async def history(user: Id, request: Request) -> HistoryOut:
 
 @router.delete("/users/{user}", dependencies=WRITE)
 async def forget(user: Id, request: Request) -> Forgotten:
-    """Delete a user's events; what a trained model may still hold stays (see `genrec forget`)."""
+    """Delete a user's events; a trained model may still hold them (see `genrec forget`)."""
     return Forgotten(events=await engine_of(request).forget(user))
 
 
 @router.post("/admin/reload", dependencies=MANAGE)
 async def reload(request: Request) -> Health:
-    """Load the run folder again, beside the one that answers, and let it answer if it is well."""
+    """Load the run folder again, and let the new run take over if it passes the check."""
     engine, load = engine_of(request), request.app.state.load
     if load is None:
         raise HTTPException(404, "this service was started without a run folder")
@@ -209,13 +209,13 @@ async def reload(request: Request) -> Health:
 
 @router.get("/health/live")
 async def live(request: Request) -> Health:
-    """Say that the process answers."""
+    """Confirm that the process answers."""
     return Health(status="live", items=len(engine_of(request).recommender.catalog))
 
 
 @router.get("/health/ready")
 async def ready(request: Request) -> Health:
-    """Say whether the model and the store answer; 503 where they do not."""
+    """Report whether the model and the store answer; 503 if they do not."""
     engine = engine_of(request)
     await engine.ready()
     return Health(status="ready", items=len(engine.recommender.catalog))
@@ -239,12 +239,12 @@ def known_item(engine: Engine, item: str) -> str:
 
 
 def new_id() -> str:
-    """Return an event id that nobody has."""
+    """Return a new, unique event id."""
     return secrets.token_hex(16)
 
 
 def search(recommender: Recommender, query: str, limit: int, hidden: frozenset[str]) -> Sequence[Item]:
-    """Return the items whose titles hold all words, the most popular first."""
+    """Return the items whose titles contain all words, most popular first."""
     words = normalise_label(query).split()
     catalog, popularity = recommender.catalog, recommender.facts.popularity
     matching = [

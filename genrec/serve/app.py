@@ -1,4 +1,4 @@
-"""The application: genrec's own requests, Gorse's and Metarank's, the page, and what stands before all of them."""
+"""The application: genrec's own requests, Gorse's and Metarank's, the page, and the guard before all of them."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Options:
     """How the service behaves.
 
     Attributes:
-        limits: how much it takes on.
-        keys: who may ask; with none, everybody.
-        cors: origins whose pages may ask from a browser; none unless asked for.
-        most_bytes: of a request's body.
-        body_seconds: how long a body may take to come.
-        load: loads the run that takes the place of this one, when asked to.
+        limits: the limits of load and waiting time.
+        keys: the API keys; without keys, every request is allowed.
+        cors: origins whose pages may send requests from a browser; none by default.
+        most_bytes: the largest size of a request's body.
+        body_seconds: the longest time that a body may take to arrive.
+        load: loads the run that takes over on request.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -49,9 +49,9 @@ def create_app(recommender: Recommender, store: HistoryStore, options: Options |
     """Make the application; it answers while its lifespan lasts, and closes the store at its end.
 
     Args:
-        recommender: the run to begin with.
+        recommender: the first run.
         store: events and items.
-        options: how it behaves.
+        options: the behaviour of the service.
 
     Raises:
         GenrecError: the store cannot be read.
@@ -71,7 +71,7 @@ def create_app(recommender: Recommender, store: HistoryStore, options: Options |
         summary="Recommendations for one user now, with what they did a second ago.",
         version=version("genrec"),
         lifespan=lifespan,
-        # Their pages load scripts from elsewhere; the document itself is at /openapi.json.
+        # FastAPI's pages load scripts from other servers; the document itself is at /openapi.json.
         docs_url=None,
         redoc_url=None,
     )
@@ -94,7 +94,7 @@ async def _of_the_user(_: Request, error: Exception) -> JSONResponse:
 
 async def _not_valid(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - for the type checker
-    # What was given is not said back: it may hold numbers and letters that JSON has not.
+    # The invalid value is not repeated: it may hold numbers and characters that JSON cannot express.
     problems = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:5]]
     detail = "; ".join(problems).encode(errors="replace").decode()
     return JSONResponse({"detail": detail}, 422)

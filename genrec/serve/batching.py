@@ -1,10 +1,10 @@
-"""Requests on the fly become batches for the model: one thread computes, and what comes meanwhile waits together.
+"""Single requests become batches for the model: one thread computes, and requests that arrive meanwhile form a batch.
 
-When nothing waits, a request is held for a few milliseconds, so that others that come at the same moment go with it.
-The queue is bounded and each wait has an end: a service that is asked for more than it can do refuses what is too much,
-at once, and goes on answering the rest in time.
+If no request waits, a request is held for a few milliseconds, so that others can join its batch. The queue is bounded
+and each wait has a time limit. An overloaded service therefore refuses excess requests at once, and answers the others
+in time.
 
-The easy mistake is to let one bad request fail its whole batch: a batch that fails is computed again one by one.
+A bad request does not fail its whole batch: a batch that fails is computed again, one request at a time.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ Result = TypeVar("Result")
 
 
 class OverloadedError(Exception):
-    """Raised where more requests wait than the queue holds."""
+    """Raised if the queue is full."""
 
 
 class TooLateError(Exception):
-    """Raised where a request waited longer than it may."""
+    """Raised if a request exceeds its time limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much the service takes on.
+    """The limits of load and waiting time.
 
     Attributes:
-        wait: seconds that a request is held for others to come; only where none waits already.
-        batch: users computed together at most.
-        queue: requests that may wait; more are refused.
-        seconds: how long one request may wait and be computed.
-        cache: answers that are kept.
+        wait: seconds that a request is held for others to join; only if none waits already.
+        batch: the most users computed together.
+        queue: the most requests that may wait; more are refused.
+        seconds: the longest time for the waiting and computing of one request.
+        cache: the number of answers that are kept.
     """
 
     wait: float = 0.003
@@ -61,12 +61,12 @@ class _Waiting(Generic[Answer]):
 
 
 class Batcher(Generic[Answer]):
-    """Collects requests and has them computed together.
+    """Collects requests and computes them together.
 
     Args:
         answer: computes the answers of several histories under the same settings, in a thread of its own.
-        limits: how much is taken on.
-        metrics: where it is counted.
+        limits: the limits of load and waiting time.
+        metrics: the counters to update.
     """
 
     def __init__(
@@ -79,11 +79,11 @@ class Batcher(Generic[Answer]):
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to collect; called inside the running event loop."""
+        """Start to collect; called inside the running event loop."""
         self._task = asyncio.get_running_loop().create_task(self._collect())
 
     async def close(self) -> None:
-        """End; what is being computed is finished first."""
+        """Stop, after the current computation."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -107,7 +107,7 @@ class Batcher(Generic[Answer]):
         return await self._in_time(waiting.future)
 
     async def run(self, function: Callable[[], Result]) -> Result:
-        """Run something else in the model's thread, between two batches.
+        """Run another function in the model's thread, between two batches.
 
         Raises:
             OverloadedError: too many wait already.
@@ -141,7 +141,7 @@ class Batcher(Generic[Answer]):
             self._metrics.waiting.set(self._queue.qsize())
             alike: dict[Settings, list[_Waiting[Answer]]] = {}
             for waiting in batch:
-                if not waiting.future.done():  # or its time ran out
+                if not waiting.future.done():  # else its time ran out
                     alike.setdefault(waiting.settings, []).append(waiting)
             for settings, together in alike.items():
                 await self._compute(settings, together)

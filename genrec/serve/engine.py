@@ -1,10 +1,10 @@
-"""The recommender in service: batches, a cache, items that come while it runs, and a new run in the place of the old.
+"""The recommender in service: batches, a cache, new items while it runs, and the take-over by a new run.
 
-The cache is asked with the whole history, so an event needs not empty it: with the event the history is another one,
-in whichever process it was written.
+An event does not invalidate the cache. Its key contains the whole history, which an event changes, even if another
+process wrote the event.
 
-The easy mistake is to look at the recommender twice within one answer: another one may have taken its place in between.
-So every computation takes it once, and an old one lives until the last computation that has it is done.
+Every computation reads the recommender once, because a new one may take over during an answer. An old recommender lives
+until the last computation with it ends.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why one item for one history: a sentence, and the ids of the items that it names."""
+    """The reason for one item given one history: a sentence, and the ids of the items that it names."""
 
     text: str
     because: tuple[str, ...]
 
 
 class Engine:
-    """Answers for users now.
+    """Answers requests for single users at once.
 
     Args:
-        recommender: the run to begin with.
+        recommender: the first run.
         store: events and items; items that the run does not know are added to it.
-        limits: how much is taken on.
+        limits: the limits of load and waiting time.
     """
 
     def __init__(self, recommender: Recommender, store: HistoryStore, limits: Limits) -> None:
@@ -64,7 +64,7 @@ class Engine:
 
     @property
     def recommender(self) -> Recommender:
-        """The recommender that answers now; take it once for one answer."""
+        """The current recommender; read it once for each answer."""
         return self._recommender
 
     @property
@@ -74,7 +74,7 @@ class Engine:
 
     @property
     def batcher(self) -> Batcher[list[Recommendation]]:
-        """What computes; there is one from `start` to `close`."""
+        """The batcher that computes; it exists from `start` to `close`."""
         assert self._batcher is not None, "the service was not started"  # noqa: S101 - the application starts it
         return self._batcher
 
@@ -84,12 +84,12 @@ class Engine:
         return self._batcher is not None
 
     def start(self) -> None:
-        """Begin to answer; called inside the running event loop."""
+        """Start to answer; called inside the running event loop."""
         self._batcher = Batcher(self._answer, self.limits, self.metrics)
         self._batcher.start()
 
     async def close(self) -> None:
-        """End; what is being computed is finished first."""
+        """Stop, after the current computation."""
         batcher, self._batcher = self._batcher, None
         if batcher is not None:
             await batcher.close()
@@ -110,21 +110,21 @@ class Engine:
         return new
 
     async def forget(self, user: str) -> int:
-        """Delete a user's events, and all kept answers; return how many events there were."""
+        """Delete a user's events, and all cached answers; return the number of events."""
         gone = await run_in_threadpool(self.store.forget, user)
         self._cache.clear()
         return gone
 
     async def ready(self) -> None:
-        """Return where the store and the model's thread answer; raise what they raise."""
+        """Return if the store and the model's thread answer; otherwise raise their error."""
         await run_in_threadpool(self.store.check)
         await self.batcher.run(lambda: None)
 
     async def recommend(self, history: History, settings: Settings) -> list[Recommendation]:
-        """Return what `Recommender.recommend_many` gives for the history, but for hidden items.
+        """Return the list of `Recommender.recommend_many` for the history, without hidden items.
 
         Raises:
-            GenrecError: the settings ask for what the catalogue has not.
+            GenrecError: the catalogue cannot meet the settings.
             OverloadedError: too many wait already.
             TooLateError: it took too long.
         """
@@ -140,14 +140,14 @@ class Engine:
         if hidden:
             shown = [entry for entry in answer if entry.item.id not in hidden][: settings.k]
             answer = [replace(entry, rank=rank) for rank, entry in enumerate(shown, start=1)]
-        if key[0] == self._generation:  # or it would be kept for a catalogue that it is not from
+        if key[0] == self._generation:  # else it would be cached for another catalogue
             self._cache[key] = answer
             while len(self._cache) > self.limits.cache:
                 self._cache.popitem(last=False)
         return answer
 
     async def score(self, history: History, items: Sequence[str]) -> list[Recommendation]:
-        """Return the items with their scores for the history, best first; those of no catalogue are left out."""
+        """Return the items with their scores for the history, best first; unknown items are left out."""
 
         def score() -> list[Recommendation]:
             recommender = self._recommender
@@ -157,7 +157,7 @@ class Engine:
         return await self.batcher.run(score)
 
     async def explain(self, history: History, item: str, measured: bool, wording: Wording) -> Reason:
-        """Return why an item would be recommended for a history."""
+        """Return the reason for which an item would be recommended for a history."""
 
         def explain() -> Reason:
             recommender = self._recommender
@@ -169,7 +169,7 @@ class Engine:
         return await self.batcher.run(explain)
 
     async def similar(self, item: str, k: int) -> list[tuple[Item, float]]:
-        """Return the items whose titles mean the most alike, with their cosines.
+        """Return the items whose titles are the most similar in meaning, with their cosines.
 
         Raises:
             DataError: the item is not in the catalogue.
@@ -184,13 +184,13 @@ class Engine:
         return await self.batcher.run(similar)
 
     async def add_items(self, items: Sequence[Item]) -> int:
-        """Add items that are not known yet; they can be recommended when this returns.
+        """Add items that are not known yet; they can be recommended once this returns.
 
         Returns:
-            How many were new.
+            The number of new items.
 
         Raises:
-            DataError: a title is empty, or the model could not tell an item from another.
+            DataError: a title is empty, or the model could not distinguish an item from another.
         """
 
         def add() -> int:
@@ -198,24 +198,24 @@ class Engine:
             new = list({item.id: item for item in items if item.id not in recommender.catalog}.values())
             if new:
                 grown = recommender.with_items(new)
-                self.store.add_items(new)  # after the check, before anybody is told
+                self.store.add_items(new)  # after the check, before the switch
                 self._switch(grown)
             return len(new)
 
         return await self.batcher.run(add)
 
     async def hide(self, item: str, hidden: bool = True) -> bool:
-        """Keep an item from being recommended, or let it be; return whether there is such an item."""
+        """Hide an item from all lists, or show it again; return whether the item exists."""
         known = await run_in_threadpool(self.store.hide, item, hidden)
         self._hidden = await run_in_threadpool(self.store.hidden)
         self._switch(self._recommender)
         return known
 
     async def take_over(self, load: Callable[[], Recommender]) -> None:
-        """Load a run beside the one that answers, try it, and let it answer in its place.
+        """Load a run beside the current one, check it, and let it take over.
 
         Raises:
-            GenrecError: the new run cannot be loaded, or does not answer as it should; the old one goes on.
+            GenrecError: the new run cannot be loaded, or fails the check; the old one continues.
         """
         async with self._taking_over:
             try:
@@ -240,7 +240,7 @@ class Engine:
 
 
 def known_part(history: History, recommender: Recommender) -> History:
-    """Return a history without items that the catalogue has not: events may come before their items."""
+    """Return a history without items outside the catalogue: events may arrive before their items."""
     kept = [place for place, item in enumerate(history.items) if item in recommender.catalog]
     if len(kept) == len(history.items):
         return history
@@ -257,7 +257,7 @@ def with_items_of(store: HistoryStore, recommender: Recommender) -> Recommender:
         return recommender.with_items(new)
     except DataError:
         pass
-    for item in new:  # this run's tokenizer cannot tell all of them apart: those that it can are taken
+    for item in new:  # this run's tokenizer cannot distinguish all of them: the distinguishable are added
         try:
             recommender = recommender.with_items([item])
         except DataError as error:
@@ -266,10 +266,10 @@ def with_items_of(store: HistoryStore, recommender: Recommender) -> Recommender:
 
 
 def check(recommender: Recommender) -> None:
-    """Check that a run answers: somebody new, and somebody who took one item.
+    """Check that a run answers for a new user and for a user who took one item.
 
     Raises:
-        ArtefactError: it does not.
+        ArtefactError: the run does not answer.
     """
     histories = [History("", ()), History("", recommender.catalog.ids[:1])]
     try:

@@ -1,4 +1,4 @@
-"""What has come into a store, as the two tables that `prepare` reads: tonight's training sees today's events."""
+"""A store's contents as the two tables that `prepare` reads, so that training can use the newest events."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from genrec.serve.store import NOT_TAKEN, HistoryStore
 
 
 def tables_of(store: HistoryStore) -> tuple[pl.DataFrame, pl.DataFrame, int]:
-    """Return the log, the catalogue, and how many events were left out since their item has no title yet."""
+    """Return the log, the catalogue, and the number of events left out because their item has no title yet."""
     items = store.items()
     known = {item.id for item in items}
     events = [(one.user, one.item, one.time) for one in store.events() if one.kind not in NOT_TAKEN]
     kept = [event for event in events if event[1] in known]
     log = pl.DataFrame(kept, schema={"user": pl.String, "item": pl.String, "time": pl.Int64}, orient="row")
-    if not log["time"].max():  # the first log had an order only, and nothing has come in since
+    if not log["time"].max():  # the first log had only an order, and no event was added since
         log = log.drop("time")
     names = sorted({name for item in items for name in item.attributes} - {"id", "title", "category"})
     catalogue = pl.DataFrame(

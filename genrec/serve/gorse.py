@@ -1,7 +1,7 @@
 """Gorse's paths and fields, so that its clients (pygorse, gorsejs and others) work unchanged.
 
-What Gorse has and genrec has not is taken and left aside: a user's labels, the writing back of what was shown. An item
-of Gorse has no title; its comment is read as one, and without a comment its id.
+Features of Gorse that genrec lacks are accepted and ignored: a user's labels, and writing back the shown items. A Gorse
+item has no title; its comment is used as the title, or its id if there is no comment.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ router = APIRouter(prefix="/api", tags=["Gorse"], responses=PROBLEMS)
 
 
 def seconds_of(moment: datetime | None) -> int:
-    """Return Unix seconds; now where nothing is given, and a time without a zone is UTC's."""
+    """Return Unix seconds; the current time by default; a time without a zone is in UTC."""
     if moment is None:
         return int(time.time())
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
@@ -52,7 +52,7 @@ class Feedback(BaseModel):
 
 
 class SessionFeedback(BaseModel):
-    """An event of a session, whose user need not be known."""
+    """An event of a session; its user may be unknown."""
 
     ItemId: Id
 
@@ -67,7 +67,7 @@ class GorseItem(BaseModel):
     Comment: Annotated[Text | None, AfterValidator(lambda text: text or None)] = None
 
     def to_item(self) -> Item:
-        """Return genrec's own form."""
+        """Return genrec's form of the item."""
         given = self.Labels if isinstance(self.Labels, dict) else {}
         attributes = {str(name)[:256]: value[:256] for name, value in given.items() if isinstance(value, str)}
         title = clean_title(self.Comment or "") or clean_title(self.ItemId) or self.ItemId
@@ -75,7 +75,7 @@ class GorseItem(BaseModel):
 
     @classmethod
     def of(cls, item: Item, hidden: bool) -> GorseItem:
-        """Return Gorse's form."""
+        """Return Gorse's form of an item."""
         return cls(
             ItemId=item.id,
             IsHidden=hidden,
@@ -86,13 +86,13 @@ class GorseItem(BaseModel):
 
 
 class ItemChange(BaseModel):
-    """What may change of an item."""
+    """The fields of an item that may change."""
 
     IsHidden: bool | None = None
 
 
 class User(BaseModel):
-    """Gorse's user; an id is all that is looked at, and it is kept with the first event."""
+    """Gorse's user; only the id is read, and it is stored with the first event."""
 
     UserId: Id
 
@@ -105,13 +105,13 @@ class Scored(BaseModel):
 
 
 class Rows(BaseModel):
-    """How many rows were written."""
+    """The number of rows that were written."""
 
     RowAffected: int
 
 
 class Page(BaseModel):
-    """Items, and where the next ones begin: nowhere."""
+    """Items, and an empty cursor, because there is no next page."""
 
     Items: list[GorseItem]
     Cursor: str = ""
@@ -154,19 +154,19 @@ async def session_recommend(
 
 @router.post("/feedback", dependencies=WRITE)
 async def insert_feedback(request: Request, feedback: Feedbacks) -> Rows:
-    """Write feedback; what is known already stays."""
+    """Write feedback; existing feedback is kept."""
     return await _write(engine_of(request), feedback, overwrite=False)
 
 
 @router.put("/feedback", dependencies=WRITE)
 async def overwrite_feedback(request: Request, feedback: Feedbacks) -> Rows:
-    """Write feedback over what is known already."""
+    """Write feedback; existing feedback is overwritten."""
     return await _write(engine_of(request), feedback, overwrite=True)
 
 
 @router.get("/user/{user}/feedback/{kind}", dependencies=READ)
 async def list_feedback(request: Request, user: Id, kind: Id) -> list[dict[str, str]]:
-    """Return what a user took; genrec's histories do not tell kinds apart."""
+    """Return the items that a user took; genrec's histories do not distinguish kinds."""
     history = await engine_of(request).history(user)
     times = history.times or (0,) * len(history.items)
     return [
@@ -196,7 +196,7 @@ async def insert_items(request: Request, items: Annotated[list[GorseItem], Field
 async def list_items(
     request: Request, n: Length = 10, cursor: str = "", q: Annotated[str, Query(max_length=200)] = ""
 ) -> Page:
-    """Find items by words of their titles; only the first page is given."""
+    """Find items by words of their titles; only the first page is returned."""
     engine = engine_of(request)
     found = [] if cursor else search(engine.recommender, q, n, engine.hidden)
     return Page(Items=[GorseItem.of(item, False) for item in found])
@@ -211,7 +211,7 @@ async def get_item(request: Request, item: Id) -> GorseItem:
 
 @router.patch("/item/{item}", dependencies=WRITE)
 async def update_item(request: Request, item: Id, change: ItemChange) -> Rows:
-    """Hide an item or show it; nothing else of an item changes while its run answers."""
+    """Hide an item or show it; other fields cannot change while the run answers."""
     engine = engine_of(request)
     known_item(engine, item)
     if change.IsHidden is not None:
@@ -221,7 +221,7 @@ async def update_item(request: Request, item: Id, change: ItemChange) -> Rows:
 
 @router.delete("/item/{item}", dependencies=WRITE)
 async def delete_item(request: Request, item: Id) -> Rows:
-    """Hide an item; histories may still hold it."""
+    """Hide an item; histories may still contain it."""
     return Rows(RowAffected=int(await engine_of(request).hide(item)))
 
 
@@ -229,7 +229,7 @@ async def delete_item(request: Request, item: Id) -> Rows:
 @router.get("/item/{item}/neighbors/", dependencies=READ, include_in_schema=False)
 @router.get("/item-to-item/{name}/{item}", dependencies=READ)
 async def neighbors(request: Request, item: Id, name: str = "", n: Length = 10, offset: Start = 0) -> list[Scored]:
-    """Return the items whose titles mean the most alike; Gorse's names for ways of likeness are all this one."""
+    """Return the items whose titles are the most similar in meaning; all of Gorse's names give this similarity."""
     engine = engine_of(request)
     found = await engine.similar(known_item(engine, item), n + offset)
     return [Scored(Id=one.id, Score=cosine) for one, cosine in found[offset:]]
@@ -237,7 +237,7 @@ async def neighbors(request: Request, item: Id, name: str = "", n: Length = 10, 
 
 @router.get("/latest", dependencies=READ)
 async def latest(request: Request, n: Length = 10, offset: Start = 0) -> list[Scored]:
-    """Return the items that were added last, the newest first; a later one has the higher score."""
+    """Return the items that were added last, newest first; a later item has a higher score."""
     engine = engine_of(request)
     shown = [(row, item) for row, item in enumerate(engine.recommender.catalog) if item.id not in engine.hidden]
     return [Scored(Id=item.id, Score=row) for row, item in shown[::-1][offset : offset + n]]
@@ -245,13 +245,13 @@ async def latest(request: Request, n: Length = 10, offset: Start = 0) -> list[Sc
 
 @router.post("/user", dependencies=WRITE)
 async def insert_user(user: User) -> Rows:
-    """Take a user; there is nothing to keep before the first event."""
+    """Accept a user; there is nothing to keep before the first event."""
     return Rows(RowAffected=1)
 
 
 @router.post("/users", dependencies=WRITE)
 async def insert_users(users: Annotated[list[User], Field(max_length=MOST)]) -> Rows:
-    """Take users; there is nothing to keep before the first event."""
+    """Accept users; there is nothing to keep before the first event."""
     return Rows(RowAffected=len(users))
 
 
@@ -271,13 +271,13 @@ async def delete_user(request: Request, user: Id) -> Rows:
 
 @router.get("/health/live")
 async def live(request: Request) -> Health:
-    """Say that the process answers."""
+    """Confirm that the process answers."""
     return Health(status="live", items=len(engine_of(request).recommender.catalog))
 
 
 @router.get("/health/ready")
 async def ready(request: Request) -> Health:
-    """Say whether the model and the store answer."""
+    """Report whether the model and the store answer."""
     await engine_of(request).ready()
     return await live(request)
 
@@ -288,13 +288,13 @@ async def _listed(engine: Engine, history: History, k: int, category: str) -> li
     try:
         return await engine.recommend(asked, Settings(k=min(k, MOST_LISTED), filters=filters))
     except ConfigError:
-        if category:  # one that no item has is an empty list for Gorse's clients
+        if category:  # for an unknown category, Gorse's clients expect an empty list
             return []
         raise
 
 
 async def _write(engine: Engine, feedback: Sequence[Feedback], overwrite: bool) -> Rows:
-    # Gorse knows feedback by type, user and item.
+    # Gorse identifies feedback by type, user and item.
     events = [
         Event(one.UserId, one.ItemId, seconds_of(one.Timestamp), f"gorse/{one.FeedbackType}/{one.ItemId}", kind)
         for one in feedback

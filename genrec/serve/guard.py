@@ -1,6 +1,6 @@
-"""What stands before every request: its size, the time that its body may take, one line of log, and its figures.
+"""The guard before every request: limits on size and body time, one log line, and metrics.
 
-Plain ASGI, since a body must be counted while it comes, before anything has read it into memory.
+It is plain ASGI, because a body must be counted as it arrives, before it is read into memory.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class Guard:
     """Refuses bodies that are too large or too slow; logs and counts each request by its route, never by its path.
 
     Args:
-        app: what answers.
-        metrics: where requests are counted.
-        most_bytes: of a body.
-        body_seconds: how long a body may take to come.
+        app: the application that answers.
+        metrics: the counters of requests.
+        most_bytes: the largest size of a body.
+        body_seconds: the longest time that a body may take to arrive.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, most_bytes: int, body_seconds: float) -> None:
@@ -56,7 +56,7 @@ class Guard:
             else:
                 await self._app(scope, self._counted(receive, started), told)
         except Exception as error:
-            # Its own words may hold a user's id, so they are not logged.
+            # The error's message may contain a user's id, so it is not logged.
             where = traceback.extract_tb(error.__traceback__)[-1]
             place = f"{Path(where.filename).name}:{where.lineno}"
             logger.error(json.dumps({"fault": type(error).__name__, "at": place}))
@@ -69,12 +69,12 @@ class Guard:
             self._tell(scope, status, time.monotonic() - started)
 
     def _counted(self, receive: Receive, started: float) -> Receive:
-        """Return what receives a body and refuses it where it becomes too large or takes too long."""
+        """Return a receiver that refuses a body if it is too large or too slow."""
         seen, finished = 0, False
 
         async def counted() -> Message:
             nonlocal seen, finished
-            if finished:  # a client that waits for its answer may wait as long as it likes
+            if finished:  # the time limit does not apply to waiting for the answer
                 return await receive()
             left = self._body_seconds - (time.monotonic() - started)
             try:

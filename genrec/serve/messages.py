@@ -1,6 +1,6 @@
-"""What goes over the wire in genrec's own words; the OpenAPI document is made from these types.
+"""The messages of genrec's own requests; the OpenAPI document is made from these types.
 
-The easy mistake is a text that the database refuses: JSON can hold halves of characters and zero bytes.
+Texts that the database would refuse are rejected: JSON can hold unpaired surrogates and zero bytes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from genrec.recommendation import How, Recommendation
 from genrec.settings import Settings
 
 MOST = 1000
-"""Entries of any list in a request."""
+"""The most entries of any list in a request."""
 
 LATEST = 253_402_300_799
 """Unix seconds: the end of the year 9999."""
@@ -29,7 +29,7 @@ def storable(text: str) -> str:
     """Return the text, if a database can hold it.
 
     Raises:
-        ValueError: it holds halves of characters, or a zero byte.
+        ValueError: it holds an unpaired surrogate or a zero byte.
     """
     if "\x00" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
         raise ValueError("the text holds a zero byte or half a character; leave these out")
@@ -43,7 +43,7 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Strict(BaseModel):
-    """A message of a client; a field that there is not is refused, since it is a slip of the pen."""
+    """A client's message; an unknown field is refused, because it is probably a misspelling."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -67,7 +67,7 @@ class FiltersIn(Strict):
         """Return genrec's own form.
 
         Raises:
-            ConfigError: the range or the day is none.
+            ConfigError: the price range or the day is invalid.
         """
         only, without = (
             tuple((key, value) for key, values in asked.items() for value in values)
@@ -77,7 +77,7 @@ class FiltersIn(Strict):
 
 
 class RerankingIn(Strict):
-    """What is asked of a list beyond its scores."""
+    """Requirements for a list beyond its scores."""
 
     diversity: Number = 0.0
     max_per_category: int | None = None
@@ -86,7 +86,7 @@ class RerankingIn(Strict):
 
 
 class Whom(Strict):
-    """For whom: a user of the store, or a session's items; a sentence of taste with either, or alone."""
+    """The user of a request: a user of the store, or a session's items; a taste with either, or alone."""
 
     user: Id | None = None
     items: list[Id] | None = Field(None, max_length=MOST, description="Item ids or titles, oldest first.")
@@ -100,7 +100,7 @@ class Whom(Strict):
 
 
 class Ask(Whom):
-    """A list is asked for."""
+    """A request for a list."""
 
     k: int = Field(10, ge=1, le=100)
     exclude_seen: bool | None = Field(None, description="Where left out, as the run was trained for.")
@@ -115,7 +115,7 @@ class Ask(Whom):
         """Return genrec's own form.
 
         Raises:
-            ConfigError: something is asked that cannot be.
+            ConfigError: a setting is invalid.
         """
         return Settings(
             k=self.k,
@@ -141,7 +141,7 @@ class Entry(BaseModel):
 
     @classmethod
     def of(cls, recommendation: Recommendation) -> Entry:
-        """Return the entry of a recommendation; JSON has no number for infinity, so it becomes null."""
+        """Return the entry of a recommendation; infinity becomes null, because JSON cannot express it."""
         entry = recommendation.to_json()
         signals = {name: finite(value) for name, value in entry["signals"].items()}
         return cls(**{**entry, "score": finite(entry["score"]), "signals": signals})
@@ -154,13 +154,13 @@ class Answer(BaseModel):
 
 
 class AskScores(Whom):
-    """Scores are asked for: how well do these items suit?"""
+    """A request for the scores of given items."""
 
     candidates: list[Id] = Field(min_length=1, max_length=MOST, description="Item ids or titles.")
 
 
 class AskReason(Whom):
-    """A reason is asked for: why this item?"""
+    """A request for the reason for an item."""
 
     item: Id
     explain: Literal["sentence", "measured"] = "sentence"
@@ -177,7 +177,7 @@ class ReasonOut(BaseModel):
 
 
 class EventIn(Strict):
-    """Somebody took an item."""
+    """A user took an item."""
 
     user: Id
     item: Id
@@ -193,7 +193,7 @@ class Events(Strict):
 
 
 class EventsOut(BaseModel):
-    """What became of events; all of them are on disk."""
+    """The result of writing events; all of them are on disk."""
 
     new: int
     known: int
@@ -219,7 +219,7 @@ class Items(Strict):
 
 
 class ItemsOut(BaseModel):
-    """What became of items; the new ones can be recommended now."""
+    """The result of adding items; new items can be recommended now."""
 
     new: int
     known: int
@@ -235,7 +235,7 @@ class ItemOut(BaseModel):
 
     @classmethod
     def of(cls, item: Item, score: float | None = None) -> ItemOut:
-        """Return what is shown of an item."""
+        """Return the fields of an item that are shown."""
         return cls(id=item.id, title=item.title, categories=list(item.categories), score=finite(score))
 
 
@@ -252,18 +252,18 @@ class HistoryOut(BaseModel):
 
 
 class Forgotten(BaseModel):
-    """How many events were deleted."""
+    """The number of deleted events."""
 
     events: int
 
 
 class Health(BaseModel):
-    """How the service is."""
+    """The state of the service."""
 
     status: str
     items: int
 
 
 def finite(value: float | None) -> float | None:
-    """Return the number, or None where JSON has none for it."""
+    """Return the number, or None if JSON cannot express it."""
     return value if value is not None and math.isfinite(value) else None

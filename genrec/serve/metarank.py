@@ -1,7 +1,7 @@
-"""Metarank's requests, so that what speaks to it works unchanged: /recommend, /rank, /feedback, /health.
+"""Metarank's requests, so that its clients work unchanged: /recommend, /rank, /feedback, /health.
 
-A model's name is not looked at: there is one. Interactions are events, and items are added with the title that their
-fields give; rankings and users' fields are taken and left aside.
+A model's name is ignored, because there is only one model. Interactions are stored as events. Items are added, with
+their titles read from their fields. Rankings and users' fields are accepted and ignored.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ router = APIRouter(tags=["Metarank"], responses=PROBLEMS)
 
 
 def _moment(given: object) -> object:
-    """Return seconds for milliseconds, which Metarank writes as numbers and as texts."""
+    """Return seconds for milliseconds, which Metarank writes as numbers or texts."""
     if isinstance(given, str) and given.isascii() and given.isdigit():
         given = int(given[:20])
     return given / 1000 if isinstance(given, int) and not isinstance(given, bool) else given
@@ -47,7 +47,7 @@ class FieldIn(BaseModel):
 
 
 class RecommendIn(BaseModel):
-    """A list is asked for: for a session's items, or else for a user."""
+    """A request for a list: for a session's items, or else for a user."""
 
     count: int = Field(10, ge=1, le=100)
     user: Id | None = None
@@ -55,13 +55,13 @@ class RecommendIn(BaseModel):
 
 
 class ItemRef(BaseModel):
-    """An item that is to be ranked."""
+    """An item to be ranked."""
 
     id: Id
 
 
 class RankIn(BaseModel):
-    """Items are to be put in order for a user, or for a session where no user is known."""
+    """A request to rank items for a user, or for a session if no user is known."""
 
     user: Id | None = None
     session: Id | None = None
@@ -69,14 +69,14 @@ class RankIn(BaseModel):
 
 
 class ItemEvent(BaseModel):
-    """An item is told of."""
+    """A new item."""
 
     event: Literal["item"]
     item: Id
     fields: list[FieldIn] = Field([], max_length=100)
 
     def to_item(self) -> Item | None:
-        """Return genrec's own form, or None where no field gives a title."""
+        """Return genrec's own form, or None if no field gives a title."""
         values = {field.name: field.value for field in self.fields}
         title = next((value for name in TITLES if isinstance(value := values.get(name), str)), "")
         if not clean_title(title):
@@ -91,7 +91,7 @@ class ItemEvent(BaseModel):
 
 
 class InteractionEvent(BaseModel):
-    """Somebody did something with an item."""
+    """A user's interaction with an item."""
 
     event: Literal["interaction"]
     id: Id | None = None
@@ -103,13 +103,13 @@ class InteractionEvent(BaseModel):
 
 
 class UserEvent(BaseModel):
-    """A user is told of; nothing is kept."""
+    """A user; nothing is stored."""
 
     event: Literal["user"]
 
 
 class RankingEvent(BaseModel):
-    """Items were shown; nothing is kept."""
+    """A ranking that was shown; nothing is stored."""
 
     event: Literal["ranking"]
 
@@ -118,7 +118,7 @@ AnyEvent = Annotated[ItemEvent | InteractionEvent | UserEvent | RankingEvent, Di
 
 
 class Ranked(BaseModel):
-    """An item with its score, and with what every signal said if that was asked for."""
+    """An item with its score, and with the value of every signal on request."""
 
     item: str
     score: float
@@ -126,14 +126,14 @@ class Ranked(BaseModel):
 
 
 class RankedList(BaseModel):
-    """Items in order, and how many milliseconds it took."""
+    """Items in order, and the time taken in milliseconds."""
 
     took: int
     items: list[Ranked]
 
 
 class FeedbackOut(BaseModel):
-    """What became of events; all of them are on disk."""
+    """The result of writing events; all of them are on disk."""
 
     status: str = "ok"
     accepted: int
@@ -153,7 +153,7 @@ async def recommend(model: Id, asked: RecommendIn, request: Request) -> RankedLi
 
 @router.post("/rank/{model}", dependencies=READ, response_model_exclude_none=True)
 async def rank(model: Id, asked: RankIn, request: Request, explain: Annotated[bool, Query()] = False) -> RankedList:
-    """Put items in order; those that are not in the catalogue come last."""
+    """Rank items; items outside the catalogue come last."""
     engine, started = engine_of(request), time.monotonic()
     history = await _history(engine, asked.user or asked.session)
     wanted = list(dict.fromkeys(item.id for item in asked.items))
@@ -176,7 +176,7 @@ async def rank(model: Id, asked: RankIn, request: Request, explain: Annotated[bo
 
 @router.post("/feedback", dependencies=WRITE)
 async def feedback(sent: AnyEvent | Annotated[list[AnyEvent], Field(max_length=MOST)], request: Request) -> FeedbackOut:
-    """Write an event, or several; they are on disk when this is answered."""
+    """Write an event, or several; they are on disk once this request is answered."""
     engine, started = engine_of(request), time.monotonic()
     events: Sequence[AnyEvent] = sent if isinstance(sent, list) else [sent]
     items = [item for one in events if isinstance(one, ItemEvent) and (item := one.to_item())]
@@ -193,7 +193,7 @@ async def feedback(sent: AnyEvent | Annotated[list[AnyEvent], Field(max_length=M
 
 @router.get("/health")
 async def health(request: Request) -> Health:
-    """Say whether the model and the store answer."""
+    """Report whether the model and the store answer."""
     engine = engine_of(request)
     await engine.ready()
     return Health(status="ok", items=len(engine.recommender.catalog))

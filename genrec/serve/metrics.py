@@ -1,4 +1,4 @@
-"""What the service counts for Prometheus; nothing in it names a user or an item."""
+"""The service's metrics for Prometheus; they name no user and no item."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Metrics:
-    """The service's counters, in a registry of their own: two applications in one process do not mix."""
+    """The service's counters, in their own registry, so that two applications in one process stay separate."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -34,5 +34,5 @@ class Metrics:
         self.takeovers = Counter("genrec_runs_taken_over", "Runs loaded beside.", ("result",), registry=self.registry)
 
     def text(self) -> bytes:
-        """Return everything in Prometheus' text form."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry)

@@ -1,4 +1,4 @@
-"""The page to try the service: one file, no outside resource, and a policy that lets nothing else in."""
+"""The page to try the service: one file without outside resources, and a policy that blocks all others."""
 
 from __future__ import annotations
 

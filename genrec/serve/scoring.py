@@ -1,4 +1,4 @@
-"""Given items for one history: scored as `recommend` would score them as candidates, the model asked for these only."""
+"""Scoring of given items for one history, as `recommend` scores candidates; the model scores only these items."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from genrec.settings import Settings
 
 
 def score_items(recommender: Recommender, history: History, items: Sequence[str]) -> list[Recommendation]:
-    """Return the items in the order of their scores; scores compare within one history only.
+    """Return the items in the order of their scores; scores are comparable within one history only.
 
     Args:
-        recommender: who scores.
-        history: whose.
-        items: item ids; they may stand in the history. Each comes back once.
+        recommender: the run that scores.
+        history: the user's history.
+        items: item ids; they may be in the history. Each is returned once.
 
     Raises:
-        DataError: something given is not in the catalogue.
+        DataError: an item is not in the catalogue.
     """
     catalog, decoder = recommender.catalog, recommender.decoder
     wanted = np.array(sorted(set(catalog.rows(items))), np.int64)

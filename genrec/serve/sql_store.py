@@ -1,10 +1,10 @@
 """The store in a database: SQLite in one file, or PostgreSQL by its URL; one schema for both.
 
-SQLite runs with a write-ahead log and writes through to the disk at every commit, so that what was answered survives
-the process's death and the machine's. PostgreSQL does so by itself.
+Confirmed writes survive a crash of the process or the machine. For this, SQLite uses a write-ahead log and writes to
+the disk at every commit. PostgreSQL does so by default.
 
-The easy mistake with SQLite is a transaction that reads before it writes: it can be refused half-way, because another
-writer came between. Here every transaction that writes begins with its write.
+Every transaction that writes begins with its write. In SQLite, a transaction that reads first can fail at its write,
+because another process may have written in between.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from genrec.errors import ArtefactError, ConfigError, MissingExtra
 from genrec.serve.store import NOT_TAKEN, Event
 
 ROWS_AT_ONCE = 1000
-"""Rows of one statement; SQLite takes at most 32,766 values in one."""
+"""The most rows of one statement; SQLite accepts at most 32,766 values in one."""
 
 BUSY_MS = 10_000
-"""How long a SQLite connection waits for another process's write."""
+"""The time for which a SQLite connection waits for another process's write, in milliseconds."""
 
 FILLED = "filled"
-"""The mark of a store into which a run's histories were put; it outlives users that are forgotten."""
+"""The mark of a store that was filled with a run's histories; it remains when users are forgotten."""
 
 SCHEMA = sql.MetaData()
 _NUMBER = sql.BigInteger().with_variant(sql.Integer, "sqlite")
@@ -59,13 +59,13 @@ MARKS = sql.Table("genrec_marks", SCHEMA, sql.Column("name", sql.Text, primary_k
 
 
 def open_store(place: str) -> SqlStore:
-    """Open a store, and make its tables where there are none.
+    """Open a store, and make its tables if they are missing.
 
     Args:
         place: a file for SQLite, or a database's URL, such as postgresql://genrec@localhost/genrec.
 
     Raises:
-        ConfigError: it is neither a file nor the URL of a database that is known here.
+        ConfigError: it is neither a file nor the URL of a supported database.
         MissingExtra: PostgreSQL's driver is not installed.
         ArtefactError: the database cannot be opened.
     """
@@ -92,11 +92,11 @@ class SqlStore:
     def __init__(self, engine: sql.Engine) -> None:
         self._engine = engine
         self._is_sqlite = engine.dialect.name == "sqlite"
-        # SQLite has one writer at a time; threads of this process queue here, which is fairer than its own waiting.
+        # SQLite has one writer at a time; threads of this process queue here, which is fairer than SQLite's waiting.
         self._writing = threading.Lock()
 
     def fill(self, items: Sequence[Item], histories: Iterable[History]) -> bool:
-        """Fill a store that was never filled, all of it or nothing; see `HistoryStore.fill`."""
+        """Fill a store that was never filled, completely or not at all; see `HistoryStore.fill`."""
         with self._writing, self._engine.begin() as connection:
             mark = self._insert(MARKS).values(name=FILLED).on_conflict_do_nothing().returning(MARKS.c.name)
             if connection.execute(mark).first() is None:
@@ -111,7 +111,7 @@ class SqlStore:
     def append(self, events: Sequence[Event], overwrite: bool = False) -> int:
         """Keep events; see `HistoryStore.append`."""
         written = 0
-        # The last one with an id wins: a statement may not change a row twice.
+        # The last event with an id is kept: a statement may not change a row twice.
         rows = list({(event.user, event.id): _event_row(event) for event in events}.values())
         with self._writing, self._engine.begin() as connection:
             for some in _stretches(iter(rows)):
@@ -134,11 +134,11 @@ class SqlStore:
         with self._engine.connect() as connection:
             rows = connection.execute(wanted).all()
         times = tuple(int(row.time) for row in rows)
-        # A log that has only an order came in with zeros; a history without times says so by having none.
+        # A log with only an order is stored with zeros; a history without times has an empty tuple.
         return History(user, tuple(row.item_id for row in rows), times if any(times) else ())
 
     def forget(self, user: str) -> int:
-        """Delete a user's events, from SQLite's write-ahead log, too."""
+        """Delete a user's events, also from SQLite's write-ahead log."""
         with self._writing, self._engine.begin() as connection:
             gone = connection.execute(sql.delete(EVENTS).where(EVENTS.c.user_id == user)).rowcount
         if self._is_sqlite:
@@ -171,7 +171,7 @@ class SqlStore:
         ]
 
     def hide(self, item: str, hidden: bool = True) -> bool:
-        """Keep an item from being recommended, or let it be; see `HistoryStore.hide`."""
+        """Hide an item from all lists, or show it again; see `HistoryStore.hide`."""
         with self._writing, self._engine.begin() as connection:
             change = sql.update(ITEMS).where(ITEMS.c.item_id == item).values(hidden=hidden)
             return bool(connection.execute(change).rowcount)
@@ -187,16 +187,16 @@ class SqlStore:
             connection.execute(sql.select(sql.literal(1)))
 
     def close(self) -> None:
-        """Close all connections; SQLite then puts its write-ahead log into its file."""
+        """Close all connections; SQLite then merges its write-ahead log into its file."""
         self._engine.dispose()
 
     def _insert(self, table: sql.Table) -> Any:
-        # Both say `ON CONFLICT`, each by a class of its own.
+        # Both support `ON CONFLICT`, each with its own class.
         return sqlite.insert(table) if self._is_sqlite else postgresql.insert(table)
 
 
 def events_of(history: History) -> Iterator[Event]:
-    """Yield a log's history as events; their ids are their places."""
+    """Yield a log's history as events; their ids are their positions."""
     times = history.times or (0,) * len(history.items)
     for place, (item, time) in enumerate(zip(history.items, times, strict=True)):
         yield Event(history.user, item, time, f"log/{place}", "log")
@@ -217,7 +217,7 @@ def _url(place: str) -> sql.URL:
 
 
 def _make_private(file: Path) -> None:
-    """Make SQLite's file readable for its owner alone; its logs are made with the same rights."""
+    """Make SQLite's file readable only by its owner; its logs get the same permissions."""
     try:
         os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
     except OSError as error:

@@ -1,9 +1,9 @@
-"""What the service remembers: users' events, and the items they are about.
+"""The data that the service stores: users' events and their items.
 
-An event has an id. The same user's event with the same id is the same event, however often it is sent: so a client that
-got no answer sends it again. Ids are kept apart by user, so that nobody's event can stand in the way of another's.
+A client that got no answer can send an event again, because events of one user with the same id are the same event. Ids
+are separate for each user, so that one user's event cannot block another's.
 
-The easy mistake is to answer before the event is safe: `append` returns only when the database has it on disk.
+`append` returns only when the database has the event on disk, so that a confirmed event is not lost.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from genrec.data.catalog import Item
 from genrec.data.splits import History
 
 NOT_TAKEN = ("read", "impression")
-"""Kinds of events that say only that somebody was shown an item; they are kept, and are no part of a history."""
+"""Kinds of events in which an item was only shown; they are stored, but are no part of a history."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Somebody took an item.
+    """A user took an item.
 
     Attributes:
         user: the user's id.
         item: the item's id; it need not be in a catalogue yet.
         time: Unix seconds.
-        id: names the event among those of its user.
-        kind: what the user did, such as "purchase"; `NOT_TAKEN` holds those that do not count as taken.
+        id: identifies the event among those of its user.
+        kind: what the user did, such as "purchase"; kinds in `NOT_TAKEN` do not count as taken.
     """
 
     user: str
@@ -39,30 +39,30 @@ class Event:
 
 
 class HistoryStore(Protocol):
-    """Keeps events and items; every method may be called from several threads."""
+    """Stores events and items; every method may be called from several threads."""
 
     def fill(self, items: Sequence[Item], histories: Iterable[History]) -> bool:
-        """Put a run's items and histories into a store that was never filled; return whether that was done now."""
+        """Fill a store that was never filled with a run's items and histories; return whether it was filled now."""
         ...
 
     def append(self, events: Sequence[Event], overwrite: bool = False) -> int:
-        """Keep events that are not there yet; when this returns they are on disk.
+        """Store new events; they are on disk when this returns.
 
         Args:
             events: in the order in which they happened.
             overwrite: whether an event whose id is known gets the new time, item and kind.
 
         Returns:
-            How many were new, or were overwritten.
+            The number of events that were new or overwritten.
         """
         ...
 
     def history(self, user: str) -> History:
-        """Return a user's items, oldest first; events of the same second in the order of their coming."""
+        """Return a user's items, oldest first; events of the same second in the order of arrival."""
         ...
 
     def forget(self, user: str) -> int:
-        """Delete a user's events; return how many there were."""
+        """Delete a user's events; return their number."""
         ...
 
     def events(self) -> Iterator[Event]:
@@ -70,15 +70,15 @@ class HistoryStore(Protocol):
         ...
 
     def add_items(self, items: Sequence[Item]) -> int:
-        """Keep items; those whose ids are known stay as they are. Return how many were new."""
+        """Store items; known ids are left unchanged. Return the number of new items."""
         ...
 
     def items(self) -> list[Item]:
-        """Return all items, in the order of their coming; labels are not kept."""
+        """Return all items, in the order of arrival; labels are not stored."""
         ...
 
     def hide(self, item: str, hidden: bool = True) -> bool:
-        """Keep an item from being recommended, or let it be; return whether there is such an item."""
+        """Hide an item from all lists, or show it again; return whether the item exists."""
         ...
 
     def hidden(self) -> frozenset[str]:
@@ -95,10 +95,10 @@ class HistoryStore(Protocol):
 
 
 class PseudonymousStore:
-    """A store that never sees a user's id: it is given pseudonyms, and gives out what it was asked for.
+    """A store that keeps pseudonyms instead of user ids; `history` returns the id of the request.
 
     Args:
-        store: keeps the events under pseudonyms.
+        store: the store of the events under pseudonyms.
         pseudonym: turns a user's id into a pseudonym; always the same one for the same id.
     """
 
@@ -110,11 +110,11 @@ class PseudonymousStore:
         return self._store.fill(items, (replace(one, user=self._of(one.user)) for one in histories))
 
     def append(self, events: Sequence[Event], overwrite: bool = False) -> int:
-        """Keep events under their users' pseudonyms."""
+        """Store events under their users' pseudonyms."""
         return self._store.append([replace(event, user=self._of(event.user)) for event in events], overwrite)
 
     def history(self, user: str) -> History:
-        """Return the history of a user, under the id that was asked for."""
+        """Return the history of a user, under the requested id."""
         return replace(self._store.history(self._of(user)), user=user)
 
     def forget(self, user: str) -> int:
@@ -126,7 +126,7 @@ class PseudonymousStore:
         return self._store.events()
 
     def add_items(self, items: Sequence[Item]) -> int:
-        """Keep items."""
+        """Store items."""
         return self._store.add_items(items)
 
     def items(self) -> list[Item]:
@@ -134,7 +134,7 @@ class PseudonymousStore:
         return self._store.items()
 
     def hide(self, item: str, hidden: bool = True) -> bool:
-        """Keep an item from being recommended, or let it be."""
+        """Hide an item from all lists, or show it again."""
         return self._store.hide(item, hidden)
 
     def hidden(self) -> frozenset[str]:

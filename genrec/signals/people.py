@@ -1,10 +1,10 @@
-"""How many people took an item, and how many took both of two: whole numbers, read back from the signals of a run.
+"""The number of people who took an item, or both of two items: whole numbers, computed from the signals of a run.
 
-A run keeps no log. But popularity is log(1 + count), and the similarity of neighbours is a count over a known divisor,
-so both can be turned back. What comes out must be whole numbers everywhere; where it is not (people took things again,
-so that events and people differ, or the run was made with another divisor), nothing is said.
+A run keeps no log, but the counts can be computed from its signals: popularity is log(1 + count), and the similarity of
+neighbours is a count over a known divisor. If any result is not a whole number, no counts are returned. That happens if
+people took items more than once, so that events and people differ, or if the run was made with another divisor.
 
-The trap is a number that is nearly right: "212 other people" is a claim that somebody may check.
+A nearly right number is not used, because a reader can check a claim such as "212 other people".
 """
 
 from __future__ import annotations
@@ -19,36 +19,36 @@ from genrec.signals.neighbours import ItemKNN
 from genrec.signals.simple import Popularity
 
 MOST_PEOPLE = 200_000
-"""Above this, a logarithm in single precision no longer says which whole number it was."""
+"""Above this, a logarithm in single precision no longer identifies the whole number."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class People:
-    """Who took what, in the training histories.
+    """The numbers of people who took items, in the training histories.
 
     Attributes:
-        takers: int64 [items]; how many people took each item, 0 where that is not known.
-        both: int64, shape (items, items); how many took both, 0 where that is not known.
+        takers: int64 [items]; the number of people who took each item; 0 if unknown.
+        both: int64, shape (items, items); the number who took both; 0 if unknown.
     """
 
     takers: NDArray[np.int64]
     both: sparse.csr_array
 
     def of_both(self, row: int, other: int) -> int:
-        """Return how many people took both of two items, by their rows."""
+        """Return the number of people who took both of two items, given by row."""
         start, end = self.both.indptr[row : row + 2]
         place = start + int(np.searchsorted(self.both.indices[start:end], other))
         return int(self.both.data[place]) if place < end and self.both.indices[place] == other else 0
 
 
 def people_of(neighbours: ItemKNN, popularity: Popularity, shrink: float, known: int) -> People | None:
-    """Return the counts, or None where they cannot be told.
+    """Return the counts, or None if they cannot be computed.
 
     Args:
         neighbours: the similarity of items by the people who took them.
-        popularity: how often each was taken.
-        shrink: what was added to the cosine's divisor.
-        known: how many of the items were there at the training; what was added later has borrowed its evidence.
+        popularity: the popularity of each item.
+        shrink: the amount added to the cosine's divisor.
+        known: the number of items at training; items added later have borrowed evidence.
     """
     counts = np.expm1(popularity.scores[:known].astype(np.float64))
     takers = np.rint(counts)
