@@ -1,10 +1,10 @@
-"""Evidence: which items of the user's own history speak for a recommendation, and how much each.
+"""Evidence: the items of the user's own history that support a recommendation, and the weight of each.
 
-They stand closest to the recommended one (taken near it by other people, or alike in what their titles mean), or they
-were measured to move the language model towards it (`genrec.explain.influence`). What is said of them is decided in
-`genrec.explain.grammar`.
+These items are the closest to the recommended item (other people took them near it, or their titles have a similar
+meaning), or a measurement shows that they moved the language model towards it (`genrec.explain.influence`).
+`genrec.explain.grammar` decides which claims are made about them.
 
-The easy mistake is to cite what spoke against a recommendation because it moved the model most.
+An item that moved the model away from the recommendation is never cited, however large its influence.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ class Wording:
         language: English or Chinese.
         tone: matter-of-fact or warm.
         length: one sentence that cites at most two items, or up to three sentences that cite at most three.
-        style: the text of a style file (`genrec.explain.style`) that stands in for the language's own; by its contents,
-            so that a job knows when they changed.
+        style: the text of a style file (`genrec.explain.style`) that replaces the language's own style; the text and
+            not the path, so that a job notices a change.
 
     Raises:
-        ConfigError: there is no such language, tone or length; all problems are told at once.
+        ConfigError: there is no such language, tone or length; the message lists all problems.
     """
 
     language: Language = "en"
@@ -72,12 +72,12 @@ class Wording:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What speaks for a recommendation.
+    """The evidence for one recommendation.
 
     Attributes:
-        items: items of the user's history, the strongest first; empty where there is no history.
-        kind: what is known of them.
-        weights: how much each item counts, in the same order; all alike where left out.
+        items: items of the user's history, the strongest first; empty if there is no history.
+        kind: the kind of evidence.
+        weights: the weight of each item, in the same order; all equal if left out.
     """
 
     items: tuple[Item, ...]
@@ -97,13 +97,13 @@ def nearest_evidence(
     alike: NDArray[np.floating],
     most: int = 2,
 ) -> list[int]:
-    """Return the places in the history of the items that speak most for the recommendation.
+    """Return the places in the history of the items that support the recommendation most.
 
     Args:
         history_rows: the history's item rows, oldest first.
         together: how often each was taken near the recommended item, shape (len(history_rows),).
         alike: cosine similarity of each to the recommended item, shape (len(history_rows),).
-        most: how many places to return at most.
+        most: the largest number of places to return.
 
     Returns:
         Places, the strongest evidence first; each item once.
