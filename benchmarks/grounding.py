@@ -2,8 +2,8 @@
 
     python benchmarks/grounding.py [--case mixture:1000000 ...] [--out benchmarks/results/grounding.json]
 
-The brute force is what peers do (BIGRec): `torch.cdist` of the queries with all items, then `argsort` of every row; in
-batches of queries, since the whole matrix has no room. `ItemIndex` is built as by default, nothing tuned by hand; its
+The brute force is the method of BIGRec: `torch.cdist` of the queries with all items, then `argsort` of every row; in
+batches of queries, since the whole matrix does not fit in memory. `ItemIndex` is built as by default, nothing tuned by hand; its
 recall is the share of the exact ten nearest (inner product) among its ten. Exact FAISS search stands beside both.
 Each side runs in a process of its own, so that memory is its own, with one thread, and what counts is the processor's
 time (on a quiet machine the clock's), so that other work on the machine tilts nothing; the repeats' median is reported.

@@ -21,16 +21,16 @@ from genrec.errors import ConfigError
 from genrec.explain.influence import Influence
 
 Explain = Literal["none", "sentence", "measured", "words"]
-"""Nothing; a sentence from what stands near the item; a sentence from what moved the language model, measured by
-leaving out; the same evidence in the language model's own words, checked."""
+"""No explanation; a sentence from evidence near the item; a sentence from the items that moved the language model,
+measured by leaving them out; the same evidence in the language model's own words, checked."""
 
 Language = Literal["en", "zh"]
 Tone = Literal["plain", "warm"]
 Length = Literal["short", "long"]
 Kind = Literal["again", "together", "alike", "given", "moved", "taste", "popular"]
-"""What evidence says: the user took the item itself before; other people took it near the item, it is like the item, it
-is in the history and no more is known, it moved the language model towards the item; or there is no history, and the
-item is near the taste that the user describes, or is popular."""
+"""The kinds of evidence: the user took the item itself before; other people took the cited item near it; the two are
+similar; the cited item is in the history and no more is known; it moved the language model towards the item. Without a
+history: the item is close to the taste that the user describes; the item is popular."""
 
 MOST_EVIDENCE: dict[Length, int] = {"short": 2, "long": 3}
 """How many items are cited at most."""
@@ -122,10 +122,10 @@ def nearest_evidence(
 
 
 def measured_evidence(influences: Sequence[Influence], most: int = 2) -> Evidence:
-    """Return the items that moved a recommendation most, each once; those that spoke against it are never among them.
+    """Return the items that moved the model most towards a recommendation, each once; those against it are left out.
 
     Args:
-        influences: of one recommendation, the strongest first.
+        influences: the influences on one recommendation, the strongest first.
         most: how many at most.
     """
     best: dict[str, Influence] = {}

@@ -382,7 +382,8 @@ class _Slots(LogitsProcessor):  # type: ignore[misc]
 def tidied(text: str, sentences: int) -> str:
     """Return a text's first complete sentences in one line; an empty text if there is none.
 
-    An end mark within a name does not end a sentence. Some tokenizers write a blank after an opening mark; it is removed.
+    An end mark within a name does not end a sentence. A blank after an opening mark, as some tokenizers write it, is
+    removed.
     """
     line = re.sub("“ +", "“", " ".join(text.split()))
     line = re.sub(" +(?=[.,;:!?”])", "", line)
