@@ -1,4 +1,4 @@
-"""`genrec pretrain` on this device: tokens a second, the share of the device's own rate, and quality after some minutes.
+"""`genrec pretrain` on this device: tokens a second, the share of the device's rate, and quality after some minutes.
 
     python benchmarks/gpu_training.py --data DATA [--base starter] [--minutes 3] [--set KEY=VALUE ...] [--out FILE]
 
