@@ -4,10 +4,10 @@
     python benchmarks/baselines.py --dataset amazon-beauty:PATH --out benchmarks/results/amazon-beauty.json
     python benchmarks/baselines.py --dataset ml-100k --run RUN --out benchmarks/results/ml-100k.json
 
-Each system's lists and settings are kept in `--work` as soon as they are made, so a run that was stopped goes on with
-the systems it lacks, and `--systems` makes some of them now and the others later. What another run recommended is set
-into the same table with `--add NAME=FILE`, and a file of lists is what `genrec evaluate` takes, too. To make a system
-again, delete its two files.
+Each system's lists and settings are saved in `--work` as soon as they are made. So a run that was stopped continues
+with the missing systems, and `--systems` can make some of them now and the others later. `--add NAME=FILE` adds the
+lists of another run to the table; the file has the format that `genrec evaluate` reads. To make a system again, delete
+its two files.
 """
 
 from __future__ import annotations

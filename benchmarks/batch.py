@@ -4,15 +4,16 @@
     python benchmarks/batch.py --parquet [--users ...]         the same into a folder of Parquet shards
     python benchmarks/batch.py --ray [--users 10000]           needs genrec[ray] and two free cores
 
-What is asked: does memory stay flat while users grow a hundredfold, does the rate hold, and what does a second worker
-bring. The model is tiny (a two-layer Llama of 64 numbers trained on a toy world of 30 titles, two beams, two items for
-each user), so that 100 thousand users take minutes: its rate says nothing of a real model's, the shape does.
+The questions: does memory stay constant while the number of users grows a hundredfold, does the rate stay constant, and
+how much does a second worker add? The model is tiny (a two-layer Llama of width 64 trained on a toy world of 30 titles,
+two beams, two items for each user), so that 100 thousand users take minutes. Its rate does not predict that of a real
+model, but the growth of time and memory does.
 
-Every case runs in a process of its own with one thread. `peak_mib` is the process's largest resident size,
-`loaded_mib` its size once the recommender is loaded. JSON Lines hold nothing back; Parquet holds up to one shard of
-16,384 users, so its peak grows until there is a whole shard and no further. The users come as a file of JSON Lines.
-Ray's rate is counted from the first finished block, since starting workers is a cost of the job and not of a user;
-`seconds` has it all.
+Every case runs in its own process with one thread. `peak_mib` is the largest resident size of the process, and
+`loaded_mib` its size after the recommender is loaded. JSON Lines are written at once. Parquet keeps up to one shard of
+16,384 users in memory, so its peak grows until a shard is full and then stays. The users are read from a file of JSON
+Lines. Ray's rate is counted from the first finished block, since the start of the workers is a cost of the job and not
+of a user; `seconds` includes it.
 """
 
 from __future__ import annotations

@@ -2,13 +2,14 @@
 
     python benchmarks/decoding.py [--beauty FOLDER] [--out benchmarks/results/decoding.json]
 
-Both sides get the same model (the starter), prompts, beams, number format and constraint. The decoder is measured as
-it comes, normalising over the catalogue's tokens, and also over the whole vocabulary, as the reference does, which is
-`generate(prefix_allowed_tokens_fn=...)` over a dictionary trie at its better batch size. Both are measured once more
-normalising over the allowed tokens (the reference's `renormalize_logits=True`), where a forced token costs nothing.
-Each side runs in a process of its own, turn by turn, so that peak memory is its own and drift hits both alike. Then
-the decoder alone: how its speed goes with beams, history length and catalogue size, and where its time goes. Parts
-that `--out` has already from a machine of the same kind are kept; delete the file to measure them again.
+Both sides get the same model (the starter), prompts, beams, number format and constraint. The reference is
+`generate(prefix_allowed_tokens_fn=...)` over a dictionary trie, at its better batch size. The decoder is measured with
+its default, which normalises over the catalogue's tokens, and also over the whole vocabulary, as the reference does.
+Both are measured again with normalisation over the allowed tokens (the reference's `renormalize_logits=True`), where a
+forced token costs nothing. Each side runs in its own process, so that peak memory is its own; the sides take turns, so
+that drift affects both alike. Then the decoder is measured alone: its speed by beams, history length and catalogue
+size, and the parts of its time. Results in `--out` from a machine of the same kind are kept; delete the file to measure
+them again.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""What variety costs: accuracy against intra-list distance and coverage, for MMR and for calibration.
+"""The cost of variety: accuracy against intra-list distance and coverage, for MMR and for calibration.
 
     python benchmarks/diversity.py [--dataset ml-100k] [--run RUN] [--out benchmarks/results/diversity.json]
 
-The 50 best of each test case's fused list are re-ranked to ten places (`genrec.ranking.reranking`), once for each
-weight from
-0 to 0.9; with --run, the fused list of that run, its language model included, and else the fused signals without one.
-Beside the JSON stands the curve as an SVG drawing.
+The first 50 items of each test case's fused list are re-ranked to ten (`genrec.ranking.reranking`), once for each
+weight from 0 to 0.9. With --run, it is the fused list of that run, including its language model; otherwise it is the
+fused signals without a language model. The curve is drawn as an SVG file beside the JSON.
 
     ndcg@10, hr@10         accuracy, with 95 % intervals
     intra-list distance    mean over the list's pairs of 1 - cosine of title vectors

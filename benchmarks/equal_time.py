@@ -2,12 +2,11 @@
 
     python benchmarks/equal_time.py BASE [--minutes 10] [--dataset ml-100k] [--set key=value ...] [--out FILE]
 
-Both sides fine-tune the same base (a folder or a hub id; a small one made by `genrec pretrain` will do) with the same
-recipe (`cpu`, changed by `--set`) for the same minutes; only the template differs: `next-item`, where every item after
-the first of a history is a target, and `instruction`, where one prompt has one target. On both sides the learning rate
-falls to zero at the end of the minutes. Then the language model alone, under the catalogue's constraint and with seen
-items left out, names ten items for every validation case. What the base brings is measured first, without any
-fine-tuning to speak of.
+Both sides fine-tune the same base (a folder or a hub id; a small one made by `genrec pretrain` is enough) with the same
+recipe (`cpu`, changed by `--set`) for the same minutes. Only the template differs: with `next-item`, every item after
+the first of a history is a target; with `instruction`, a prompt has one target. On both sides the learning rate falls
+to zero at the end of the minutes. Then the language model alone recommends ten items for every validation case, under
+constrained decoding and without seen items. The base is measured first, with almost no fine-tuning.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
-"""Explanations of a run: are they valid, do they cite what moved the model, what do they cost.
+"""Explanations of a run: are they valid, do they cite the items that moved the model, and what do they cost?
 
     python benchmarks/explanations.py --run runs/films --data data/films
 
-On 200 seeded test users, the first three recommendations each: citation validity, shares of texts written and replaced,
-variety and length for every way to explain; faithfulness, which is the fall of the item's log-likelihood without the
-cited items over that without as many random ones, for evidence by leave-one-out; its speed; users a
-second without explanations and with each kind; and twenty explanations drawn by the seed, as they are.
+The first three recommendations of 200 seeded test users are explained. Measured for every way to explain: citation
+validity, shares of texts written and replaced, variety and length. Measured for evidence by leave-one-out: its speed
+and its faithfulness, which is the fall of the item's log-likelihood without the cited items, over the fall without as
+many random items. Also reported: users a second without explanations and with each kind, and twenty explanations drawn
+by the seed, unedited.
 
-What is done stands in a part file beside the output, so a run that was broken off goes on where it was.
+Finished parts are saved in a file beside the output, so an interrupted run continues from there.
 """
 
 # ruff: noqa: E402 - the path is set before what is found by it

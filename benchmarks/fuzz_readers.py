@@ -1,9 +1,9 @@
-"""Fuzz the readers with Atheris: any bytes as a log, a catalogue or a list of users end as data or as an error of ours.
+"""Fuzz the readers with Atheris: any bytes, as a log, catalogue or users' file, must give data or a genrec error.
 
     python benchmarks/fuzz_readers.py -max_total_time=3600 CORPUS_FOLDER
 
-`pip install atheris` first; it is no dependency. What was found stands in the closing note of the issue; what can be
-said in a line became a test.
+Run `pip install atheris` first; genrec does not depend on it. The findings are in the closing note of the issue, and
+the short ones became tests.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""What genrec does on this machine's GPU, in steps that each write their JSON when done.
+"""The speed of genrec on this machine's GPU, in steps that each write a JSON file when done.
 
     python benchmarks/gpu.py [--beauty FOLDER] [--minutes 10] [--out FOLDER] [--steps card,decoding-ml-100k,...]
 
-Steps: the card's own rates; decoding against `transformers`' generate() on ml-100k and on Amazon Beauty, genrec's way
-for processors beside its way for GPUs; where the time of one batch goes; `genrec pretrain`, what it learnt, and
-recommending from it; LoRA on the starter, tokens a second against the card's rate of matrix products. Nothing is
-fetched. Each step is a process of its own with a time limit; one whose JSON is there already is not run again, and
-what is left is said at the end. `--device cpu --users 4` tries the script where there is no card.
+Steps: the card's own rates; decoding against `transformers`' generate() on ml-100k and on Amazon Beauty, with genrec's
+method for processors and its method for GPUs; the parts of one batch's time; `genrec pretrain`, its quality, and
+recommending from it; LoRA on the starter, in tokens a second and against the card's rate of matrix products. Nothing is
+downloaded. Each step is its own process with a time limit. A step whose JSON exists is not run again, and the steps
+that remain are listed at the end. `--device cpu --users 4` tries the script without a GPU.
 """
 
 from __future__ import annotations

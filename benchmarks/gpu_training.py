@@ -1,11 +1,12 @@
-"""`genrec pretrain` where it runs: tokens a second, beside the device's own rate, and what it knows after some minutes.
+"""`genrec pretrain` on this device: tokens a second, the share of the device's rate, and quality after some minutes.
 
     python benchmarks/gpu_training.py --data DATA [--base starter] [--minutes 3] [--set KEY=VALUE ...] [--out FILE]
 
-DATA is a data folder of `genrec prepare`. Tokens are those that the model reads in training, padding not counted;
-seconds hold judging and saving, too, but not the tokenizer. The share of the device is arithmetic done over arithmetic
-that its own products of two square matrices would have done in that time: 6 operations a weight and token for the
-blocks, and 6 x width for each score of a supervised token over the catalogue's tokens; attention is left out.
+DATA is a data folder of `genrec prepare`. Tokens are those that the model reads in training, without padding. Seconds
+include judging and saving, but not the tokenizer. The share of the device is the number of operations in training, over
+the number that products of two square matrices would do in the same time. Counted are 6 operations for each weight and
+token in the blocks, and 6 x width for each score of a supervised token over the catalogue's tokens; attention is not
+counted.
 """
 
 from __future__ import annotations

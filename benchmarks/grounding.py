@@ -2,13 +2,14 @@
 
     python benchmarks/grounding.py [--case mixture:1000000 ...] [--out benchmarks/results/grounding.json]
 
-The brute force is what peers do (BIGRec): `torch.cdist` of the queries with all items, then `argsort` of every row; in
-batches of queries, since the whole matrix has no room. `ItemIndex` is built as by default, nothing tuned by hand; its
-recall is the share of the exact ten nearest (inner product) among its ten. Exact FAISS search stands beside both.
-Each side runs in a process of its own, so that memory is its own, with one thread, and what counts is the processor's
-time (on a quiet machine the clock's), so that other work on the machine tilts nothing; the repeats' median is reported.
+The brute force is the method of BIGRec: `torch.cdist` of the queries with all items, then `argsort` of every row; in
+batches of queries, since the whole matrix does not fit in memory. `ItemIndex` is built with its defaults, without
+tuning by hand. Its recall is the share of the exact ten nearest items (inner product) among its ten. Exact FAISS search
+is measured as well. Each side runs in its own process, so that memory is its own, with one thread. Times are processor
+time (on a quiet machine, wall-clock time), so that other work on the machine has no effect; the median of the repeats
+is reported.
 
-Two kinds of data, since recall depends on them (numbers uniformly at random would tell nothing about titles):
+There are two kinds of data, since recall depends on the data (uniform random numbers would not represent titles):
 
     mixture   vectors of 384 numbers in categories, families and items, each level Gaussian with a spectrum that falls
               off; mean and spread of similarities, of neighbours' similarities, and the local dimension are set to

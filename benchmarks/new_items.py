@@ -1,16 +1,16 @@
-"""Are new items found? A seeded share of the items loses its every interaction, and is added again by title alone.
+"""Are new items found? A seeded share of the items loses all its interactions and is added again by title alone.
 
     python benchmarks/new_items.py --dataset amazon-beauty:PATH [--out benchmarks/results/new-items-amazon-beauty.json]
     python benchmarks/new_items.py --dataset ml-100k --share 0.1 --folds 10
 
-Asked are the test cases whose next item is such a new item (`new`), and a sample of the others (`known`), which shows
-what it costs them that new items are recommended too. Systems:
+The test cases are those whose next item is such a new item (`new`), and a sample of the others (`known`). The sample
+shows how much the other cases lose when new items are recommended too. Systems:
 
     genrec-without-lm          the fused signals; a new item borrows from the nearest known titles (genrec.item_parts)
-    genrec-without-lm-silent   the same weights; new items say nothing, as counted
+    genrec-without-lm-silent   the same weights; new items have no counted evidence
     content, co-occurrence, popularity, random
 
-No language model is needed. To include one, write the data without the hidden items, train on it, and come back:
+No language model is needed. To include one, write the data without the hidden items, train on it, and run again:
 
     python benchmarks/new_items.py --dataset ml-100k --save-data data/hidden
     genrec train --data data/hidden --recipe cpu --out runs/hidden

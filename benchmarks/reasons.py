@@ -1,15 +1,15 @@
-"""Reasons as people read them: drawn by a seed, unedited; and what they measure.
+"""Reasons as people read them: drawn by a seed, unedited, and with their figures.
 
     python benchmarks/reasons.py --data ml-100k --run runs/films --out benchmarks/results/reasons-ml-100k.json
     python benchmarks/reasons.py --data amazon-beauty:DIR --out benchmarks/results/reasons-amazon-beauty.json
     python benchmarks/reasons.py --data chinese-books --language zh --lists 2 --out benchmarks/results/reasons-zh.json
     python benchmarks/reasons.py --xrec DIR/amazon.jsonl --out benchmarks/results/reasons-xrec-amazon.json
 
-With a run, its own lists of ten are explained by measured evidence. Without one, lists come from co-occurrence and so
-does the evidence: the words are the same grammar's. On 200 users drawn by the seed: FMR, FCR, DIV, USR, distinct-n,
-length, shares by kind, citation validity, equal openings of neighbours, and reasons a minute on one core, evidence by
-co-occurrence included. Beside XRec: the rows' user profiles as stated taste, the phrases that they share with the item
-profiles as its categories, and the same figures of both texts.
+With a run, its own lists of ten are explained by measured evidence. Without one, both the lists and the evidence come
+from co-occurrence; the grammar is the same. Measured on 200 users drawn by the seed: FMR, FCR, DIV, USR, distinct-n,
+length, shares by kind, citation validity, equal openings of neighbours, and reasons a minute on one core, including
+evidence by co-occurrence. For the comparison with XRec, the user profiles of its rows are the stated taste, and the
+phrases that they share with the item profiles are the item's categories; the same figures are given for both texts.
 """
 
 # ruff: noqa: E402 - the path is set before what is found by it; patterns

@@ -1,18 +1,18 @@
-"""The service under load from a second process on the loopback: latency, throughput, and what happens beyond.
+"""The service under load from a second process on the loopback: latency, throughput, and behaviour under overload.
 
     python benchmarks/serve.py --run RUN [--seconds 60] [--rate 50] [--out benchmarks/results/serve.json]
 
 Three parts, on a fresh store:
 
-    steady      RATE requests a second for SECONDS, each at its own moment whatever became of those before (open loop),
-                half of them preceded by an event of the same user. Latency counts from that moment, so waiting in the
-                load generator counts, too. Then the lists of 50 users are compared with `recommend_many`'s.
-    saturation  one client that asks one after the other, against 32 that do; every history is new, so that the cache
-                helps nobody.
-    burst       500 connections that ask at the same moment; 429 is an answer, another error is not.
+    steady      RATE requests a second for SECONDS, each at its planned time even if earlier ones are unfinished (open
+                loop); half of them follow an event of the same user. Latency counts from the planned time, so waiting
+                in the load generator is included. Then the lists of 50 users are compared with `recommend_many`'s.
+    saturation  one client that sends one request after another, against 32 such clients; every history is new, so that
+                the cache has no effect.
+    burst       500 connections that send a request at the same time; 429 counts as an answer, other errors do not.
 
-The server and the generator share the machine's cores, which the figures therefore hold. The load average before the
-start is written down, since a busy machine is a slow one.
+The server and the load generator share the machine's cores, so the figures include both. The load average before the
+start is recorded, since other work slows the machine.
 """
 
 from __future__ import annotations

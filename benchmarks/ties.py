@@ -1,11 +1,11 @@
-"""How the order that equal times are given moves the figures of ml-100k, and agreement with RecBole 1.2.1's.
+"""How the order of events with equal times changes the figures of ml-100k, and a comparison with RecBole 1.2.1's.
 
     python benchmarks/ties.py [--out benchmarks/results/ties.json]
 
-In ml-100k half of all neighbouring events of a user have equal times, so which item is "the last" is for the reader of
-the file to decide. The same systems are judged under several orders. None of them may look at the target: all but one
-are rules on the log, and the last draws lots. RecBole's ItemKNN reads the training items only, so it is also judged
-without the validation item in the test history.
+In ml-100k, half of all neighbouring events of a user have equal times, so the reader of the file decides which item is
+"the last". The same systems are judged under several orders. No order depends on the target: all but one are rules on
+the log, and the last is random. RecBole's ItemKNN reads the training items only, so it is also judged without the
+validation item in the test history.
 """
 
 from __future__ import annotations

@@ -5,17 +5,17 @@
 A target is one item that the loss asks the model to name after its history. Both sides train the same base (the
 starter) with the same LoRA (rank 16 on all linear layers) in the same number format on the training histories of
 ml-100k. genrec's side is the `cpu` recipe through `training.finetune`. The peers' side is a plain `transformers`
-Trainer with its own loss over the whole vocabulary, rows in random order, padded to the longest of their batch, one
-target in each, in two kinds of prompt: BIGRec's (an instruction, the last ten titles in quotes, one answer; arXiv
-2308.08434) and GLoSS's (an instruction, all of the history that fits, one answer; arXiv 2506.01910). Where a choice
-was open it was made in the peers' favour: one optimiser step for all batches of a run, and a window of 512 tokens for
-GLoSS, which takes 1,024.
+Trainer with its own loss over the whole vocabulary. Its rows are in random order, padded to the longest of their batch,
+with one target each. There are two kinds of prompt: BIGRec's (an instruction, the last ten titles in quotes, one
+answer; arXiv 2308.08434) and GLoSS's (an instruction, all of the history that fits, one answer; arXiv 2506.01910). Open
+choices were made in the peers' favour: one optimiser step for all batches of a run, and a window of 512 tokens for
+GLoSS, which uses 1,024.
 
 Then a ladder: from the peers' way to the recipe, one step at a time, and what further steps would add to it. Every run
 is a process of its own, so that peak memory is its own; its first batch is a warm-up and is not timed. Batches are
-drawn evenly over the lengths of the whole training set, by the repeat's number as seed; sides take turns. Times are
-processor seconds of the process, not the wall's, so that what else runs on the machine disturbs them little; with more
-than one thread they add up all threads. `--layers` cuts the base's depth on both sides, and is written in the result.
+drawn evenly over the lengths of the whole training set, with the repeat's number as seed; the sides take turns. Times
+are processor seconds, not wall-clock seconds, so that other work on the machine affects them little; with several
+threads they are summed. `--layers` reduces the base's depth on both sides, and is recorded in the result.
 """
 
 from __future__ import annotations

@@ -4,14 +4,14 @@
     python benchmarks/worlds.py --data FOLDER --world beauty-shuffled                    # one of them
     python benchmarks/worlds.py --table --out benchmarks/results/worlds.json             # the table of what is there
 
-Worlds are seeded cuts of ml-100k and of Amazon Beauty, worlds that are drawn here and whose best possible answer is
-therefore known, and real logs. `--data` (or the environment variable GENREC_WORLDS_DATA) is a folder that holds
+Worlds are seeded cuts of ml-100k and of Amazon Beauty, generated worlds (whose best possible answer is therefore
+known), and real logs. `--data` (or the environment variable GENREC_WORLDS_DATA) is a folder that holds
 `amazon-beauty`, `mind-zh`, `microlens-50k`, `online-retail`, `food-com-small` and `complete-journey`; worlds whose data
-is missing are left out, and that is said. Each world has a folder under `--work`: its data, its base and run, the
-baselines' figures and its result. What is there already is not made again; to fit and judge again, give `--again`.
+is missing are left out with a message. Each world has a folder under `--work`: its data, its base and run, the
+baselines' figures and its result. Existing parts are not made again; to fit and judge again, give `--again`.
 
-The easy mistake is to look at differences in the mean alone: a world of 200 users has a standard error of a tenth of
-its figure. Regret is genrec minus the best other system, on the same cases, with its paired interval.
+Regret is genrec minus the best other system, on the same cases, with its paired interval. The interval is needed
+because a world of 200 users has a standard error of a tenth of its figure.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
-"""Figures of texts: how often they speak of what they should, how much of it all they cover, how much they differ.
+"""Figures of explanation texts: whether they mention the right features, how many they cover, and how they differ.
 
-    FMR   feature matching ratio: the share of texts that hold the feature which they were to speak of
-    FCR   feature coverage ratio: the different features that all texts hold, over all features there are
-    DIV   feature diversity: how many features two texts have in common, a mean over all pairs; lower is better
-    USR   unique sentence ratio: the different texts, over all texts
+    FMR   feature matching ratio: the share of texts that mention the feature they should mention
+    FCR   feature coverage ratio: the number of distinct features in all texts, over the number of all features
+    DIV   feature diversity: the number of features that two texts share, averaged over all pairs; lower is better
+    USR   unique sentence ratio: the number of distinct texts, over the number of all texts
 
-Source: Li, Zhang and Chen, "Generate neural template explanations for recommendation", CIKM 2020 (NETE), as they are
-used in "Personalized transformer for explainable recommendation", ACL 2021 (PETER), section 5.3; distinct-n is Li et
-al., "A diversity-promoting objective function for neural conversation models", NAACL 2016.
+Sources: Li, Zhang and Chen, "Generate neural template explanations for recommendation", CIKM 2020 (NETE), as used in
+"Personalized transformer for explainable recommendation", ACL 2021 (PETER), section 5.3. distinct-n is from Li et al.,
+"A diversity-promoting objective function for neural conversation models", NAACL 2016.
 
-The easy mistake is DIV by a loop over pairs, which is quadratic: a feature that n texts hold is shared by n (n - 1) / 2
-pairs, and summing over features gives the same.
+DIV is computed without a loop over pairs, which would be quadratic. A feature in n texts is shared by n (n - 1) / 2
+pairs, and the sum over features is the same figure.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from genrec.explain.names import WORD, outside_quotes
 
 
 def unique_ratio(texts: Sequence[str]) -> float:
-    """Return USR; 0 where there is no text."""
+    """Return USR; 0 if there is no text."""
     return len(set(texts)) / len(texts) if texts else 0.0
 
 
@@ -30,35 +30,35 @@ def matching_ratio(held: Sequence[Collection[str]], wanted: Sequence[str]) -> fl
     """Return FMR.
 
     Args:
-        held: the features that each text holds.
-        wanted: the one that each was to speak of; texts with an empty one do not count.
+        held: the features that each text mentions.
+        wanted: the feature that each text should mention; a text with an empty one is not counted.
 
     Returns:
-        A share; NaN where no text was to speak of a feature.
+        A share; NaN if no text should mention a feature.
     """
     judged = [one in own for own, one in zip(held, wanted, strict=True) if one]
     return sum(judged) / len(judged) if judged else float("nan")
 
 
 def coverage_ratio(held: Sequence[Collection[str]], features: Collection[str]) -> float:
-    """Return FCR; NaN where there are no features."""
+    """Return FCR; NaN if there are no features."""
     covered = {feature for own in held for feature in own} & set(features)
     return len(covered) / len(set(features)) if features else float("nan")
 
 
 def feature_diversity(held: Sequence[Collection[str]]) -> float:
-    """Return DIV; 0 where there are fewer than two texts."""
+    """Return DIV; 0 if there are fewer than two texts."""
     counts = Counter(feature for own in held for feature in set(own))
     pairs = len(held) * (len(held) - 1) / 2
     return sum(count * (count - 1) / 2 for count in counts.values()) / pairs if pairs else 0.0
 
 
 def distinct(texts: Sequence[str], size: int) -> float:
-    """Return distinct-n: the share of runs of words that are different.
+    """Return distinct-n: the number of distinct word n-grams, over the number of all n-grams.
 
     Args:
         texts: all texts.
-        size: words in a run.
+        size: words in an n-gram.
     """
     runs: list[tuple[str, ...]] = []
     for text in texts:
@@ -68,12 +68,12 @@ def distinct(texts: Sequence[str], size: int) -> float:
 
 
 def features_in(text: str, vocabulary: Mapping[str, str], longest: int = 6) -> frozenset[str]:
-    """Return the features that a text speaks of outside of the names that it gives.
+    """Return the features that a text mentions outside quoted names.
 
     Args:
         text: the text.
-        vocabulary: features by their words, case-folded and joined by blanks.
-        longest: words of the longest feature.
+        vocabulary: each feature by its words, case-folded and joined by blanks.
+        longest: the number of words in the longest feature.
     """
     words = words_of(outside_quotes(text))
     runs = (

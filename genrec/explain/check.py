@@ -1,15 +1,14 @@
-"""The check of an explanation: whatever it names was given to it, and what it says of the item the catalogue says too.
+"""The check of an explanation: it may use only names, numbers and attributes from the evidence and the catalogue.
 
-A text is free where no name, no number and no attribute stands; so these are what is looked for. Between quotation
-marks only names of the user's own history and of the recommended item may stand. Outside them no title of the
-catalogue may stand, no attribute that the item does not have, no name or number that was not given, no user id, and
-no mark that has no business in a sentence.
+Inside quotation marks, only items of the user's history and the recommended item may be named. Outside them, a text
+must not contain another title of the catalogue, an attribute that the item does not have, a name or number that was
+not given, the user's id, or a character that does not belong in a sentence.
 
-A text begins with the item that it explains, and names evidence after it: so it can be seen which is which, and a text
-that has the user choose what is only now recommended is found out.
+A text must begin with the item that it explains and name its evidence after it. This keeps the two apart: a text that
+presents the recommended item as one of the user's own choices fails the check.
 
-The easy mistake is to look for quoted titles alone: a model that names a film in plain words has named it all the same.
-What it cannot see: a name that begins a sentence, and a title of one everyday word ("heat") that is not quoted.
+Titles are also searched for outside quotation marks, because a model can name a film without quoting it. Two things are
+not detected: a name that begins a sentence, and an unquoted title of one everyday word ("heat").
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ from genrec.explain.names import WORD, name_of, named, outside_quotes, quoted
 
 MOST_CHARACTERS = 600
 MOST_ATTRIBUTE_WORDS = 4
-"""A longer value (a description) is no attribute that a sentence states by accident."""
+"""Longer values, such as descriptions, are not searched for: a sentence does not state them by accident."""
 
 FOREIGN_MARKS = re.compile('[\x00-\x1f\x7f"„‟«»「」『』《》〈〉<>{}\\[\\]|\\\\`#*@_~^=\ufffd]|https?:|www\\.')
-"""What has no business in a sentence outside names: other quotation marks, markup, controls, half characters."""
+"""Not allowed in a sentence outside names: other quotation marks, markup, control and incomplete characters, links."""
 _ENDINGS = ".!?。！？"  # noqa: RUF001 - Chinese sentences end in their own marks
 
 
@@ -42,7 +41,7 @@ class Checker:
         self.catalog = catalog
         self._titles = {joined for item in catalog for joined in _titles(item)}
         self._attributes = {joined for item in catalog for joined in _attributes(item)}
-        # The longest run of words worth looking up; a longer title is found by its label.
+        # The number of words in the longest title or attribute that is looked up.
         spans = [joined.count(" ") + 1 for joined in (*self._titles, *self._attributes)]
         self._longest = min(max(spans, default=1), 12)
 
@@ -56,17 +55,17 @@ class Checker:
         claims: Sequence[Claim] = (),
         language: str = "",
     ) -> list[str]:
-        """Return what is wrong with an explanation; nothing where it may be shown.
+        """Return the faults of an explanation; an empty list if it may be shown.
 
         Args:
             text: the explanation.
-            item: what it explains.
+            item: the recommended item.
             history: the user's items.
-            evidence: items of the history; where there are any, a text names the item first, and then at least one
+            evidence: items of the history; if there are any, the text must name the item first, and then at least one
                 of them.
             user: the user's id, which must not be in the text.
-            claims: what the evidence says of the item; where there are any, the text may claim nothing else.
-            language: what the text must be written in; any where left out.
+            claims: the claims that the evidence supports; if there are any, the text may make no others.
+            language: the language that the text must be written in; any language if empty.
         """
         if not text or text[-1] not in _ENDINGS or len(text) > MOST_CHARACTERS:
             return ["it is not a sentence"]
@@ -83,7 +82,7 @@ class Checker:
         return problems
 
     def _wrong_words(self, free: str, item: Item, history: Sequence[Item], claims: Sequence[Claim]) -> Iterable[str]:
-        """Yield what is wrong with the words outside names: foreign marks, titles, attributes, names and numbers."""
+        """Yield the faults outside quoted names: forbidden marks, titles, attributes, names and numbers."""
         if marks := FOREIGN_MARKS.findall(free):
             yield f"it holds {marks[0]!r}"
         given = {joined for one in (*history, item) for joined in _titles(one)}
@@ -93,11 +92,11 @@ class Checker:
                 yield f"it names {run!r}, which is not in the history"
             if run in self._attributes and run not in own:
                 yield f"it says {run!r}, which the catalogue does not say of the item"
-        # What a claim counts or values was given, too; a decade is written with an s.
+        # The values and counts of claims were given, too; a decade is written with an s.
         values = [value for claim in claims for value in (claim.value, claim.era, f"{claim.era or claim.value}s")]
         values += [f"{claim.count:,}" for claim in claims if claim.count]
         said = {word for joined in (*own, *map(_runs_of, values)) for word in joined.split(" ")}
-        # A number out of a title means nothing by itself; a name does.
+        # A word of a given title is allowed by itself, but a number of a title is not.
         known = said | {word for joined in given for word in joined.split(" ") if not _has_digit(word)}
         yield from (f"it says {word!r}, which was not given" for word in _telling_words(free) if word not in known)
 
@@ -109,7 +108,7 @@ class Checker:
 
 
 def _wrong_names(text: str, free: str, item: Item, history: Sequence[Item], evidence: Sequence[Item]) -> Iterable[str]:
-    """Yield what is wrong with the names between quotation marks."""
+    """Yield the faults of the names between quotation marks."""
     names = named(text)
     allowed = {name_of(one) for one in (*history, item)}
     yield from (f"it names “{name}”, which is not in the history" for name in names if name not in allowed)
@@ -122,7 +121,7 @@ def _wrong_names(text: str, free: str, item: Item, history: Sequence[Item], evid
 
 
 def citations_are_valid(text: str, item: Item, history: Sequence[Item]) -> bool:
-    """Return whether every name between quotation marks is the item's or of the history."""
+    """Return whether every quoted name is that of the item or of an item in the history."""
     return set(named(text)) <= {name_of(one) for one in (*history, item)}
 
 
@@ -132,7 +131,7 @@ def _titles(item: Item) -> set[str]:
 
 def _attributes(item: Item) -> set[str]:
     found = (_runs_of(value) for value in (*item.categories, *item.attributes.values()))
-    # A value of one or two letters, a size say, would be found in every second sentence.
+    # A value of one or two letters, such as a size, would be found in every second sentence.
     return {one for one in found if len(one) > (2 if one.isascii() else 0) and one.count(" ") < MOST_ATTRIBUTE_WORDS}
 
 
@@ -141,7 +140,7 @@ def _runs_of(text: str) -> str:
 
 
 def _is_telling(run: str) -> bool:
-    """Return whether a run of words is a title and not everyday words: "Heat" in lower case is just heat."""
+    """Return whether unquoted words can be taken as a title: one word, such as "heat", can be an everyday word."""
     return run.count(" ") > 0
 
 
@@ -150,7 +149,7 @@ def _has_digit(word: str) -> bool:
 
 
 def _telling_words(text: str) -> list[str]:
-    """Return the words that claim something by themselves, case-folded: numbers, and names within a sentence."""
+    """Return the words that state something by themselves, case-folded: numbers, and names within a sentence."""
     found = []
     for match in WORD.finditer(text):
         word = match.group()

@@ -1,10 +1,10 @@
-"""What can be said for a recommendation: claims, each of which the history, the catalogue or the log holds.
+"""The claims that can be made for a recommendation; each is supported by the history, the catalogue or the log.
 
-A claim names items of the user's own history and says what the recommended item has to do with them. Which claims can
-be made is a matter of fact; which one is made is decided in `genrec.explain.grammar`, by how much of the measured
-influence it covers and by what the list has said already.
+A claim names items of the user's own history and states how the recommended item is related to them. This module finds
+all claims that are true. `genrec.explain.grammar` chooses among them, by the share of the evidence that a claim covers
+and by the claims that the list has already made.
 
-The easy mistake is to count what a user has taken twice as two of their choices; items are counted, not events.
+Items are counted, not events, so that an item taken twice does not count as two choices.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ Said = Literal[
     "price", "people", "together", "newest", "new", "moved", "alike", "given", "again", "again-count", "taste",
     "taste-category", "popular", "popular-count", "nothing",
 ]  # fmt: skip
-"""What a claim says:
+"""The kinds of claims; "it" is the recommended item:
 
     sequel          it is the next part after the named item, by the number in its title
-    maker           it and all the named ones have this maker; "-more": and so have `count` more of the history
-    series          likewise of a series, or of a name that titles begin with
-    category        likewise of a category; "-era": and of a decade
-    era             likewise of a decade alone
-    price           its price is close to that of all the named ones
+    maker           it and all the named items have this maker; "-more": so have `count` more items of the history
+    series          the same for a series, or for a name that titles begin with
+    category        the same for a category; "-era": and for a decade
+    era             the same for a decade alone
+    price           its price is close to that of all the named items
     people          `count` other people took it and the named item
-    together        it was taken near the named ones in other histories
-    newest          the named ones are among the user's newest three, and they moved the model towards it
+    together        it was taken near the named items in other histories
+    newest          the named items are among the user's newest three, and they moved the model towards it
     new             it was added to the catalogue after the training
-    moved           the named ones moved the model towards it
-    alike           its title is near theirs
-    given           the named ones are in the history for which it was recommended
-    again           the user took it before; "-count": so many times
-    taste           it is near the taste that the user describes; "-category": which names its category
-    popular         it is among the most taken; "-count": by so many people
-    nothing         there is nothing to go by
+    moved           the named items moved the model towards it
+    alike           its title is similar to theirs
+    given           the named items are in the history for which it was recommended
+    again           the user took it before; "-count": `count` times
+    taste           it is close to the taste that the user describes; "-category": the taste names its category
+    popular         it is among the most taken items; "-count": `count` people took it
+    nothing         there is no evidence
 """
 
 WITHOUT_NAMES: frozenset[str] = frozenset(
@@ -49,28 +49,28 @@ WITHOUT_NAMES: frozenset[str] = frozenset(
 
 NEWEST_ITEMS = 3
 LEAST_PEOPLE = 3
-"""Fewer people than this are no evidence, and might be recognised."""
+"""A claim about fewer people than this is not made: they are weak evidence, and they might be recognised."""
 LEAST_MORE = 2
-"""How many more items of a history have a category before it is called a long-standing interest."""
+"""How many more items of a history must have a category for it to be called a long-standing interest."""
 
 STRENGTHS: dict[str, float] = {
     "sequel": 14.0, "maker-more": 8.0, "series-more": 8.0, "series": 7.5, "maker": 7.0, "category-era": 3.6,
     "category-more": 4.2, "category": 3.4, "people": 4.6, "new": 6.0, "newest": 3.4, "price": 2.0, "together": 2.6,
     "era": 2.2, "moved": 2.6, "alike": 2.4, "given": 1.8,
 }  # fmt: skip
-"""How much a reader learns from each, by judgement."""
+"""How much a reader learns from each kind of claim; set by judgement."""
 
 _RAREST = 2.5  # what a category's rarity adds at most
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One thing that is said for an item.
+    """One claim about a recommended item.
 
     Attributes:
-        said: see `Said`.
+        said: the kind of claim; see `Said`.
         items: the items of the history that it names.
-        value: the maker, series, category or price; for an era the decade's first year.
+        value: the maker, series, category or price; for an era, the decade's first year.
         era: the decade's first year, beside a category.
         count: people, more items, or times.
         strength: how much a reader learns from it.
@@ -85,15 +85,15 @@ class Claim:
 
     @property
     def feature(self) -> str:
-        """What the claim is about, for telling sentences of one list apart; empty where it has no such thing."""
+        """The subject of the claim, so that a list does not repeat it; empty if the claim has none."""
         return f"{self.value} {self.era}".strip() if self.said not in ("price", "taste-category") else ""
 
 
 class HistoryFacts:
-    """What the catalogue says of a whole history; read once for a list.
+    """The catalogue's facts about a whole history; read once for each list.
 
     Args:
-        facts: of the catalogue.
+        facts: the facts of the catalogue.
         items: the history, oldest first.
     """
 
@@ -112,13 +112,13 @@ class HistoryFacts:
                     self._holding.setdefault(key, []).append(place)
 
     def more(self, kind: str, value: str, named: Sequence[Item], *, lasting: bool = False) -> int:
-        """Return how many items of the history have a value beside those named.
+        """Return how many items of the history, besides the named ones, have a value.
 
         Args:
             kind: maker, series or category.
-            value: of it.
+            value: the maker, series or category itself.
             named: items that are not counted.
-            lasting: count nothing unless both the older and the newer half of the history have the value.
+            lasting: return 0 unless the value occurs in both the older and the newer half of the history.
         """
         holding = self._holding.get((kind, value), [])
         if lasting:
@@ -138,14 +138,14 @@ def claims_about(
     *,
     new: bool = False,
 ) -> list[Claim]:
-    """Return everything that can be said of an item with the evidence that is cited for it.
+    """Return every claim about an item that its cited evidence supports.
 
     Args:
-        item: what is recommended.
+        item: the recommended item.
         cited: items of the history, the strongest evidence first; at least one.
-        history: what is known of the history.
-        basis: what makes the cited ones evidence: moved, together, alike or given.
-        people: how many people took both of two items; None where the log does not say.
+        history: the facts about the history.
+        basis: why the cited items are evidence: moved, together, alike or given.
+        people: how many people took both of two items; None if the log does not show it.
         new: whether the item was added after the training.
     """
     facts = history.facts
@@ -168,7 +168,7 @@ def claims_about(
 
 
 class _Sharing:
-    """Which of the cited items have something; called with what they must have."""
+    """Returns the cited items that meet a condition."""
 
     def __init__(self, cited: tuple[Item, ...], facts: Mapping[str, ItemFacts]) -> None:
         self._cited = cited
@@ -179,7 +179,7 @@ class _Sharing:
 
 
 def _makers_and_series(own: ItemFacts, sharing: _Sharing, history: HistoryFacts) -> Iterator[Claim]:
-    """Yield a claim for a shared maker, and one for the broadest shared series, with how many more the history has."""
+    """Yield a claim for a shared maker and one for the broadest shared series, with the count of further items."""
     items = sharing(lambda other: other.maker == own.maker != "")
     count = history.more("maker", own.maker, items) if items else 0
     yield Claim("maker-more" if count else "maker", items, own.maker, count=count)
@@ -191,7 +191,7 @@ def _makers_and_series(own: ItemFacts, sharing: _Sharing, history: HistoryFacts)
 
 
 def _categories(own: ItemFacts, sharing: _Sharing, history: HistoryFacts) -> Iterator[Claim]:
-    """Yield claims for each shared category, alone, lasting, and with the decade; and one for the decade."""
+    """Yield claims for each shared category (alone, lasting, and with the decade), and one for the decade alone."""
     decade = str(own.decade) if own.decade else ""
     same = sharing(lambda other: other.decade == own.decade is not None)
     yield Claim("era", same, decade)

@@ -1,10 +1,11 @@
-"""What a text may claim: a small entailment between evidence and sentence, by patterns.
+"""The claims that a text may make: a small entailment check between evidence and sentence, by patterns.
 
-A word such as "series", "cheaper" or "popular" claims something. It may stand only where a claim of that family is part
-of the evidence; praise, and what only the user could know ("you loved it"), may never. Patterns are few and broad: a
-false alarm costs a model's text, and the grammar's sentence stands in; a miss costs a reader's trust.
+A word such as "series", "cheaper" or "popular" makes a claim. It is allowed only if the evidence includes a claim of
+that kind. Praise is never allowed, nor is a statement that only the user could make ("you loved it"). The patterns are
+few and broad, because a false alarm only replaces the model's text by the grammar's sentence, while a miss costs a
+reader's trust.
 
-The easy mistake is to look for a claim inside names: “The Best of Times” praises nothing.
+Names are not searched: “The Best of Times” praises nothing.
 """
 
 from __future__ import annotations
@@ -70,16 +71,16 @@ _COMPILED = {
 }
 
 _RUN = 4
-"""A run of so many words that stands twice in a text is repetition; in Chinese, of twice as many characters."""
+"""A run of this many words that occurs twice in a text is repetition; in Chinese, of twice as many characters."""
 
 
 def unheld_claims(free: str, said: Iterable[str], language: str) -> list[str]:
-    """Return what a text claims that the evidence does not hold.
+    """Return the claims of a text that the evidence does not support.
 
     Args:
-        free: the text outside of names.
-        said: the kinds of claims that the evidence holds.
-        language: whose patterns; nothing is found in a language without any.
+        free: the text outside names.
+        said: the kinds of claims that the evidence supports.
+        language: the language of the patterns; nothing is found in a language without patterns.
     """
     held = set(said)
     held |= {kind.split("-")[0] for kind in held}
@@ -102,7 +103,7 @@ def is_in_language(free: str, language: str) -> bool:
 
 
 def repeats_itself(free: str) -> bool:
-    """Return whether a text says something twice, or one word three times in a row."""
+    """Return whether a text repeats a run of words, or one word three times in a row."""
     words = [word.casefold() for word in WORD.findall(free)]
     if any(len(set(words[place : place + 3])) == 1 for place in range(len(words) - 2)):
         return True

@@ -1,10 +1,10 @@
-"""Evidence: which items of the user's own history speak for a recommendation, and how much each.
+"""Evidence: the items of the user's own history that support a recommendation, and the weight of each.
 
-They stand closest to the recommended one (taken near it by other people, or alike in what their titles mean), or they
-were measured to move the language model towards it (`genrec.explain.influence`). What is said of them is decided in
-`genrec.explain.grammar`.
+These items are the closest to the recommended item (other people took them near it, or their titles have a similar
+meaning), or a measurement shows that they moved the language model towards it (`genrec.explain.influence`).
+`genrec.explain.grammar` decides which claims are made about them.
 
-The easy mistake is to cite what spoke against a recommendation because it moved the model most.
+An item that moved the model away from the recommendation is never cited, however large its influence.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from genrec.errors import ConfigError
 from genrec.explain.influence import Influence
 
 Explain = Literal["none", "sentence", "measured", "words"]
-"""Nothing; a sentence from what stands near the item; a sentence from what moved the language model, measured by
-leaving out; the same evidence in the language model's own words, checked."""
+"""No explanation; a sentence from evidence near the item; a sentence from the items that moved the language model,
+measured by leaving them out; the same evidence in the language model's own words, checked."""
 
 Language = Literal["en", "zh"]
 Tone = Literal["plain", "warm"]
 Length = Literal["short", "long"]
 Kind = Literal["again", "together", "alike", "given", "moved", "taste", "popular"]
-"""What evidence says: the user took the item itself before; other people took it near the item, it is like the item, it
-is in the history and no more is known, it moved the language model towards the item; or there is no history, and the
-item is near the taste that the user describes, or is popular."""
+"""The kinds of evidence: the user took the item itself before; other people took the cited item near it; the two are
+similar; the cited item is in the history and no more is known; it moved the language model towards the item. Without a
+history: the item is close to the taste that the user describes; the item is popular."""
 
 MOST_EVIDENCE: dict[Length, int] = {"short": 2, "long": 3}
 """How many items are cited at most."""
@@ -44,11 +44,11 @@ class Wording:
         language: English or Chinese.
         tone: matter-of-fact or warm.
         length: one sentence that cites at most two items, or up to three sentences that cite at most three.
-        style: the text of a style file (`genrec.explain.style`) that stands in for the language's own; by its contents,
-            so that a job knows when they changed.
+        style: the text of a style file (`genrec.explain.style`) that replaces the language's own style; the text and
+            not the path, so that a job notices a change.
 
     Raises:
-        ConfigError: there is no such language, tone or length; all problems are told at once.
+        ConfigError: there is no such language, tone or length; the message lists all problems.
     """
 
     language: Language = "en"
@@ -72,12 +72,12 @@ class Wording:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What speaks for a recommendation.
+    """The evidence for one recommendation.
 
     Attributes:
-        items: items of the user's history, the strongest first; empty where there is no history.
-        kind: what is known of them.
-        weights: how much each item counts, in the same order; all alike where left out.
+        items: items of the user's history, the strongest first; empty if there is no history.
+        kind: the kind of evidence.
+        weights: the weight of each item, in the same order; all equal if left out.
     """
 
     items: tuple[Item, ...]
@@ -97,13 +97,13 @@ def nearest_evidence(
     alike: NDArray[np.floating],
     most: int = 2,
 ) -> list[int]:
-    """Return the places in the history of the items that speak most for the recommendation.
+    """Return the places in the history of the items that support the recommendation most.
 
     Args:
         history_rows: the history's item rows, oldest first.
         together: how often each was taken near the recommended item, shape (len(history_rows),).
         alike: cosine similarity of each to the recommended item, shape (len(history_rows),).
-        most: how many places to return at most.
+        most: the largest number of places to return.
 
     Returns:
         Places, the strongest evidence first; each item once.
@@ -122,10 +122,10 @@ def nearest_evidence(
 
 
 def measured_evidence(influences: Sequence[Influence], most: int = 2) -> Evidence:
-    """Return the items that moved a recommendation most, each once; those that spoke against it are never among them.
+    """Return the items that moved the model most towards a recommendation, each once; those against it are left out.
 
     Args:
-        influences: of one recommendation, the strongest first.
+        influences: the influences on one recommendation, the strongest first.
         most: how many at most.
     """
     best: dict[str, Influence] = {}

@@ -1,8 +1,8 @@
-"""From recommendations to explanations: which evidence is looked for, and who puts it into words.
+"""From recommendations to explanations: which evidence is used, and who puts it into words.
 
-Three ways, from cheap to dear: what stands near the item (two look-ups), what moved the language model (measured by
-leaving items out, a fraction of a second for each user), and the same in the model's own words (a text for each
-recommendation). See `genrec.explain.evidence.Explain`.
+There are three ways, from cheap to expensive: history items near the recommended item (two look-ups); history items
+that moved the language model (measured by leaving items out, a fraction of a second for each user); and the same
+evidence in the model's own words (one generated text for each recommendation). See `genrec.explain.evidence.Explain`.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ ALIKE = 0.3
 """The least cosine of two titles that are called close in kind."""
 
 POPULAR = 0.05
-"""The share of the items that are called popular where it is not known how many people took them."""
+"""The share of the items that are called popular if it is not known how many people took them."""
 
 EXPLAINED_HISTORY = 50
-"""How many of the newest history items are looked at for evidence near the item."""
+"""How many of the newest history items are searched for evidence near the item."""
 
 
 @dataclass(eq=False)
@@ -60,12 +60,12 @@ class Explainer:
 
     Attributes:
         catalog: the items.
-        encoder: histories to tokens.
+        encoder: turns histories into tokens.
         decoder: the language model under the catalogue's constraint.
-        generator: the language model writing freely.
+        generator: the language model, writing freely.
         signals: every other kind of evidence, by name; "collaborative", "similarity" and "popularity" are among them.
-        templates: what the model is asked with for words, by language.
-        known: how many of the items, the first ones, were there at the training.
+        templates: the templates of the explanation prompts, by language.
+        known: how many items the catalogue had at the training; later ones follow them.
     """
 
     catalog: Catalog
@@ -85,23 +85,22 @@ class Explainer:
         batch_size: int = 32,
         writer: str = "",
     ) -> list[list[Explanation]]:
-        """Explain every user's recommendations; the same for each as if it came alone.
+        """Explain every user's recommendations; the other users do not change the result.
 
         Args:
-            histories: whose.
-            recommended: each user's items.
-            how: where evidence comes from, and who words it.
+            histories: the users' histories.
+            recommended: each user's recommended items.
+            how: where the evidence comes from, and who words it.
             wording: how it is worded.
-            batch_size: how many texts are written side by side.
-            writer: who words it where `how` is "words"; see `genrec.explain.writers`. The recommending model where
-                left out.
+            batch_size: how many texts are written together.
+            writer: who words it if `how` is "words"; see `genrec.explain.writers`. The recommending model if left out.
 
         Returns:
-            For each user one explanation for each item; none at all where `how` is "none".
+            For each user, one explanation for each item; none if `how` is "none".
 
         Raises:
-            ConfigError: the writer's address is none.
-            ModelError: the writer is not here, or cannot be loaded.
+            ConfigError: the writer's address is not valid.
+            ModelError: the writer is not found, or cannot be loaded.
         """
         if how == "none":
             return [[] for _ in histories]
@@ -124,10 +123,10 @@ class Explainer:
         return [[next(ordered) for _ in items] for items in recommended]
 
     def grammar(self, wording: Wording) -> Grammar:
-        """Return what puts evidence into words in a style.
+        """Return the grammar, which puts evidence into words in a style.
 
         Raises:
-            ConfigError: the style is none.
+            ConfigError: the style is not valid.
         """
         style = parse_style(wording.style) if wording.style else shipped_style(wording.language)
         row, people = self.catalog.row, self.people
@@ -145,9 +144,9 @@ class Explainer:
 
     @cached_property
     def co_occurrence(self) -> CoOccurrence:
-        """What is taken near each other.
+        """The items that are taken near each other.
 
-        What an added item borrows ranks it; to say that people chose it with another would be untrue.
+        Borrowed evidence is excluded. It may rank a new item, but nobody took that item together with another.
         """
         signal = self.signals["collaborative"]
         assert isinstance(signal, CoOccurrence)  # noqa: S101 - for the type checker
@@ -155,27 +154,27 @@ class Explainer:
 
     @cached_property
     def content(self) -> Content:
-        """What is alike."""
+        """The similarity of titles."""
         signal = self.signals["similarity"]
         assert isinstance(signal, Content)  # noqa: S101 - for the type checker
         return signal
 
     @cached_property
     def people(self) -> People | None:
-        """How many people took what; None where the log does not say."""
+        """How many people took each item; None if the log does not show it."""
         return people_of_signals(self.signals, self.known)
 
     @cached_property
     def facts(self) -> CatalogueFacts:
-        """What the catalogue says of its items; read at the first use."""
+        """The facts about the catalogue's items; read at the first use."""
         return CatalogueFacts(self.catalog)
 
     def writer(self, name: str = "") -> Writer | EndpointWriter:
-        """Return who writes words, by name; made at the first use, since it looks through the whole catalogue.
+        """Return a writer by its name; made at the first use, since it reads the whole catalogue.
 
         Raises:
-            ConfigError: the writer's address is none.
-            ModelError: the writer is not here, or cannot be loaded.
+            ConfigError: the writer's address is not valid.
+            ModelError: the writer is not found, or cannot be loaded.
         """
         if name not in self._writers:
             checker = Checker(self.catalog)
@@ -193,14 +192,14 @@ class Explainer:
     def _evidence(
         self, history: History, rows: Sequence[int], items: Sequence[Item], how: Explain, length: Length
     ) -> list[Evidence]:
-        """Return what speaks for each item.
+        """Return the evidence for each item.
 
         Args:
-            history: whose.
+            history: the user's history.
             rows: the history's item rows, oldest first.
-            items: what is recommended.
-            how: where evidence comes from.
-            length: of the wording.
+            items: the recommended items.
+            how: where the evidence comes from.
+            length: the length of the wording.
         """
         if history.basis != "items":
             return [Evidence((), "taste" if history.basis == "taste" else "popular") for _ in items]
@@ -212,7 +211,7 @@ class Explainer:
         ids = [item.id for item in items]
         moved = influences(self.catalog, self.encoder, self.decoder, history.items, ids)
         measured = [measured_evidence(one, most) for one in moved]
-        # Where every item spoke against it, the language model had no part in it: what stands near the item did.
+        # If every item moved the model away from it, the evidence near the item is used instead.
         return [
             own if own.items and item.id not in taken else near
             for item, own, near in zip(items, measured, nearest, strict=True)
@@ -222,14 +221,14 @@ class Explainer:
 def near_item(
     co_occurrence: CoOccurrence, content: Content, history_rows: Sequence[int], item: Item, most: int = 2
 ) -> Evidence:
-    """Return the evidence that stands near an item: taken near it by other people, or alike.
+    """Return the evidence near an item: history items that other people took near it, or with a similar title.
 
     Args:
-        co_occurrence: what is taken near each other.
-        content: what is alike.
+        co_occurrence: the items that are taken near each other.
+        content: the similarity of titles.
         history_rows: the history's item rows, oldest first.
-        item: what is recommended.
-        most: how many items at most.
+        item: the recommended item.
+        most: the largest number of items.
     """
     catalog, recent = co_occurrence.catalog, list(history_rows)[-EXPLAINED_HISTORY:]
     if not recent:

@@ -1,11 +1,11 @@
-"""What the catalogue says of items, in the form that a reason can use: maker, series, part, shelf, decade, price.
+"""The catalogue's facts about items, in the form that a reason can use: maker, series, part, category, decade, price.
 
-Attributes say most of it. Where a catalogue has only titles, they are read as people read them: many titles that begin
-with the same words ("Star Trek", "Neutrogena") bear one name, and a number after the same words ("Jaws", "Jaws 2") is
-a part. A name found so is part of the title, so a sentence that states it is true.
+Most facts come from attributes. Series and parts are also read from titles: if many titles begin with the same words
+("Star Trek", "Neutrogena"), these words are a name, and a number after the same words ("Jaws", "Jaws 2") is a part. A
+name found in this way is part of the title, so a sentence that states it is true.
 
-The easy mistake is to take any two words at the start of a few titles for a name: "The Last" and "Once Upon a" are
-none. A name must begin nearly every title that holds it, and neither begin nor end as a phrase does.
+Not every common beginning is a name: "The Last" and "Once Upon a" are not. A name must stand at the beginning of nearly
+all titles that contain it, and it must not begin or end as a phrase does.
 """
 
 # ruff: noqa: RUF001 - Chinese marks
@@ -25,20 +25,20 @@ from genrec.explain.names import WORD
 
 MAKERS = ("brand", "author", "artist", "director", "maker", "manufacturer", "designer", "band", "creator", "studio",
           "publisher", "channel")  # fmt: skip
-"""Attributes that say who made an item; the first that an item has counts."""
+"""Attributes that name the maker of an item; the first that an item has is used."""
 
 SERIES = ("series", "franchise", "collection", "saga")
 YEARS = ("year", "release_year", "published", "release_date", "date")
 PRICE = "price"
 
 NEAR_PRICE = 0.15
-"""How far apart, as a share of the higher one, two prices may be that are called close."""
+"""The largest difference of two prices that are called close, as a share of the higher price."""
 
 MOST_NAME_WORDS = 3
 LEAST_TITLES = {1: 10, 2: 3, 3: 3}
 """How many titles must begin with so many words before these count as a name."""
 BEGINNING = 0.9
-"""Least share of the titles holding the words that begin with them; a phrase stands within titles, too."""
+"""Of the titles that contain the words, the least share that must begin with them; phrases also occur within titles."""
 CONTINUED = 0.7
 """Where so many of a name's titles go on with the same word, the word belongs to the name."""
 
@@ -60,17 +60,17 @@ _NUMBER = re.compile(r"\D{0,3}(\d+(?:[.,]\d{1,2})?)\D{0,4}")
 
 @dataclass(frozen=True, slots=True)
 class ItemFacts:
-    """What the catalogue says of one item; empty or None where it says nothing.
+    """The catalogue's facts about one item; empty or None if there are none.
 
     Attributes:
         maker: who made it.
-        series: what it belongs to, the broadest first: fewer words are more surely a name.
-        part: its number in the series that its title names; with `numbered` the words before the number.
-        numbered: see there.
-        categories: those that tell items apart, the rarest first.
+        series: the series it belongs to, the broadest first: fewer words are more certainly a name.
+        part: its number in the series that its title names.
+        numbered: the words of the title before that number.
+        categories: the categories that distinguish items, the rarest first.
         decade: the first year of its decade.
-        price: as a number, and `price_text` as the catalogue writes it.
-        price_text: see there.
+        price: its price as a number.
+        price_text: its price as the catalogue writes it.
     """
 
     maker: str = ""
@@ -84,7 +84,7 @@ class ItemFacts:
 
 
 class CatalogueFacts:
-    """What the catalogue says of its items; read once, then looked up.
+    """The facts about all items of a catalogue; read once, then looked up.
 
     Args:
         catalog: the items.
@@ -96,7 +96,7 @@ class CatalogueFacts:
         self._shares = {
             category: count / size
             for category, count in held.items()
-            # A shelf with everything on it, or with one item, says nothing.
+            # A category that holds all items, or one item, says nothing.
             if count > 1 and count / size <= COMMON_CATEGORY and _is_printable(category)
         }
         self._names = _leading_names([clean_title(item.title) for item in catalog])
@@ -104,7 +104,7 @@ class CatalogueFacts:
         self._known: dict[str, ItemFacts] = {}
 
     def __getitem__(self, item: Item) -> ItemFacts:
-        """Return what is known of an item; the item may be of another catalogue."""
+        """Return the facts about an item, which may also be of another catalogue."""
         if item.id not in self._known:
             self._known[item.id] = self._read(item)
         return self._known[item.id]
@@ -151,7 +151,7 @@ class CatalogueFacts:
 
 
 def part_of(title: str) -> tuple[str, int | None]:
-    """Return the words before a title's number, case-folded, and the number; the whole title where it has none."""
+    """Return the words before a title's number, case-folded, and the number; the whole title if it has none."""
     found = _CHINESE_PART.match(title)
     if found:
         part = int(found["part"]) if found["part"] else " 一二三四五六七八九十".index(found["word"])
@@ -180,13 +180,13 @@ def prices_are_close(one: ItemFacts, other: ItemFacts) -> bool:
 
 
 def _value(item: Item, name: str) -> str:
-    """Return an attribute's value as it can stand in a sentence, or nothing."""
+    """Return an attribute's value if a sentence can contain it, else an empty text."""
     value = clean_title(item.attributes.get(name, ""))
     return value if _is_printable(value) else ""
 
 
 def _is_printable(value: str) -> bool:
-    """Return whether a value can stand in a sentence without quotation marks of its own."""
+    """Return whether a sentence can contain the value without quotation marks around it."""
     return (
         value.casefold() not in _SAYS_NOTHING
         and len(value) <= _LONGEST_VALUE
@@ -229,7 +229,7 @@ def _leading_names(titles: Sequence[str]) -> dict[tuple[str, ...], str]:
 
 
 def _begins_enough(words: tuple[str, ...], begun: int, held: int) -> bool:
-    """Return whether words stand at the beginning of enough titles, and hardly anywhere else, to be a name."""
+    """Return whether enough titles begin with the words, and hardly any contain them elsewhere, to make them a name."""
     telling = sum(word not in _ARTICLES for word in words)
     if len(words) > MOST_NAME_WORDS or not telling or words[-1] in _ARTICLES:
         return False
@@ -251,6 +251,6 @@ def _continued_titles(titles: Sequence[str]) -> dict[tuple[str, ...], str]:
 
 
 def _is_name(text: str) -> bool:
-    """Return whether words can be a name: written as one from beginning to end, not as a phrase that goes on."""
+    """Return whether words can be a name: they are written as one, and are not a phrase that goes on."""
     first, last = text.split()[0], text.split()[-1]
     return _is_printable(text) and (first[0].islower() or not last[0].islower())

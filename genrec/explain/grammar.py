@@ -1,11 +1,11 @@
-"""The grammar: a list of recommendations with their evidence becomes sentences that belong together.
+"""The grammar: turns a list of recommendations and their evidence into sentences that do not repeat each other.
 
-For every item all that can be said is gathered (`genrec.explain.claims`). What is said is what covers most of the
-measured influence and tells a reader most; what the list has said already counts against it. Evidence that the chosen
-claim does not cover is named after it. Then a form is chosen that begins otherwise than the sentence before.
+For every item, all possible claims are gathered (`genrec.explain.claims`). The claim is chosen that covers most of the
+evidence's weight and tells a reader most; claims that the list has already made count less. Evidence that the chosen
+claim does not cover is named after it. Then a form is chosen that begins differently from the sentence before.
 
-Nothing is drawn from a clock or a global generator: a list's sentences depend on the list alone, and one user's on no
-other user's.
+The sentences of a list depend on that list alone, not on other users' lists, on the time, or on a global random
+generator.
 """
 
 # ruff: noqa: RUF001 - Chinese marks
@@ -26,7 +26,7 @@ from genrec.explain.names import WORD, outside_quotes
 from genrec.explain.style import BASES, Style
 
 COVERING = 0.8
-"""A claim about items with this share of the evidence's weight needs no other items named beside them."""
+"""If the items of a claim have this share of the evidence's weight, no other items are named beside them."""
 
 _SAME_KIND, _SAME_FEATURE, _NEIGHBOUR = 0.8, 2.6, 1.6
 """What counts against a claim for each time the list has made one of its kind, or about the same thing, and for being
@@ -35,12 +35,12 @@ of the last sentence's kind."""
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One reason in words, and what it claims.
+    """One reason in words, with its claims.
 
     Attributes:
-        text: the sentence, or two.
-        claims: what they claim, the main one first.
-        cited: the items of the history that they name.
+        text: one or two sentences.
+        claims: the claims of the text, the main one first.
+        cited: the items of the history that the text names.
     """
 
     text: str
@@ -49,13 +49,13 @@ class Reason:
 
     @property
     def features(self) -> frozenset[str]:
-        """What of the catalogue it speaks of."""
+        """The features of the catalogue that the reason mentions."""
         return frozenset(claim.feature for claim in self.claims if claim.feature)
 
 
 @dataclass(slots=True)
 class _Told:
-    """What a list has said so far."""
+    """The claims and forms that a list has used so far."""
 
     kinds: Counter[str] = field(default_factory=Counter)
     features: Counter[str] = field(default_factory=Counter)
@@ -68,13 +68,13 @@ class Grammar:
     """Puts the evidence of whole lists into words.
 
     Args:
-        facts: what the catalogue says.
-        style: how it is said.
-        people: how many people took both of two items; None where the log does not say.
-        takers: how many people took an item; None where the log does not say.
+        facts: the catalogue's facts.
+        style: the wording of the claims.
+        people: how many people took both of two items; None if the log does not show it.
+        takers: how many people took an item; None if the log does not show it.
         is_new: whether an item was added after the training.
         is_popular: whether an item is among the most taken.
-        item_first: begin every sentence with the item where there is such a form, as a model's own texts do.
+        item_first: begin every sentence with the item if there is such a form, as the model's own texts do.
     """
 
     def __init__(
@@ -108,12 +108,12 @@ class Grammar:
         """Return one reason for each item of a list.
 
         Args:
-            items: what is recommended, in the list's order.
-            evidence: what speaks for each.
+            items: the recommended items, in the list's order.
+            evidence: the evidence for each item.
             history: the user's items, oldest first.
             tone: plain or warm.
             length: one sentence, or up to two.
-            taste: what the user says of their taste.
+            taste: the user's description of their taste.
         """
         told, own = _Told(), HistoryFacts(self._facts, history)
         seed = " ".join([*(item.id for item in items), *(item.id for item in history)])
@@ -130,7 +130,7 @@ class Grammar:
         return reasons
 
     def _claims(self, item: Item, found: Evidence, history: HistoryFacts, taste: str) -> list[Claim]:
-        """Return everything that can be said for one item."""
+        """Return all possible claims about one item."""
         if found.items and found.kind in BASES:
             basis: Said = found.kind
             return claims_about(item, found.items, history, basis, self._people, new=self._is_new(item))
@@ -150,7 +150,7 @@ class Grammar:
         return [Claim("nothing")]
 
     def _ranked(self, claims: Sequence[Claim], found: Evidence, told: _Told) -> list[Claim]:
-        """Return the claims, the one to be made first."""
+        """Return the claims, the best first."""
         weights = found.weights_by_item()
 
         def worth(claim: Claim) -> float:
@@ -162,7 +162,7 @@ class Grammar:
         return sorted(claims, key=worth, reverse=True)
 
     def _said(self, item: Item, found: Evidence, ranked: Sequence[Claim], told: _Told, tone: Tone, seed: str) -> Reason:
-        """Return the best claim in words that begin otherwise than the sentence before."""
+        """Return the best claim in words that begin differently from the sentence before."""
         fallback: Reason | None = None
         for claim in ranked:
             for form in self._forms(claim, told, tone, seed):
@@ -178,7 +178,7 @@ class Grammar:
         return fallback
 
     def _forms(self, claim: Claim, told: _Told, tone: Tone, seed: str) -> Iterator[str]:
-        """Yield the forms of a claim, those least used first, else in an order of the list's own."""
+        """Yield the forms of a claim, the least used first, and otherwise in an order that the list determines."""
         forms = self._style.forms[claim.said]
         groups = [forms["more"]] if told.features[claim.feature] and claim.feature and "more" in forms else []
         if self._item_first:
@@ -188,7 +188,7 @@ class Grammar:
             yield from sorted(group, key=lambda form: (told.forms[form], _drawn(f"{seed} {form}")))
 
     def _with_rest(self, item: Item, reason: Reason, found: Evidence, seed: str) -> Reason:
-        """Return the reason with the evidence named that its claim does not cover, where that has weight."""
+        """Return the reason, extended by the evidence that its claim does not cover, if that evidence has weight."""
         (claim,) = reason.claims
         named = {one.id for one in claim.items}
         weights = found.weights_by_item()
@@ -203,7 +203,7 @@ class Grammar:
         return replace(reason, text=text, claims=(claim, Claim(found.kind, rest)), cited=(*reason.cited, *rest))
 
     def _with_second(self, item: Item, reason: Reason, ranked: Sequence[Claim], told: _Told) -> Reason:
-        """Return the reason with a second sentence, where there is something else to say."""
+        """Return the reason with a second sentence, if another claim is possible."""
         first = reason.claims[0]
         about = {first.value, first.era} - {""}
         for claim in sorted(ranked, key=lambda claim: told.kinds[claim.said]):
@@ -221,7 +221,7 @@ class Grammar:
 
 
 def beginning(text: str) -> str:
-    """Return how a sentence begins: with a name, whichever it is, or with its first word."""
+    """Return how a sentence begins: its first word, or one fixed mark for any name."""
     if text.startswith("“"):
         return "“"
     first = re.match(r"[\u3400-\u9fff]|[^\s,.:;!?]+", text)
@@ -229,7 +229,7 @@ def beginning(text: str) -> str:
 
 
 def _ends_twice(text: str) -> bool:
-    """Return whether the last word is a name with an end mark of its own: “Who Is It?”. reads badly."""
+    """Return whether the last word is a name with its own end mark; “Who Is It?”. would read badly."""
     return bool(re.search("[.?!…。？！]”[.?!。？！]$", text))
 
 

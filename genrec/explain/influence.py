@@ -1,15 +1,15 @@
-"""Which items of a history moved a recommendation: measured on the model, not guessed.
+"""Which items of a history moved a recommendation, measured on the model.
 
-Leave-one-out is the measure: how far the recommended item's log-likelihood falls when a history item is taken out of
-the prompt. Attention, which costs one reading of the prompt, was no better than random items on the models that were
-measured, and is not offered (benchmarks/RESULTS.md).
+The measure is leave-one-out: a history item is removed from the prompt, and its influence is the fall of the
+recommended item's log-likelihood. Attention would be cheaper, as it needs one reading of the prompt. But on the models
+measured it was no better than random items, so it is not offered (benchmarks/RESULTS.md).
 
-A causal model has read everything before the item left out already. So the prompt is read once, and what comes after
-the gap is run again for all gaps side by side, packed into one sequence whose mask keeps them apart; the likelihoods
-are those of reading each shortened prompt by itself.
+In a causal model, the tokens before the removed item do not change. So the prompt is read once, and only the tokens
+after each gap are run again. All gaps run together in one packed sequence, whose mask keeps them apart. The
+log-likelihoods are the same as if each shortened prompt were read by itself.
 
-The easy mistake is to leave out an item and let an older one slip into the prompt in its place: then two things
-changed. Only items that are in the prompt are left out, and nothing takes their place.
+Only items that are in the prompt are left out, and no older item takes the free place, because then the prompt would
+differ in two items.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from genrec.language.prompt_reading import Prompts
 from prompts.encoding import PromptEncoder, PromptParts
 
 NEWEST = 20
-"""How many of the newest history items are looked at."""
+"""How many of the newest history items are left out in turn."""
 
 PACKED_TOKENS = 1024
-"""Tokens that are run side by side after a prompt: enough to keep the processor busy, few enough for small masks."""
+"""Tokens in one packed sequence: enough to keep the processor busy, few enough for small masks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Influence:
     Attributes:
         place: the item's place in the history, from 0.
         item: the item.
-        weight: how far the recommended item's log-likelihood falls without it, in nats; below 0 where it spoke against
+        weight: the fall of the recommended item's log-likelihood without it, in nats; below 0 if it counted against
             the recommendation.
     """
 
@@ -59,18 +59,18 @@ def influences(
     recommended: Sequence[str],
     newest: int = NEWEST,
 ) -> list[list[Influence]]:
-    """Return how much the newest items of a history moved each of some recommendations.
+    """Return how much the newest items of a history moved each recommendation.
 
     Args:
         catalog: the items.
-        encoder: histories to tokens.
+        encoder: turns histories into tokens.
         decoder: the language model under the catalogue's constraint.
         history: item ids, oldest first; may be empty.
         recommended: item ids.
-        newest: how many of the newest items that fit in the prompt are looked at.
+        newest: how many of the newest items that fit in the prompt are left out in turn.
 
     Returns:
-        For each recommendation the items looked at, those that moved it most first.
+        For each recommendation, the items that were left out; the item that moved it most is first.
     """
     if not history or not recommended:
         return [[] for _ in recommended]
@@ -97,8 +97,8 @@ def log_likelihoods(
     Args:
         decoder: the language model under the catalogue's constraint.
         parts: the whole prompt.
-        rows: int64 [items]; the rows of the items that are judged.
-        left_out: which of the prompt's items to leave out, once for each variant.
+        rows: int64 [items]; the catalogue rows of the items.
+        left_out: for each variant, the prompt's items to leave out.
 
     Returns:
         float32 [variants, items], in nats.
@@ -123,11 +123,11 @@ def leave_one_out(
     Args:
         decoder: the language model under the catalogue's constraint.
         parts: the whole prompt.
-        rows: int64 [items]; the rows of the items that are judged.
+        rows: int64 [items]; the catalogue rows of the items.
         newest: how many of the prompt's newest items are left out in turn.
 
     Returns:
-        float32 [items, prompt items], in nats; 0 for prompt items older than the newest, which are not looked at.
+        float32 [items, prompt items], in nats; 0 for older prompt items, which are not left out.
     """
     first = max(0, len(parts.items) - newest)
     variants = [(), *((place,) for place in range(first, len(parts.items)))]
@@ -139,10 +139,10 @@ def leave_one_out(
 
 @dataclass(frozen=True, slots=True)
 class _Segment:
-    """What is run again for one variant: the prompt's tokens after its gap.
+    """The tokens that are run again for one variant: those after its gap.
 
     Attributes:
-        seen: how many of the whole prompt's first tokens stand before it.
+        seen: how many of the whole prompt's first tokens come before the gap.
         tokens: the rest of the shortened prompt; never empty.
     """
 
@@ -155,13 +155,13 @@ class _Segment:
         gap = min(places, default=len(parts.items))
         seen = len(parts.opening) + sum(map(len, parts.items[:gap]))
         shortened = parts.without(places)
-        # The first token of an answer is read off the last token of the segment, so there must be one.
+        # The logits of an answer's first token come from the last token of the segment, so there must be one.
         seen = min(seen, len(shortened) - 1)
         return cls(seen, shortened[seen:])
 
 
 def _leaves_window(decoder: Decoder, parts: PromptParts, answers: Sequence[Sequence[int]]) -> bool:
-    """Return whether a model with a sliding window loses sight of a prompt's beginning; a mask cannot say that."""
+    """Return whether a sliding window would hide the prompt's beginning; the packed mask cannot express that."""
     window = getattr(decoder.model.config, "sliding_window", None)
     return window is not None and len(parts.without(())) + max(map(len, answers)) > window
 
@@ -170,7 +170,7 @@ def _leaves_window(decoder: Decoder, parts: PromptParts, answers: Sequence[Seque
 def _packed(
     decoder: Decoder, parts: PromptParts, answers: Sequence[Sequence[int]], left_out: Sequence[Collection[int]]
 ) -> NDArray[np.float32]:
-    """Run what comes after each gap, as many gaps side by side as make a good size."""
+    """Run the tokens after each gap, with as many gaps in one sequence as make a good size."""
     prompts = decoder.read([parts.without(())])
     beside = sum(len(answer) - 1 for answer in answers)
     segments = [_Segment.of(parts, places) for places in left_out]
@@ -192,7 +192,7 @@ def _force_packed(
     segments: Sequence[_Segment],
     answers: Sequence[Sequence[int]],
 ) -> NDArray[np.float32]:
-    """Run segments and, after each, all answers, side by side in one sequence.
+    """Run all segments in one sequence, each followed by all answers.
 
     Returns:
         Each answer's log-likelihood after each segment, float32 [segments, answers].
@@ -221,7 +221,7 @@ def _force_packed(
     visible = torch.tensor([segment.seen for segment in segments], device=device)[group]
     mask: Tensor | None = torch.cat((torch.arange(size, device=device) < visible[:, None], own), dim=1)[None, None]
     if len(segments) == len(answers) == 1:
-        mask = None  # an ordinary text: the model's own mask knows its sliding windows
+        mask = None  # an ordinary text, where the model's own mask handles its sliding windows
     cache = DynamicCache()
     (shared,) = prompts.shared  # one prompt was read
     for layer, (key, value) in enumerate(zip(shared.keys, shared.values, strict=True)):
@@ -242,7 +242,7 @@ def _force_packed(
 
 
 def _chosen_log_probabilities(decoder: Decoder, logits: Tensor, answers: Sequence[Sequence[int]]) -> Tensor:
-    """Return the log-probability of each token of the answers, given the logits it is read off."""
+    """Return the log-probability of each token of the answers, from the logits that predict it."""
     tokens = np.array([token for answer in answers for token in answer], np.int64)
     if decoder.normalisation != "vocabulary":
         tokens = np.searchsorted(decoder.trie.vocabulary, tokens)

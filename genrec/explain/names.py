@@ -1,7 +1,7 @@
-"""Names of items in sentences: between “ and ”, and nothing else stands there.
+"""Names of items in sentences; a name stands between “ and ”, and these marks are used for nothing else.
 
-The easy mistake is to let a title be more than a name: one with quotation marks of its own would end its quotation
-early, and one with marks that turn the direction of writing would turn the sentence.
+A title is cleaned before it is quoted. Its own quotation marks would end the quotation early, and its marks of writing
+direction would change the direction of the sentence.
 """
 
 # ruff: noqa: RUF001 - quotation marks
@@ -20,7 +20,7 @@ _KEPT_MARKS = "\u200c\u200d"  # joiners, which Persian, Hindi and emoji are spel
 
 
 def name_of(item: Item) -> str:
-    """Return an item's name as it stands between quotation marks: one line, without marks that end or turn it."""
+    """Return an item's name for quoting: one line, without quotation marks or marks of writing direction."""
     title = clean_title(item.label or item.title).replace("“", "‘").replace("”", "’")
     return "".join(one for one in title if unicodedata.category(one) != "Cf" or one in _KEPT_MARKS)
 
@@ -31,10 +31,10 @@ def quoted(item: Item) -> str:
 
 
 def named(text: str) -> list[str]:
-    """Return the names that a text gives between quotation marks, in order."""
+    """Return the quoted names of a text, in order."""
     return re.findall("“([^“”]*)”", text)
 
 
 def outside_quotes(text: str) -> str:
-    """Return a text without what it names; the quotation marks stay."""
+    """Return a text without its quoted names; the quotation marks stay."""
     return re.sub("“[^“”]*”", "“”", text)

@@ -1,9 +1,9 @@
-"""A style: the sentences that claims are put into, read from a TOML file and checked before anything is said.
+"""A style: the sentences for each kind of claim, read from a TOML file and checked before use.
 
-genrec ships two, `en` and `zh`, in `styles/`. A shop may give a file of its own, with its own words, in its own
-language; it needs every kind of claim, since nobody knows beforehand which ones a catalogue holds.
+genrec ships two styles, `en` and `zh`, in `styles/`. A shop may give a file with its own words, in its own language.
+The file must have sentences for every kind of claim, since it is not known beforehand which kinds will occur.
 
-A sentence is text with fields in braces. They are filled in one pass, so a title with braces of its own stays a title.
+A sentence is text with fields in braces. All fields are filled in one pass, so braces in a title are not filled.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _DECADED = frozenset({"era", "category-era"})
 _OPEN = re.compile(
     r"(?i)[aeio](?!ne(?![a-z])|nce(?![a-z]))|u(?!ni|ne|se|ti|fo|k(?![a-z]))|hour|hono|heir|8|11(?!\d)|18(?!\d)"
 )
-"""What begins with the sound of a vowel, in most cases."""
+"""Matches words that begin with a vowel sound, in most cases."""
 _SPELT = re.compile(r"[FHLMNRSX](?:[B-DF-HJ-NP-TV-Z]*(?![A-Za-z])|-)")
-"""Capitals without a vowel, which are read letter by letter, the first one beginning with a vowel: NYX, MTV, X-ray."""
+"""Capitals that are read letter by letter, the first with a vowel sound: NYX, MTV, X-ray."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +47,13 @@ class Style:
 
     Attributes:
         language: its code, such as en.
-        forms: by kind of claim, then by place (plain, warm, more, second): sentences.
-        rest: by what makes evidence: clauses that name the evidence a sentence does not cover.
-        comma: between names; `last` before the last one.
-        last: see there.
+        forms: sentences by kind of claim, then by use (plain, warm, more, second).
+        rest: clauses by kind of evidence; they name the evidence that a sentence does not cover.
+        comma: the separator between names.
+        last: the separator before the last name.
         numbers: words for one, two and so on; larger numbers are written in digits.
         decade: how a decade is written.
-        thousands: what groups the digits of large numbers.
+        thousands: the separator between groups of digits in large numbers.
     """
 
     language: str
@@ -106,7 +106,7 @@ class Style:
 
 
 def with_article(value: str) -> str:
-    """Return a or an and the value, by the sound that it begins with."""
+    """Return the value with "a" or "an" before it, by its first sound."""
     closed = re.match("(?i)eu|ew", value)
     sounds_open = _SPELT.match(value) or (_OPEN.match(value) and not closed)
     return f"{'an' if sounds_open else 'a'} {value}"
@@ -116,7 +116,7 @@ def load_style(file: Path) -> str:
     """Return a style file's text, checked.
 
     Raises:
-        ConfigError: it cannot be read, or is no style; all that is wrong with it is said.
+        ConfigError: the file cannot be read or is not a valid style; the message lists all faults.
     """
     try:
         text = file.read_text(encoding="utf-8")
@@ -144,7 +144,7 @@ def parse_style(text: str) -> Style:
     """Read a style from TOML.
 
     Raises:
-        ConfigError: it is no style; all that is wrong with it is said.
+        ConfigError: it is not a valid style; the message lists all faults.
     """
     try:
         data = tomllib.loads(text)
@@ -166,7 +166,7 @@ def parse_style(text: str) -> Style:
 
 
 def _read_forms(table: Mapping[str, Any], problems: list[str]) -> dict[str, dict[str, tuple[str, ...]]]:
-    """Return the sentences of each kind of claim; what is wrong is added to the problems."""
+    """Return the sentences of each kind of claim, and add any faults to the problems."""
     problems += [f"forms.{said} is missing" for said in get_args(Said) if said not in table]
     problems += [f"forms.{said} is not known" for said in table if said not in get_args(Said)]
     forms: dict[str, dict[str, tuple[str, ...]]] = {}
@@ -187,7 +187,7 @@ def _read_forms(table: Mapping[str, Any], problems: list[str]) -> dict[str, dict
 
 
 def _read_rest(table: Mapping[str, Any], problems: list[str]) -> dict[str, tuple[str, ...]]:
-    """Return the clauses for evidence that a sentence does not cover; what is wrong is added to the problems."""
+    """Return the clauses for evidence that a sentence does not cover, and add any faults to the problems."""
     problems += [f"rest.{base} is not known; expected {', '.join(BASES)}" for base in table if base not in BASES]
     problems += [f"rest.{base} is missing" for base in BASES if not table.get(base)]
     clauses = {base: _texts(table.get(base, []), f"rest.{base}", problems) for base in BASES}
@@ -211,7 +211,7 @@ def _texts(value: Any, where: str, problems: list[str]) -> tuple[str, ...]:
 
 
 def _wrong_with(form: str, said: str, place: str) -> list[str]:
-    """Return what is wrong with one sentence's fields and marks."""
+    """Return the faults of one sentence's fields and marks."""
     found = _FIELD.findall(form)
     allowed = {"item", "names"} if said not in WITHOUT_NAMES else {"item"}
     allowed |= {"value", "a:value"} if said in _VALUED else set()

@@ -1,12 +1,12 @@
-"""Explanations in the language model's own words: written under a constraint, checked, and replaced where they fail.
+"""Explanations in the language model's own words: written under a constraint, checked, and replaced if they fail.
 
-The model is given the evidence, the item and what the catalogue says of it. Its text begins with the item's name; the
-rest it writes freely, but where it opens a quotation mark, only a name of the evidence can follow, token by token, up
-to the closing mark, and each name once. Every text is then checked (`genrec.explain.check`). One that fails is
-written again with a seed; one that fails again is replaced by the sentence made from the same evidence. So nothing
-unchecked is ever shown.
+The model is given the evidence, the item and the item's catalogue entry. Its text begins with the item's name, and the
+rest is free. After an opening quotation mark, however, only a name of the evidence can follow, token by token, up to
+the closing mark, and each name only once. Every text is then checked (`genrec.explain.check`). A text that fails is
+written again with a seed. If that fails too, the grammar's sentence, made from the same evidence, replaces it. So no
+unchecked text is ever shown.
 
-The easy mistake is a draw that depends on the batch: each text draws from a generator of its own, seeded by its prompt.
+Each text samples from its own generator, seeded by its prompt, so that the result does not depend on the batch.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ ATTEMPTS = 2
 
 SAMPLE = 12
 SURPRISE = 1.5
-"""A text that surprises its own writer so many times as much as the grammar's sentences do is nonsense."""
+"""A text with this many times the surprise of the grammar's sentences, for the same model, counts as nonsense."""
 
 _STYLE: dict[Language, dict[str, str]] = {
     "en": {
@@ -76,14 +76,14 @@ _TRIES = 50  # of tokens at one place; where none of them may stand there, the t
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is to be explained.
+    """One recommendation to be explained.
 
     Attributes:
-        item: what is recommended.
-        evidence: what speaks for it.
-        reason: the grammar's words for it, which stand in where a model's fail.
+        item: the recommended item.
+        evidence: the evidence for it.
+        reason: the grammar's reason, which is used if the model's text fails.
         history: the user's items.
-        user: the user's id, for the check alone.
+        user: the user's id, used only in the check.
     """
 
     item: Item
@@ -98,11 +98,11 @@ class Explanation:
     """One explanation.
 
     Attributes:
-        text: what is shown.
+        text: the text that is shown.
         cited: the evidence that it names.
         source: who wrote it.
-        problems: what was wrong with the model's last text, where it was replaced.
-        claims: what the evidence says of the item.
+        problems: the faults of the model's last text, if it was replaced.
+        claims: the claims about the item that the evidence supports.
     """
 
     text: str
@@ -113,7 +113,7 @@ class Explanation:
 
 
 def load_templates(run: Path | None = None) -> dict[Language, TextTemplate]:
-    """Return what the model is asked with, by language: as a run was trained with it, or as it ships.
+    """Return the explanation templates by language: those saved with a run, or those that genrec ships.
 
     Raises:
         PromptError: a run's template is wrong.
@@ -128,14 +128,14 @@ def load_templates(run: Path | None = None) -> dict[Language, TextTemplate]:
 def prompt_values(
     template: TextTemplate, item: Item, evidence: Evidence, wording: Wording, reason: Reason
 ) -> dict[str, str]:
-    """Return the values of an explanation template: those that it has variables for.
+    """Return the values for the variables that an explanation template has.
 
     Args:
-        template: what the model is asked with; those of older runs have no `reason`.
-        item: what is recommended.
-        evidence: what speaks for it.
-        wording: how it is to be said.
-        reason: the grammar's words for it.
+        template: the template of the prompt; templates of older runs have no `reason`.
+        item: the recommended item.
+        evidence: the evidence for it.
+        wording: how the text is to be worded.
+        reason: the grammar's reason for it.
     """
     style = _STYLE[wording.language]
     said = [*item.categories, *(value for name, value in item.attributes.items() if name in ("year", "brand"))]
@@ -152,7 +152,7 @@ def prompt_values(
 
 
 def sentence_of(request: Request, problems: Sequence[str] = ()) -> Explanation:
-    """Return the explanation that no model writes."""
+    """Return the grammar's sentence as an explanation, without a model."""
     reason = request.reason
     return Explanation(reason.text, reason.cited, "sentence", tuple(problems), reason.claims)
 
@@ -173,10 +173,10 @@ def judged(checker: Checker, request: Request, text: str, wording: Wording, atte
     """Return a model's text if it passes the check, or else the sentence.
 
     Args:
-        checker: what must hold of it.
-        request: what is explained.
-        text: what a model wrote.
-        wording: how it was to be written.
+        checker: checks the text.
+        request: the recommendation that is explained.
+        text: the model's text.
+        wording: the requested wording.
         attempt: 0 for the first.
     """
     evidence = request.evidence.items
@@ -194,8 +194,8 @@ class Writer:
 
     Args:
         generator: the language model, writing freely.
-        checker: what must hold of a text.
-        templates: what the model is asked with, by language.
+        checker: checks the texts.
+        templates: the templates of the prompts, by language.
     """
 
     def __init__(self, generator: FreeGenerator, checker: Checker, templates: dict[Language, TextTemplate]) -> None:
@@ -209,12 +209,12 @@ class Writer:
         self._context = getattr(generator.model.config, "max_position_embeddings", None) or math.inf
 
     def write(self, requests: Sequence[Request], wording: Wording, batch_size: int = 32) -> list[Explanation]:
-        """Write one explanation for each request; the same for each as if it came alone.
+        """Write one explanation for each request; the other requests do not change the result.
 
         Args:
-            requests: what is to be explained; one without evidence gets the sentence.
-            wording: how.
-            batch_size: how many at most are written side by side.
+            requests: the recommendations to explain; a request without evidence gets the grammar's sentence.
+            wording: how the texts are worded.
+            batch_size: how many texts are written together at most.
         """
         tokenizer, template = self._generator.tokenizer, self._templates[wording.language]
         done = [sentence_of(request) for request in requests]
@@ -251,7 +251,7 @@ class Writer:
         prompts: Mapping[int, Sequence[int]],
         wording: Wording,
     ) -> None:
-        """Replace texts that passed the check but surprise the model that wrote them too much."""
+        """Replace texts that passed the check, but have too much surprise under the model that wrote them."""
         for place in places:
             surprise = self._surprise(prompts[place], done[place].text)
             limit = SURPRISE * self._usual_surprise(wording.language)
@@ -260,7 +260,7 @@ class Writer:
                 done[place] = sentence_of(requests[place], [problem])
 
     def _usual_surprise(self, language: Language) -> float:
-        """Return the median surprise at the grammar's own sentences; the same whatever is written beside them."""
+        """Return the median surprise of the grammar's sentences; it does not depend on the batch."""
         if language not in self._usual:
             wording, template = Wording(language), self._templates[language]
             found = []
@@ -300,14 +300,14 @@ def _values(template: TextTemplate, request: Request, wording: Wording) -> dict[
 
 
 class _Slots(LogitsProcessor):  # type: ignore[misc]
-    """Begins every row as told and lets it write freely, but after an opening quotation mark one of its names only.
+    """Starts every row with its lead, then lets it continue freely; after an opening quotation mark only names follow.
 
     Args:
         tokenizer: decodes what was written.
         start: where in each row the new tokens begin.
         leads: the tokens that each row begins with.
-        slots: for each row, the tokens of the names that it may give, once each, their closing marks included.
-        noise: for each row, what to draw from; None: take the likeliest token.
+        slots: for each row, the tokens of the names that it may write, once each, with their closing marks.
+        noise: for each row, the generator to sample from; None: take the most likely token.
         stops: the tokens that end a text.
     """
 
@@ -335,7 +335,7 @@ class _Slots(LogitsProcessor):  # type: ignore[misc]
         scores = scores.float()
         for row, generator in enumerate(self._noise):
             if generator is not None:
-                # The largest of log-probabilities with Gumbel noise is a draw in proportion to them.
+                # The largest log-probability after adding Gumbel noise is a sample in proportion to the probabilities.
                 drawn = torch.rand(scores.shape[1], generator=generator).clamp_(1e-10, 1 - 1e-7)
                 scores[row] = scores[row].log_softmax(dim=-1) - (-drawn.log()).log().to(scores.device)
         chosen = [
@@ -347,7 +347,7 @@ class _Slots(LogitsProcessor):  # type: ignore[misc]
     def _next(self, row: int, written: list[int], scores: Tensor) -> int:
         """Return the best token that may come next."""
         if set(written[-1:]) & set(self._stops):
-            return self._stops[0]  # finished; what comes next is padding
+            return self._stops[0]  # finished; the rest is padding
         if len(written) < len(self._leads[row]):
             return self._leads[row][len(written)]
         opened = self._opened[row]
@@ -365,7 +365,7 @@ class _Slots(LogitsProcessor):  # type: ignore[misc]
         return allowed[int(scores[allowed].argmax())] if allowed else self._stops[0]
 
     def _free(self, row: int, written: list[int], text: str, scores: Tensor) -> int:
-        """Return the best token outside of names: no other mark of quotation may stand there, whole or in pieces."""
+        """Return the best token outside names; it must not add another quotation mark, whole or in pieces."""
         since = written[self._free_since[row] :]
         best: list[int] = scores.topk(min(_TRIES, len(scores))).indices.tolist()
         for token in best:
@@ -380,9 +380,10 @@ class _Slots(LogitsProcessor):  # type: ignore[misc]
 
 
 def tidied(text: str, sentences: int) -> str:
-    """Return a text's first whole sentences in one line; nothing where there is not one.
+    """Return a text's first complete sentences in one line; an empty text if there is none.
 
-    An end mark within a name ends no sentence. Some tokenizers write a blank after every opening mark; it is taken out.
+    An end mark within a name does not end a sentence. A blank after an opening mark, as some tokenizers write it, is
+    removed.
     """
     line = re.sub("“ +", "“", " ".join(text.split()))
     line = re.sub(" +(?=[.,;:!?”])", "", line)
@@ -392,6 +393,6 @@ def tidied(text: str, sentences: int) -> str:
 
 
 def _own_generator(prompt: Sequence[int], seed: int) -> torch.Generator:
-    """Return the generator of one text, which depends on nothing but its prompt and the seed."""
+    """Return the generator of one text; it depends only on the text's prompt and the seed."""
     digest = hashlib.sha256(f"{seed} {list(prompt)}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)

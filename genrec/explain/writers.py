@@ -1,11 +1,12 @@
-"""A writer of one's own: any instruction model, or an endpoint that speaks OpenAI's protocol (vLLM, llama.cpp).
+"""A separate writer: any instruction model, or an endpoint with OpenAI's protocol (vLLM, llama.cpp).
 
-The recommending model need not be able to write. A model is loaded by its name and asked through its own chat template;
-its texts are constrained and checked as the recommending model's are. An endpoint cannot be constrained, so its texts
-are only checked. It is sent titles, what the catalogue says of them, and the grammar's sentence: never a user's id.
+It is for a recommending model that cannot write well. A model is loaded by its name and prompted through its own chat
+template. Its texts are constrained and checked as those of the recommending model are. An endpoint cannot be
+constrained, so its texts are only checked. It is sent titles, their catalogue entries and the grammar's sentence, but
+never a user's id.
 
-The easy mistake is to trust an answer: one may be no JSON, no text, late, or none at all. Then the grammar's sentence
-is given; and an endpoint that fails three times running is not asked again, or a job would wait for it at every item.
+If an endpoint's answer is late, missing, or holds no text, the grammar's sentence is used. After three failures in a
+row the endpoint is not called again, because otherwise a job would wait for it at every item.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ SECONDS = 20.0
 FAILURES = 3
 LONGEST_ANSWER = 1_000_000
 KEY = "GENREC_WRITER_KEY"
-"""The environment variable that holds the endpoint's key, where it wants one."""
+"""The environment variable that holds the endpoint's key, if it needs one."""
 
 
 def is_endpoint(name: str) -> bool:
@@ -61,7 +62,7 @@ def check_writer(name: str) -> None:
     """Check a writer's name before anything is computed.
 
     Raises:
-        ConfigError: it is an address that is none of an endpoint.
+        ConfigError: it is an address, but not a valid one for an endpoint.
     """
     if is_endpoint(name):
         parts = urllib.parse.urlsplit(name)
@@ -78,14 +79,14 @@ def load_writer(
     """Return a writer by its name: `starter`, a hub id, a folder, or an endpoint's address.
 
     Args:
-        name: see there; an address may name the endpoint's model after a #.
-        checker: what must hold of a text.
-        templates: what is asked, by language.
-        computing: where a model of one's own computes.
+        name: the writer's name; an address may name the endpoint's model after a #.
+        checker: checks the texts.
+        templates: the templates of the prompts, by language.
+        computing: the device and number format of a loaded model.
 
     Raises:
-        ConfigError: the address is none.
-        ModelError: the model is not here, or cannot be loaded.
+        ConfigError: the address is not valid.
+        ModelError: the model is not found, or cannot be loaded.
     """
     check_writer(name)
     if is_endpoint(name):
@@ -101,12 +102,12 @@ def load_writer(
 
 
 class EndpointWriter:
-    """Asks an endpoint for every text.
+    """Requests every text from an endpoint.
 
     Args:
-        url: the address up to and with `/v1`; `#name` names its model, else the first one that it lists is taken.
-        checker: what must hold of a text.
-        templates: what is asked, by language.
+        url: the address up to and including `/v1`; `#name` names its model, else the first model it lists is used.
+        checker: checks the texts.
+        templates: the templates of the prompts, by language.
         seconds: how long one answer may take.
     """
 
@@ -120,16 +121,16 @@ class EndpointWriter:
         self._templates = templates
         self._seconds = seconds
         self._failed = 0
-        # No proxy and no redirection: what is sent goes where the user said, and nowhere else.
+        # No proxy and no redirection: data is sent only to the address that the user gave.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Straight())
 
     def write(self, requests: Sequence[Request], wording: Wording, batch_size: int = 32) -> list[Explanation]:
         """Write one explanation for each request, one after the other.
 
         Args:
-            requests: what is to be explained; one without evidence gets the sentence.
-            wording: how.
-            batch_size: not read; an endpoint batches by itself.
+            requests: the recommendations to explain; a request without evidence gets the grammar's sentence.
+            wording: how the texts are worded.
+            batch_size: not used; an endpoint batches by itself.
         """
         return [
             self._explained(request, wording) if request.evidence.items else sentence_of(request)
@@ -160,7 +161,7 @@ class EndpointWriter:
         """Return the endpoint's text.
 
         Raises:
-            _NoAnswerError: it gave none.
+            _NoAnswerError: the endpoint gave no text.
         """
         if not self._model:
             listed = self._call("models", None)
@@ -203,7 +204,7 @@ class _Straight(urllib.request.HTTPRedirectHandler):
 
 
 def _within(value: Any, *keys: str | int) -> Any:
-    """Return what stands within JSON under keys and places; None where there is no such thing."""
+    """Return the JSON value at a path of keys and positions; None if there is no such value."""
     for key in keys:
         try:
             value = value[key]
