@@ -28,6 +28,9 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 BEAMS, KEEP, HISTORY = 30, 10, 50
+WAYS = (("batches of 256, not compiled", 8, False), ("not compiled", 32, False), ("fixed shapes", 32, True))
+"""Ways to decode: their batches, as `genrec recommend` asks for them, and whether the layers are compiled."""
+
 LIMITS = {
     "card": 60, "decoding-ml-100k": 150, "decoding-beauty": 180, "profile": 90, "pretrain": 330, "lora": 150,
 }  # fmt: skip
@@ -141,14 +144,21 @@ def decoding(options: argparse.Namespace, name: str, save: Callable[[dict[str, A
         "longest_title_tokens": max(map(len, sequences)),
     }
     fixed = Decoder(model(data["base"], options), trie, "catalogue", fixed_shapes=True)
-    first = decode(fixed, prompts, seen, options.side_by_side)
-    second = decode(fixed, prompts, seen, options.side_by_side)
-    ours = first.pop("answers")
-    second.pop("answers")
-    result["fixed shapes"] = {"first pass": first, "second pass": second}
-    if options.device == "cuda":
-        result["fixed shapes"]["peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
-    save(result)
+    answers = {}
+    for name, side_by_side, compiled in WAYS:
+        if compiled:
+            fixed.fuse()
+        first = decode(fixed, prompts, seen, side_by_side)
+        second = decode(fixed, prompts, seen, side_by_side)
+        first.pop("answers")
+        answers[name] = second.pop("answers")
+        result[name] = {"first pass": first, "second pass": second}
+        if options.device == "cuda":
+            result[name]["peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
+            torch.cuda.reset_peak_memory_stats()
+        save(result)
+    ours = answers["fixed shapes"]
+    result["same_top_10_compiled_or_not"] = overlap(ours, answers["not compiled"])
     places = np.argsort([len(prompt) for prompt in prompts], kind="stable")
     few = places[len(places) // 16 :: max(1, len(places) // 8)][:8].tolist()
     rows = {sequence: row for row, sequence in enumerate(sequences)}
@@ -186,6 +196,7 @@ def profile(options: argparse.Namespace) -> dict[str, Any]:
 
     data = world(options, "beauty" if options.beauty else "ml-100k")
     decoder = Decoder(model(data["base"], options), TokenTrie.build(data["sequences"]), fixed_shapes=True)
+    decoder.fuse()
     batch = max(batches(decoder, data["prompts"], options.side_by_side), key=len)
     prompts, seen = [data["prompts"][place] for place in batch], [data["seen"][place] for place in batch]
     decoder.search(decoder.read(prompts), KEEP, BEAMS, seen)
@@ -329,7 +340,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0, help="no step starts, or goes on, after that")
     parser.add_argument("--out", type=Path, default=ROOT / "runs/gpu", help="where each step writes its JSON")
     parser.add_argument("--steps", default=",".join(LIMITS))
-    parser.add_argument("--users", type=int, default=900, help="for decoding")
+    parser.add_argument("--users", type=int, default=2048, help="for decoding")
     parser.add_argument("--side-by-side", type=int, default=32, help="the batch size, as in genrec recommend")
     parser.add_argument("--pretrain-minutes", type=float, default=3.0)
     parser.add_argument("--encoder", default="starter", help="as in genrec train")

@@ -48,8 +48,9 @@ arXiv 2406.14900, section 4.1), which removes the bias against long titles."""
 BATCH_TOKENS = 4096
 """Prompt tokens that are decoded side by side: enough to keep the processor busy, few enough to stay small."""
 
-USERS_TIMES = 8
-"""With fixed shapes, a batch has this many times the users of a batch on a processor."""
+USERS_TIMES = 32
+"""With fixed shapes, a batch has this many times the users of a batch on a processor, if memory allows: the calls that
+Python makes in a step cost the same for few users and for many."""
 
 FIXED_TOKENS = 1024
 """The average number of prompt tokens per user for which a batch of fixed shape has room."""
@@ -57,6 +58,11 @@ FIXED_TOKENS = 1024
 MEMORY_SHARE = 0.15
 """The share of a GPU's free memory for the prompts' keys and values. They are held twice, the beams' tokens take as
 much again, and the rest is for the masks and logits of a step."""
+
+LOGITS_SHARE = 0.1
+"""The share of a GPU's free memory for the logits of a step with `USUAL_BEAMS`; they are held up to three times."""
+
+USUAL_BEAMS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +135,23 @@ class Decoder:
         self.costs = ~(trie.chains() if free else np.zeros(trie.nodes, np.bool_))
         self._costs = self.tensor(self.costs) > 0
         self.continuations = fixed.Continuations(self)
+        self.fused = False
+
+    def fuse(self, backend: str = "inductor") -> None:
+        """Compile the model's layers, for long jobs on a GPU: what stands between matrix products becomes few calls.
+
+        The first step that is decoded afterwards takes some seconds longer. All layers share one compiled graph, since
+        their sizes are variables and their attention is one opaque operation. Prompts are still read uncompiled.
+
+        Args:
+            backend: of `torch.compile`; another one than its default where there is no compiler.
+        """
+        if not self.fixed_shapes or self.fused:
+            return
+        lists = [module for module in self.model.modules() if isinstance(module, torch.nn.ModuleList)]
+        for layer in max(lists, key=len, default=[]):
+            layer.compile(dynamic=True, backend=backend)
+        self.fused = True
 
     def tensor(self, array: NDArray[Any]) -> Tensor:
         """Return an array of whole numbers on the model's device."""
@@ -139,7 +162,10 @@ class Decoder:
         """Run the model over a batch of prompts, once."""
         if self.seq2seq:
             return read_seq2seq(self, prompts)
-        return (read_padded if self.fixed_shapes else read_packed)(self, prompts)
+        if not self.fused:
+            return (read_padded if self.fixed_shapes else read_packed)(self, prompts)
+        with torch.compiler.set_stance("force_eager"):
+            return read_padded(self, prompts)
 
     def limits(self, users: int) -> tuple[int, int]:
         """Return the most users and the most prompt tokens to decode side by side.
@@ -157,8 +183,10 @@ class Decoder:
             size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
             a_token = 2 * config.num_hidden_layers * heads * size * self.model.dtype.itemsize
             free, _ = torch.cuda.mem_get_info(self.device)
-            kept = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
-            tokens = min(tokens, max(1, int((free + kept) * MEMORY_SHARE / a_token)))
+            free += torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+            tokens = min(tokens, max(1, int(free * MEMORY_SHARE / a_token)))
+            head = len(self.trie.vocabulary) if self.normalisation != "vocabulary" else config.vocab_size
+            users = min(users, max(1, int(free * LOGITS_SHARE / (4 * head * USUAL_BEAMS))))
         logger.info("decoding at most %d users and %d prompt tokens side by side", users, tokens)
         return users, tokens
 

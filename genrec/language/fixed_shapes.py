@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from genrec.errors import ModelError
-from genrec.language.attention import TokenTree
+from genrec.language.attention import TokenTree, running
 from genrec.language.grouped import log_sum_exp
 from genrec.language.prompt_reading import Prompts
 
@@ -328,8 +328,11 @@ class _Grower:
 def _forward(decoder: Decoder, tokens: Tensor, positions: Tensor, tree: TokenTree) -> Tensor:
     # The model uses a four-dimensional mask unchanged instead of building its own; the real mask is in the tree.
     mask = torch.ones((1, 1, 1, 1), dtype=torch.bool, device=tokens.device)
-    output = decoder.model(tokens, attention_mask=mask, position_ids=positions, use_cache=False, token_tree=tree)
-    if len(tree.layers_seen) < len(tree.keys):
+    with running(tree):
+        output = decoder.model(
+            tokens, attention_mask=mask, position_ids=positions.contiguous(), use_cache=False, token_tree=tree
+        )
+    if tree.layers_seen < len(tree.keys):
         kind = type(decoder.model).__name__
         raise ModelError(f"{kind} does not pass its attention the shared prompt; use another base")
     logits: Tensor = output.logits
