@@ -55,9 +55,12 @@ Python makes in a step cost the same for few users and for many."""
 FIXED_TOKENS = 1024
 """The average number of prompt tokens per user for which a batch of fixed shape has room."""
 
-MEMORY_SHARE = 0.15
-"""The share of a GPU's free memory for the prompts' keys and values. They are held twice, the beams' tokens take as
-much again, and the rest is for the masks and logits of a step."""
+MEMORY_SHARE = 0.2
+"""The share of a GPU's free memory for the keys and values of the prompts and of the beams. They are held twice while
+room is made, and the rest is for the masks and logits of a step."""
+
+USUAL_PLACES = 512
+"""The number of tokens of a user's beams whose keys and values are held side by side, as seen on long titles."""
 
 LOGITS_SHARE = 0.1
 """The share of a GPU's free memory for the logits of a step with `USUAL_BEAMS`; they are held up to three times."""
@@ -184,7 +187,9 @@ class Decoder:
             a_token = 2 * config.num_hidden_layers * heads * size * self.model.dtype.itemsize
             free, _ = torch.cuda.mem_get_info(self.device)
             free += torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
-            tokens = min(tokens, max(1, int(free * MEMORY_SHARE / a_token)))
+            room = int(free * MEMORY_SHARE / a_token)
+            users = min(users, max(1, room // (FIXED_TOKENS + USUAL_PLACES)))
+            tokens = min(tokens, max(1, room - users * USUAL_PLACES))
             head = len(self.trie.vocabulary) if self.normalisation != "vocabulary" else config.vocab_size
             users = min(users, max(1, int(free * LOGITS_SHARE / (4 * head * USUAL_BEAMS))))
         logger.info("decoding at most %d users and %d prompt tokens side by side", users, tokens)

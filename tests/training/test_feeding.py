@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from prompts.encoding import IGNORED, Example, PromptEncoder
 from prompts.template import load_template
@@ -21,7 +22,7 @@ from training.feeding import AHEAD, Feed, ahead
 from training.learner import Learner, NoHead
 from training.losses import catalogue_loss
 from training.new_base import make_model, train_tokenizer
-from training.pretrain import dense_examples, make_base
+from training.pretrain import _widths, dense_examples, make_base
 from training.pretrain_recipe import PretrainRecipe
 from training.soft_targets import SoftTargets
 
@@ -235,3 +236,17 @@ def test_a_card_learns_the_same_and_never_waits(family: Any, tmp_path: Any) -> N
             computing=Computing("cuda", precision),
         )  # fmt: skip
         assert max(one.gain for one in passes) > 0.5
+
+
+def test_padding_stays_within_the_positions_of_the_model() -> None:
+    """Judging asks one title more than the longest window: on a card, rounding its width up ended the process."""
+    config = GPT2Config(vocab_size=50, n_embd=8, n_layer=1, n_head=1, n_positions=19)
+    model = GPT2LMHeadModel(config).eval()
+    multiple, widest = _widths(model, Computing("cuda", "bf16"))
+    assert (multiple, widest) == (16, 19)
+    examples = [Example((1,) * size, (1,) * size) for size in (5, 17, 19)]
+    widths = [batch["input_ids"].shape[1] for batch in Batches(examples, 1, 0, multiple, widest)]
+    assert widths == [16, 19, 19]
+    for batch in Batches(examples, 1, 0, multiple, widest):
+        model(batch["input_ids"])
+    assert Batches(examples, 1, 0, multiple, None)[1]["input_ids"].shape[1] == 32  # no positions to run out of
