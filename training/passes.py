@@ -62,14 +62,9 @@ class Questions:
     """
 
     def __init__(
-        self,
-        encoder: PromptEncoder,
-        valid: Sequence[Question],
-        recipe: PretrainRecipe,
-        multiple: int,
-        widest: int | None = None,
+        self, encoder: PromptEncoder, valid: Sequence[Question], recipe: PretrainRecipe, multiple: int
     ) -> None:
-        self._encoder, self._recipe, self._widths = encoder, recipe, (multiple, widest)
+        self._encoder, self._recipe, self._multiple = encoder, recipe, multiple
         # Not cryptography; batches are put together by length inside a part, so a part favours no length.
         self._shuffled = random.Random(recipe.seed).sample(list(valid), len(valid))  # noqa: S311
         self._made: dict[int, Batches] = {}
@@ -83,7 +78,7 @@ class Questions:
         if number not in self._made:
             asked = self._shuffled[number * PART : (number + 1) * PART]
             examples = [self._encoder.one_target(*question) for question in asked]
-            self._made[number] = Batches(examples, self._recipe.batch_tokens, self._recipe.seed, *self._widths)
+            self._made[number] = Batches(examples, self._recipe.batch_tokens, self._recipe.seed, self._multiple)
         return self._made[number]
 
 

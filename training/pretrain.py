@@ -122,7 +122,7 @@ def make_base(
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder)
     where = computing or Computing("cpu", "fp32")
-    questions = Questions(encoder, valid, recipe, *_widths(model, where))
+    questions = Questions(encoder, valid, recipe, _multiple(where))
     tokens = torch.tensor(sorted({token for answer in answers for token in answer}))
     numbers = {label: number for number, label in enumerate(catalogue)}
     taken = [[numbers[label] for label in history] for history in usable]
@@ -178,13 +178,13 @@ def _train(
     head = model.get_output_embeddings()
     model.set_output_embeddings(NoHead())
     learner = Learner(model, encoder.family, head.weight, soft, computing)
-    draw, widths = random.Random(recipe.seed), _widths(model, computing)  # noqa: S311 - not cryptography
+    draw = random.Random(recipe.seed)  # noqa: S311 - not cryptography
     passes: list[Pass] = []
     step, started, minutes = 0, time.monotonic(), _Minutes(recipe.max_minutes)
     examples: list[Example] = []
     for number in range(1, recipe.epochs + 1):
         examples = _examples(encoder, histories, recipe.answers, draw, examples)
-        batches = Batches(examples, recipe.batch_tokens, draw.randrange(1 << 30), *widths)
+        batches = Batches(examples, recipe.batch_tokens, draw.randrange(1 << 30), _multiple(computing))
         order = draw.sample(range(len(batches)), len(batches))
         model.train()
         losses: list[tuple[Tensor, int]] = []
@@ -287,12 +287,9 @@ def choose_where(device: str | None = None) -> Computing:
     return Computing(where, "bf16" if half else "fp32")
 
 
-def _widths(model: Any, computing: Computing) -> tuple[int, int | None]:
-    """Return the number whose multiples are the widths of batches, and the widest that the model can read.
-
-    On a GPU, new shapes and odd widths are slow.
-    """
-    return 1 if computing.kind == "cpu" else 16, getattr(model.config, "max_position_embeddings", None)
+def _multiple(computing: Computing) -> int:
+    """Return the number whose multiples are the widths of batches: on a GPU, new shapes and odd widths are slow."""
+    return 1 if computing.kind == "cpu" else 16
 
 
 def _mean(losses: Sequence[tuple[Tensor, int]]) -> float:

@@ -298,9 +298,9 @@ class _Grower:
         """
         users, width = tokens.shape
         room = -(-width // _EIGHT) * _EIGHT
-        own = self._own.gather(1, origins[..., None].expand(-1, -1, self._own.shape[2]))
         if self._used + room > self._keys[0].shape[2]:
-            own = self._make_room(own, ASKED_EVERY * room)
+            self._grow(ASKED_EVERY * room)
+        own = self._own.gather(1, origins[..., None].expand(-1, -1, self._own.shape[2]))
         itself = torch.eye(width, room, dtype=torch.bool, device=tokens.device).expand(users, -1, -1)
         self._own = torch.cat((own, itself), 2)
         positions = (self._lengths + self._steps)[:, None].expand(-1, width)
@@ -319,32 +319,10 @@ class _Grower:
         self._steps += 1
         return self._decoder.normalise(logits)
 
-    def _make_room(self, own: Tensor, places: int) -> Tensor:
-        """Make room for more places, and give up those that no beam continues: the older a place, the fewer beams.
-
-        Args:
-            own: bool [users, beams, own places]; which of them each beam of the next step continues.
-            places: the number of places to add.
-
-        Returns:
-            The same for the places that are kept.
-        """
-        continued = own.any(dim=1)
-        kept = min(-(-int(continued.sum(dim=1).max()) // _EIGHT) * _EIGHT, own.shape[2]) if own.shape[2] else 0
-        # Those of a user that are kept stay in order; where fewer are, some that no beam sees fill the rest.
-        order = continued.int().argsort(dim=1, descending=True, stable=True)[:, :kept]
-        size = self._size
+    def _grow(self, places: int) -> None:
         for states in (self._keys, self._values):
             for layer, old in enumerate(states):
-                users, groups, _, length = old.shape
-                new = old.new_zeros((users, groups, size + kept + places, length))
-                new[:, :, :size] = old[:, :, :size]
-                where = order[:, None, :, None].expand(-1, groups, -1, length)
-                new[:, :, size : size + kept] = old[:, :, size : self._used].gather(2, where)
-                states[layer] = new
-        self._positions = torch.cat((self._positions[:, :size], self._positions[:, size:].gather(1, order)), 1)
-        self._used = size + kept
-        return own.gather(2, order[:, None].expand(-1, own.shape[1], -1))
+                states[layer] = torch.nn.functional.pad(old, (0, 0, 0, places))
 
 
 def _forward(decoder: Decoder, tokens: Tensor, positions: Tensor, tree: TokenTree) -> Tensor:

@@ -22,7 +22,7 @@ from training.feeding import AHEAD, Feed, ahead
 from training.learner import Learner, NoHead
 from training.losses import catalogue_loss
 from training.new_base import make_model, train_tokenizer
-from training.pretrain import _widths, dense_examples, make_base
+from training.pretrain import dense_examples, make_base
 from training.pretrain_recipe import PretrainRecipe
 from training.soft_targets import SoftTargets
 
@@ -239,14 +239,11 @@ def test_a_card_learns_the_same_and_never_waits(family: Any, tmp_path: Any) -> N
 
 
 def test_padding_stays_within_the_positions_of_the_model() -> None:
-    """Judging asks one title more than the longest window: on a card, rounding its width up ended the process."""
-    config = GPT2Config(vocab_size=50, n_embd=8, n_layer=1, n_head=1, n_positions=19)
-    model = GPT2LMHeadModel(config).eval()
-    multiple, widest = _widths(model, Computing("cuda", "bf16"))
-    assert (multiple, widest) == (16, 19)
+    """On a card, a width that was rounded up beyond them ended the process."""
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=8, n_layer=1, n_head=1, n_positions=19)).eval()
     examples = [Example((1,) * size, (1,) * size) for size in (5, 17, 19)]
-    widths = [batch["input_ids"].shape[1] for batch in Batches(examples, 1, 0, multiple, widest)]
-    assert widths == [16, 19, 19]
-    for batch in Batches(examples, 1, 0, multiple, widest):
+    batches = Batches(examples, 1, 0, 16, model.config.n_positions)
+    assert [batch["input_ids"].shape[1] for batch in batches] == [16, 19, 19]
+    for batch in batches:
         model(batch["input_ids"])
-    assert Batches(examples, 1, 0, multiple, None)[1]["input_ids"].shape[1] == 32  # no positions to run out of
+    assert Batches(examples, 1, 0, 16)[1]["input_ids"].shape[1] == 32  # no positions to run out of
