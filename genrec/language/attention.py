@@ -233,10 +233,10 @@ def _in_tree(
         seen = tree.seen
         if window is not None:
             seen = seen & (tree.positions[:, None] > tree.new_positions[:, :, None] - window)
-        mask = torch.zeros(seen.shape, dtype=query.dtype, device=query.device)
-        mask.masked_fill_(~seen, torch.finfo(query.dtype).min)
-        # The heads that share a key are rows of one matrix product.
-        mask = tree.masks[window] = mask.repeat(1, heads // groups, 1)[:, None]
+        # The heads that share a key are rows of one matrix product, each with the same mask.
+        seen = seen[:, None].expand(-1, heads // groups, -1, -1)
+        visible, hidden = query.new_zeros(()), query.new_full((), torch.finfo(query.dtype).min)
+        mask = tree.masks[window] = torch.where(seen, visible, hidden).flatten(1, 2)[:, None]
     rows = query.reshape(users, groups, -1, size)
     if softcap is None:
         attended = torch.nn.functional.scaled_dot_product_attention(
@@ -331,7 +331,7 @@ def _to_beams(rows: Tensor, shared: SharedPrompt) -> Tensor:
 
 
 def _hide(scores: Tensor, shared: SharedPrompt, size: int, own: int, window: int | None) -> None:
-    """Mask, in place, the prompt tokens that a beam must not see: padding, and tokens outside a sliding window."""
+    """Mask, in place, what a beam must not see: the padding of prompts, and tokens outside a sliding window."""
     lowest = torch.finfo(scores.dtype).min
     places = torch.arange(size, device=scores.device)
     if shared.shortest < size:  # only where some prompt is padded
@@ -340,6 +340,7 @@ def _hide(scores: Tensor, shared: SharedPrompt, size: int, own: int, window: int
     if window is not None and own and size + own > window:
         oldest = (shared.lengths + own - window)[:, None, None, None]
         scores[..., :size].masked_fill_(places < oldest, lowest)
+        scores[..., size : size + max(0, own - window)] = lowest  # a title may be longer than the window
 
 
 AttentionInterface.register(SHARED_PROMPT, shared_prompt_attention)

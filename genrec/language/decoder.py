@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from genrec.errors import ModelError
+from genrec.language import fixed_scores
 from genrec.language import fixed_shapes as fixed
 from genrec.language.attention import SHARED_PROMPT
 from genrec.language.beam_steps import Stepper
@@ -241,7 +242,7 @@ class Decoder:
         if width == 0:
             return [np.zeros(0, np.float32) for _ in rows]
         if self.fixed_shapes:
-            return fixed.score(self, prompts, rows)
+            return fixed_scores.score(self, prompts, rows)
         scores, leaves = self._search(prompts, width, width, self._path_nodes(rows), allow=True)
         result = []
         for user_scores, user_leaves, user_rows in zip(scores, leaves, rows, strict=True):
