@@ -191,7 +191,7 @@ def decoding(options: argparse.Namespace, name: str, save: Callable[[dict[str, A
             torch.cuda.reset_peak_memory_stats()
         print(f"{name}, {way}: {second['users_per_second']:.1f} users/s", flush=True)
         save(result)
-    ours = answers[last]
+    ours = list(answers.values())[-1]
     result["same_top_10_compiled_or_not"] = {way: overlap(ours, theirs) for way, theirs in answers.items()}
     places = np.argsort([len(prompt) for prompt in prompts], kind="stable")
     few = places[len(places) // 16 :: max(1, len(places) // 8)][:8].tolist()

@@ -35,6 +35,12 @@ from prompts.errors import PromptError
 BLOCK_USERS = 128
 """Users in a block: they are decoded together, and a kill loses at most one block."""
 
+GPU_BLOCK_USERS = 2048
+"""The same on a GPU, which is fast enough that a block is still a matter of seconds."""
+
+COMPILED_FROM = 8192
+"""After so many users, a job on a GPU has the model's layers compiled: some seconds, which longer jobs win back."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -64,6 +70,11 @@ class Block:
     notes: tuple[Note, ...] = ()
 
 
+def block_users(kind: str) -> int:
+    """Return the number of users in a block on this kind of device."""
+    return GPU_BLOCK_USERS if kind == "cuda" else BLOCK_USERS
+
+
 class Worker:
     """Makes blocks with one recommender.
 
@@ -75,6 +86,7 @@ class Worker:
     def __init__(self, recommender: Recommender, settings: Settings) -> None:
         self._recommender = recommender
         self._settings = settings
+        self._done = 0
 
     def __call__(self, histories: Sequence[History]) -> Block:
         """Recommend for a block of users.
@@ -82,6 +94,9 @@ class Worker:
         Raises:
             ModelError: there is no memory even for one user at a time.
         """
+        if self._done >= COMPILED_FROM and self._recommender.computing.kind == "cuda":
+            self._recommender.decoder.fuse()
+        self._done += len(histories)
         usable, notes = [], []
         for row, history in enumerate(histories):
             kept, problems = self._usable(history)

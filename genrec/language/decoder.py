@@ -141,11 +141,12 @@ class Decoder:
         self.continuations = fixed.Continuations(self)
         self.fused = False
 
-    def fuse(self, backend: str = "inductor") -> None:
+    def fuse(self, backend: Any = "inductor") -> None:
         """Compile the model's layers, for long jobs on a GPU: what stands between matrix products becomes few calls.
 
-        The first step that is decoded afterwards takes some seconds longer. All layers share one compiled graph, since
-        their sizes are variables and their attention is one opaque operation. Prompts are still read uncompiled.
+        This takes some seconds. All layers share one compiled graph, since their sizes are variables and their
+        attention is one opaque operation. Prompts are still read uncompiled. If the layers cannot be compiled, that is
+        said, and they run as before.
 
         Args:
             backend: of `torch.compile`; another one than its default where there is no compiler.
@@ -153,9 +154,17 @@ class Decoder:
         if not self.fixed_shapes or self.fused:
             return
         lists = [module for module in self.model.modules() if isinstance(module, torch.nn.ModuleList)]
-        for layer in max(lists, key=len, default=[]):
+        layers = list(max(lists, key=len, default=[]))
+        for layer in layers:
             layer.compile(dynamic=True, backend=backend)
         self.fused = True
+        try:
+            self.search(self.read([[0, 0], [0, 0]]), 2, 9)
+        except Exception as error:  # the compiler's own kinds, the C compiler's, the driver's
+            for layer in layers:
+                layer._compiled_call_impl = None
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            logger.warning("the model's layers cannot be compiled and run as they are, more slowly: %s", reason)
 
     def tensor(self, array: NDArray[Any]) -> Tensor:
         """Return an array of whole numbers on the model's device."""

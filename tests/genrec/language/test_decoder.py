@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from genrec.errors import ModelError
-from genrec.language import fixed_shapes
+from genrec.language import fixed_scores, fixed_shapes
 from genrec.language.decoder import Decoder, Found, batches_by_length
 from genrec.language.prompt_reading import PACK_TOKENS
 from retrieval.trie import TokenTrie
@@ -153,7 +153,7 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
     + [("llama", "catalogue", "free")],
 )
 def test_fixed_shapes_give_the_same_items_and_scores(
-    name: str, normalisation: Any, forced_tokens: Any, device: str
+    name: str, normalisation: Any, forced_tokens: Any, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sequences, prompts = make_sequences(), make_prompts(12)
     excluded, asked = make_exclusions(12, len(sequences)), make_exclusions(12, len(sequences), seed=7)
@@ -167,8 +167,11 @@ def test_fixed_shapes_give_the_same_items_and_scores(
         for one, other in zip(expected, fixed.search(same, 4, beams, excluded), strict=True):
             assert one.rows.tolist() == other.rows.tolist()
             np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
-    for one, other in zip(plain.score(read, asked), fixed.score(same, asked), strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-4)
+    expected_scores = plain.score(read, asked)
+    for tokens in (fixed_scores.GROUP_TOKENS, 7):  # each user's items as one tree, and as several
+        monkeypatch.setattr(fixed_scores, "GROUP_TOKENS", tokens)
+        for one, other in zip(expected_scores, fixed.score(same, asked), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-4)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -233,6 +236,19 @@ def test_compiled_layers_give_the_same_items_and_scores(name: str, device: str, 
             np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
     for one, other in zip(plain.score(read, asked), fixed.score(same, asked), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+def test_layers_that_cannot_be_compiled_run_as_they_are(caplog: pytest.LogCaptureFixture) -> None:
+    def no_compiler(*_: Any) -> Any:
+        raise RuntimeError("no C compiler here")
+
+    trie, prompts = TokenTrie.build(make_sequences()), make_prompts(5)
+    decoder = Decoder(make_model("llama"), trie, fixed_shapes=True)
+    expected = decoder.search(decoder.read(prompts), 4, 8)
+    decoder.fuse(no_compiler)
+    assert "cannot be compiled and run as they are" in caplog.text
+    for one, other in zip(expected, decoder.search(decoder.read(prompts), 4, 8), strict=True):
+        assert one.rows.tolist() == other.rows.tolist()
 
 
 @pytest.mark.parametrize("fixed_shapes", [False, True])
