@@ -2,10 +2,10 @@
 
     python benchmarks/gpu_lora.py [--out FILE] [--seconds 6] [--device cpu --tiny]
 
-A Llama of the starter's shape (135M weights, random) learns from random tokens in batches of 64 x 512, LoRA on all linear
-layers as in `genrec train`, the loss over 20,000 tokens at the supervised places. Each way is timed after a warm-up and
-written to the file at once. Operations are counted in two ways: 4 for each weight of the blocks and token, which is what LoRA
-computes (no gradient of the base's weights), and 6, which is what other tables count.
+A Llama of the starter's shape (135M weights, random) learns from random tokens in batches of 64 x 512, with LoRA on all
+linear layers as in `genrec train`, and the loss over 20,000 tokens at the supervised places. Each way is timed after a
+warm-up and written to the file at once. Operations are counted in two ways: 4 for each weight of the blocks and token,
+which is what LoRA computes (no gradient of the base's weights), and 6, which is what other tables count.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,8 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-def make(options: argparse.Namespace, liger: bool) -> tuple[Any, Any]:
+def make(options: argparse.Namespace, liger: bool) -> tuple[Any, int]:
+    """Return a model with its adapter, and the number of weights of its blocks."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from training.backbone import add_adapter, restrict_head
@@ -44,18 +44,15 @@ def make(options: argparse.Namespace, liger: bool) -> tuple[Any, Any]:
     if liger:
         from liger_kernel.transformers import apply_liger_kernel_to_llama
 
-        apply_liger_kernel_to_llama(
-            rope=True, rms_norm=True, swiglu=True, cross_entropy=False, fused_linear_cross_entropy=False
-        )
-    small = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2} if options.tiny else {
-        "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30
-    }  # fmt: skip
-    config = LlamaConfig(
-        vocab_size=49152, num_attention_heads=small["hidden_size"] // 64, num_key_value_heads=max(1, small["hidden_size"] // 192),
-        tie_word_embeddings=True, **small,
-    )  # fmt: skip
+        apply_liger_kernel_to_llama(cross_entropy=False, fused_linear_cross_entropy=False)
+    shape = {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30}
+    heads = {"num_attention_heads": 9, "num_key_value_heads": 3}
+    if options.tiny:
+        shape = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
+        heads = {"num_attention_heads": 2, "num_key_value_heads": 1}
     torch.manual_seed(0)
-    model = LlamaForCausalLM(config).to(options.device, torch.bfloat16)
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=49152, tie_word_embeddings=True, **shape, **heads))
+    model = model.to(options.device, torch.bfloat16)
     blocks = sum(one.numel() for name, one in model.named_parameters() if "embed" not in name)
     restrict_head(model, torch.arange(20_000))
     adapted = add_adapter(model, load_recipe("gpu-lora", ["gradient_checkpointing=false"]))
@@ -63,87 +60,99 @@ def make(options: argparse.Namespace, liger: bool) -> tuple[Any, Any]:
     return adapted.train(), blocks
 
 
-def measure(options: argparse.Namespace, way: dict[str, Any]) -> dict[str, Any]:
-    """Return the tokens a second of one way."""
-    device = options.device
-    model, blocks = make(options, way.get("liger", False))
-    rows, length = (2, 32) if options.tiny else (64, 512)
-    draw = torch.Generator().manual_seed(0)
-    ids = torch.randint(0, 20_000, (rows, length), generator=draw)
-    places = (torch.rand(rows * length, generator=draw) < SUPERVISED).nonzero()[:, 0]
-    wanted, kept = ids.flatten()[places].to(device), torch.zeros(rows * length, dtype=torch.bool)
-    kept[places] = True
-    ids, places, kept = ids.to(device), places.to(device), kept.view(rows, length).to(device)
-    trained = [one for one in model.parameters() if one.requires_grad]
-    masters = [one.detach().clone() for one in trained] if way.get("masters") else trained
-    if way.get("masters"):
-        for one in trained:
-            one.data = one.data.bfloat16()
-        for one in masters:
-            one.requires_grad_(True)
-    optimiser = torch.optim.AdamW(
-        masters, 1e-4, fused=way["fused"] and device == "cuda", foreach=False if not way["fused"] else None
-    )
-    if way.get("compile"):
-        for layer in max((one for one in model.modules() if isinstance(one, torch.nn.ModuleList)), key=len):
-            layer.compile(dynamic=True, backend="eager" if options.tiny else "inductor")
-    head = model.get_base_model().get_output_embeddings()
-    if way["places"]:
-        head.register_forward_pre_hook(lambda _, given: (given[0].flatten(0, 1).index_select(0, places)[None],))
+class Learning:
+    """One way to learn from one batch.
 
-    def step() -> torch.Tensor:
-        with torch.autocast(device, torch.bfloat16, enabled=not way.get("masters")):
-            logits = model(input_ids=ids).logits
-            logits = logits[0] if way["places"] else logits[kept]
-            loss = torch.nn.functional.cross_entropy(logits.float(), wanted)
+    Args:
+        model: with its adapter.
+        way: one of `WAYS`.
+        options: of the command line.
+    """
+
+    def __init__(self, model: Any, way: dict[str, Any], options: argparse.Namespace) -> None:
+        self.model, self.way, self.device = model, way, options.device
+        rows, length = (2, 32) if options.tiny else (64, 512)
+        self.tokens = rows * length
+        draw = torch.Generator().manual_seed(0)
+        ids = torch.randint(0, 20_000, (rows, length), generator=draw)
+        kept = torch.rand(rows, length, generator=draw) < SUPERVISED
+        places = kept.flatten().nonzero()[:, 0].to(self.device)
+        self.ids, self.kept, self.wanted = ids.to(self.device), kept.to(self.device), ids[kept].to(self.device)
+        self.trained = [one for one in model.parameters() if one.requires_grad]
+        self.masters = self.trained
+        if way.get("masters"):
+            self.masters = [one.detach().clone().requires_grad_() for one in self.trained]
+            for one in self.trained:
+                one.data = one.data.bfloat16()
+        in_one = {"fused": True} if way["fused"] and self.device == "cuda" else {"foreach": way["fused"]}
+        self.optimiser = torch.optim.AdamW(self.masters, 1e-4, **in_one)
+        if way.get("compile"):
+            for layer in max((one for one in model.modules() if isinstance(one, torch.nn.ModuleList)), key=len):
+                layer.compile(dynamic=True, backend="eager" if options.tiny else "inductor")
+        if way["places"]:
+            head = model.get_base_model().get_output_embeddings()
+            head.register_forward_pre_hook(lambda _, given: (given[0].flatten(0, 1).index_select(0, places)[None],))
+
+    def step(self) -> torch.Tensor:
+        """Learn once; return the loss before."""
+        with torch.autocast(self.device, torch.bfloat16, enabled=not self.way.get("masters")):
+            logits = self.model(input_ids=self.ids).logits
+            logits = logits[0] if self.way["places"] else logits[self.kept]
+            loss = torch.nn.functional.cross_entropy(logits.float(), self.wanted)
         loss.backward()
-        if way.get("masters"):
-            for master, one in zip(masters, trained, strict=True):
-                master.grad = torch.empty_like(master)
-            torch._foreach_copy_([one.grad for one in masters], [one.grad for one in trained])
-        torch.nn.utils.clip_grad_norm_(masters, 1.0)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        if way.get("masters"):
+        if self.way.get("masters"):
+            for one, master in zip(self.trained, self.masters, strict=True):
+                master.grad, one.grad = one.grad.float(), None
+        torch.nn.utils.clip_grad_norm_(self.masters, 1.0)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        if self.way.get("masters"):
             with torch.no_grad():
-                torch._foreach_copy_(trained, masters)
-            for one in trained:
-                one.grad = None
+                torch._foreach_copy_(self.trained, self.masters)
         return loss.detach()
 
+
+def measure(options: argparse.Namespace, way: dict[str, Any]) -> dict[str, Any]:
+    """Return the tokens a second of one way."""
+    model, blocks = make(options, way.get("liger", False))
+    learning = Learning(model, way, options)
     begun = time.perf_counter()
     for _ in range(3):
-        loss = step()
-    float(loss)
+        float(learning.step())
     warm = time.perf_counter() - begun
-    begun, steps = time.perf_counter(), 0
+    begun, steps, loss = time.perf_counter(), 0, 0.0
     while time.perf_counter() - begun < options.seconds:
-        for _ in range(4):
-            loss = step()
-            steps += 1
-        float(loss)
-    seconds = time.perf_counter() - begun
-    rate = steps * rows * length / seconds
+        for _ in range(3):
+            learning.step()
+        loss = float(learning.step())
+        steps += 4
+    rate = steps * learning.tokens / (time.perf_counter() - begun)
     result: dict[str, Any] = {
-        "tokens_per_second": rate, "warm_up_seconds": warm, "loss": float(loss),
-        "tflop_per_second_of_6": 6 * blocks * rate / 1e12, "tflop_per_second_of_4": 4 * blocks * rate / 1e12,
-    }  # fmt: skip
-    if device == "cuda":
+        "tokens_per_second": rate,
+        "warm_up_seconds": warm,
+        "loss": loss,
+        "tflop_per_second_of_6": 6 * blocks * rate / 1e12,
+        "tflop_per_second_of_4": 4 * blocks * rate / 1e12,
+    }
+    if options.device == "cuda":
         result["peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
         torch.cuda.reset_peak_memory_stats()
-        from torch.profiler import ProfilerActivity, profile
-
-        with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
-            begun = time.perf_counter()
-            float(step())
-            wall = time.perf_counter() - begun
-        events = [
-            one for one in profiler.key_averages() if one.self_device_time_total and not one.key.startswith("aten::")
-        ]
-        result["device_share_of_a_step"] = sum(one.self_device_time_total for one in events) / 1e6 / wall
-        top = sorted(events, key=lambda one: -one.self_device_time_total)[:12]
-        result["device_top"] = {one.key[:80]: one.self_device_time_total / 1e6 for one in top}
+        result.update(profiled(learning))
     return result
+
+
+def profiled(learning: Learning) -> dict[str, Any]:
+    """Return the share of a step in which the device works, and what it does."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
+        begun = time.perf_counter()
+        float(learning.step())
+        wall = time.perf_counter() - begun
+    events = [one for one in profiler.key_averages() if not one.key.startswith("aten::")]
+    seconds = {one.key[:80]: one.self_device_time_total / 1e6 for one in events if one.self_device_time_total}
+    top = sorted(seconds.items(), key=lambda entry: -entry[1])[:12]
+    return {"device_share_of_a_step": sum(seconds.values()) / wall, "device_top": dict(top)}
 
 
 def matrix_rate(device: str) -> float:
@@ -172,10 +181,9 @@ def main() -> None:
     if options.device == "cuda":
         result["name"] = torch.cuda.get_device_name()
     for name, way in WAYS.items():
-        call: Callable[[], dict[str, Any]] = lambda way=way: measure(options, way)  # noqa: E731
         try:
-            result[name] = call()
-        except Exception as error:
+            result[name] = measure(options, way)
+        except Exception as error:  # one way that fails leaves the others
             result[name] = {"failed": f"{type(error).__name__}: {error}"[:600]}
         found = dict(result[name])
         found.pop("device_top", None)

@@ -177,10 +177,8 @@ def _fit(
         **trainer_arguments(recipe.report_to, folder),
     )
     clock = _Clock(recipe, progress, folder / "loss.jsonl", resume, parameter.device)
-    trainer = _Trainer(
-        model=adapted, args=arguments, train_dataset=batches, data_collator=_with_places if family == "causal" else _only,
-        callbacks=[clock],
-    )  # fmt: skip
+    made = _with_places if family == "causal" else _only
+    trainer = _Trainer(model=adapted, args=arguments, train_dataset=batches, data_collator=made, callbacks=[clock])
     trainer.remove_callback(PrinterCallback)
     if best is not None:
         trainer.add_callback(best)

@@ -39,7 +39,7 @@ GPU_BLOCK_USERS = 2048
 """The same on a GPU, which is fast enough that a block is still a matter of seconds."""
 
 COMPILED_FROM = 8192
-"""After so many users, a job on a GPU has the model's layers compiled: some seconds, which longer jobs win back."""
+"""From so many users on, a job on a GPU has the model's layers compiled: some seconds, which longer jobs win back."""
 
 logger = logging.getLogger(__name__)
 
@@ -81,12 +81,16 @@ class Worker:
     Args:
         recommender: who recommends.
         settings: how; the batch size shrinks where memory is short.
+        users: the number of users of the whole job, of all shards.
     """
 
-    def __init__(self, recommender: Recommender, settings: Settings) -> None:
+    def __init__(self, recommender: Recommender, settings: Settings, users: int = 0) -> None:
         self._recommender = recommender
         self._settings = settings
-        self._done = 0
+        # By the whole job's users, whatever part is done here: compiled layers round otherwise, and shards and
+        # resumed jobs must write the bytes of an unbroken one.
+        if users >= COMPILED_FROM and recommender.computing.kind == "cuda":
+            recommender.decoder.fuse()
 
     def __call__(self, histories: Sequence[History]) -> Block:
         """Recommend for a block of users.
@@ -94,9 +98,6 @@ class Worker:
         Raises:
             ModelError: there is no memory even for one user at a time.
         """
-        if self._done >= COMPILED_FROM and self._recommender.computing.kind == "cuda":
-            self._recommender.decoder.fuse()
-        self._done += len(histories)
         usable, notes = [], []
         for row, history in enumerate(histories):
             kept, problems = self._usable(history)

@@ -296,6 +296,7 @@ def recommend_into(
             settings,
             fingerprint=job,
             block_users=size,
+            users=stream.count,
             resume=resume,
             key=key,
             progress=progress,

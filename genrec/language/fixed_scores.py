@@ -54,7 +54,9 @@ def score(decoder: Decoder, prompts: Prompts, rows: Sequence[NDArray[np.int64]])
                 prompts,
                 users[part],
                 group_of[here] - part.start,
-                *(array[here] for array in (node, parent, runs)),
+                node[here],
+                parent[here],
+                runs[here],
             )
         )
     gains = torch.cat(made).cpu().numpy()  # the device is waited for only now
