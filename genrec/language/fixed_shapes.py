@@ -240,9 +240,11 @@ class _Grower:
         # What is kept stands behind the prompt again, in the same order; nobody sees what lies behind it.
         self._positions = torch.cat((self._positions[:, : self._size], self._positions.gather(1, places)), 1)
         for states in (self._keys, self._values):
+            own = places[:, None, :, None].expand(-1, states[0].shape[1], -1, states[0].shape[3])
             for layer in states:
-                own = places[:, None, :, None].expand(-1, layer.shape[1], -1, layer.shape[3])
-                layer[:, :, self._size : self._size + count] = layer.gather(2, own)
+                if layer.shape[1] != own.shape[1] or layer.shape[3] != own.shape[3]:  # layers of several shapes
+                    own = places[:, None, :, None].expand(-1, layer.shape[1], -1, layer.shape[3])
+                layer.narrow(2, self._size, count).copy_(layer.gather(2, own))
         self._used = self._size + count
 
     def give_up_users(self, kept: Tensor) -> None:
@@ -250,7 +252,7 @@ class _Grower:
         self._lengths, self._positions, self._own = self._lengths[kept], self._positions[kept], self._own[kept]
         for states in (self._keys, self._values):
             for layer, old in enumerate(states):
-                states[layer] = old[kept]
+                states[layer] = old.index_select(0, kept)
 
     def _seen(self, origins: Tensor) -> Tensor:
         return self._own.gather(1, origins[..., None].expand(-1, -1, self._own.shape[2]))
