@@ -23,6 +23,7 @@ from genrec.explain.writer import load_templates
 from genrec.item_parts import ItemParts, with_new_items
 from genrec.language.decoder import Decoder
 from genrec.language.generator import FreeGenerator
+from genrec.language.item_tokens import ItemTokens, TokenMaker, grown_model, piece_means
 from genrec.language.proposer import Proposer
 from genrec.manifest import RunManifest
 from genrec.origin import Origin
@@ -41,7 +42,6 @@ from prompts.template import TextTemplate
 from retrieval.encoders import Encoder
 from retrieval.grounding import Grounder
 from retrieval.index import ItemIndex
-from training.backbone import with_own_head
 from training.computing import Computing
 
 Taken = str | Item
@@ -63,6 +63,7 @@ class Recommender(Persistent):
         fusion: the fitted weights; None where none were fitted, then lists are fused by reciprocal ranks.
         templates: what the model is asked with for explanations, by language.
         origin: the run folder that it was loaded from; None of one that was put together by hand.
+        tokens: those of added items, which the base does not have; None where there are none.
 
     Example:
         >>> from genrec import Recommender
@@ -82,6 +83,7 @@ class Recommender(Persistent):
     fusion: Fusion | None = None
     templates: dict[Language, TextTemplate] = field(default_factory=load_templates)
     origin: Origin | None = None
+    tokens: ItemTokens | None = None
 
     def __repr__(self) -> str:
         model, signals = type(self.decoder.model).__name__, ", ".join(self.signals)
@@ -225,13 +227,16 @@ class Recommender(Persistent):
             >>> len(rec.catalog), len(grown.catalog)
             (30, 31)
         """
-        parts = ItemParts(self.catalog, self.decoder.trie, self.index, self.signals)
-        parts = with_new_items(parts, items, self.encoder.answers, self.load_encoder().encode)
+        parts = ItemParts(self.catalog, self.decoder.trie, self.index, self.signals, self.encoder, self.tokens)
+        pieces = piece_means(self.encoder, self.decoder.model, self.generator.head)
+        parts = with_new_items(parts, items, self.load_encoder().encode, self.token_maker, pieces)
         # The old decoder's head is over the old catalogue's tokens; a new title may have others.
-        model = with_own_head(self.decoder.model, self.generator.head)
+        model = grown_model(self.decoder.model, self.generator.head, self.tokens, parts.tokens)
         return replace(
             self,
             catalog=parts.catalog,
+            encoder=parts.encoder,
+            tokens=parts.tokens,
             decoder=Decoder(model, parts.trie, self.decoder.normalisation, self.decoder.forced_tokens),
             generator=replace(self.generator, model=model),
             signals=parts.signals,
@@ -377,6 +382,12 @@ class Recommender(Persistent):
         signal = self.signals["similarity"]
         assert isinstance(signal, Content)  # noqa: S101 - for the type checker
         return signal
+
+    @cached_property
+    def token_maker(self) -> TokenMaker | None:
+        """What gives new items tokens of their own."""
+        known, name = self.manifest.models.get("encoder"), self.encoder.template.name
+        return TokenMaker.of(self.origin.base, name, known, self.load_encoder) if self.origin else None
 
     @cached_property
     def _filtered_out(self) -> FilteredOut:

@@ -51,6 +51,11 @@ class PretrainRecipe(BaseModel):
         True,
         description="Leave what a user took before out of the loss; as the data folder says, where left out.",
     )
+    meaning: bool = Field(True, description="Make a title's vector a function of its item's text vector, plus its own.")
+    meaning_hidden: int = Field(0, ge=0, description="Units of that function's hidden layer; 0: a projection alone.")
+    residual_dropout: float = Field(
+        0.3, ge=0, lt=1, description="Share of the items whose own part is dropped in a step, so the function learns."
+    )
     report_to: list[Reporter] = Field(default_factory=list, description=LABEL)
     seed: int = Field(0, ge=0, description="Seed of everything random.")
 

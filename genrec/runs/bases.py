@@ -12,7 +12,8 @@ from genrec.data.prepared import PreparedData, given_data
 from genrec.data.splits import NOTHING_TO_LEARN
 from genrec.errors import ArtefactError, DataError, translated
 from genrec.language.bases import PRETRAIN_FILE, resolve_base
-from genrec.language.identity import source_of
+from genrec.language.identity import identity_of, source_of
+from genrec.language.item_tokens import encoder_mark, item_text
 from genrec.progress import Bar, progress_bar
 from genrec.storage.disk_space import check_space
 from genrec.storage.folders import check_writable, write_text
@@ -147,10 +148,12 @@ def _pretrain(
         recipe = recipe.model_copy(update={"exclude_seen": not prepared.keep_seen})
     name = TEMPLATES[recipe.family]
     start = resolve_base(recipe.base) if recipe.base else None
-    vectors = None
-    if encoder != "none" and start is None:
-        titles = [item.title for item in catalog]
-        vectors = load_encoder(source_of("encoder", encoder).folder).encode(titles, progress and sys.stderr.isatty())
+    vectors, told = None, {}
+    if encoder != "none" and (recipe.meaning or start is None):
+        source = source_of("encoder", encoder)
+        texts = [item_text(item) if recipe.meaning else item.title for item in catalog]
+        vectors = load_encoder(source.folder).encode(texts, progress and sys.stderr.isatty())
+        told = {"encoder": encoder_mark(identity_of("encoder", encoder, source, out))}
     check_space(out, 2 * _weights_bytes(recipe, start, len(catalog)), "the base, in two copies while one is replaced,")
     shape = {"width", "heads"} if start else set()  # a trained model has its own
     values = recipe.model_dump(exclude=shape, exclude_none=True)
@@ -175,6 +178,7 @@ def _pretrain(
             vectors,
             start,
             computing,
+            told,
         )
         report(passes[-1])
     where = "".join(f"{key}: {value}\n" for key, value in computing.to_json().items())
