@@ -323,6 +323,28 @@ def with_more_tokens(model: Any, head: Any, inside: Tensor, outside: Tensor) -> 
     return second
 
 
+def with_token_vectors(model: Any, head: Tensor, tokens: Tensor, inside: Tensor, outside: Tensor) -> Any:
+    """Return a second model in which some tokens have other vectors, and which shares every other weight.
+
+    Args:
+        model: the model; it stays as it is.
+        head: the weights of its output head over its whole vocabulary.
+        tokens: shape (tokens,).
+        inside: their vectors in the input, of shape (tokens, width).
+        outside: those in the head.
+    """
+    index = tokens.to(head.device)
+    changed = torch.nn.Linear(head.shape[1], len(head), bias=False, device="meta")
+    changed.weight = torch.nn.Parameter(head.detach().index_copy(0, index, outside.to(head)), requires_grad=False)
+    second = with_own_head(model, changed)
+    table = model.get_input_embeddings().weight
+    other = torch.nn.Parameter(table.detach().index_copy(0, index, inside.to(table)), requires_grad=False)
+    for module in second.modules():
+        if isinstance(module, torch.nn.Embedding) and module.weight is table:
+            module.weight = other
+    return second
+
+
 def _longer(weight: Tensor, added: Tensor) -> torch.nn.Parameter:
     return torch.nn.Parameter(torch.cat([weight, added.to(weight)]), requires_grad=False)
 

@@ -216,7 +216,11 @@ class Meaning(torch.nn.Module):
         from safetensors.numpy import save
 
         arrays = {name: tensor.detach().cpu().numpy() for name, tensor in self.functions.state_dict().items()}
-        arrays |= {"centre": self.directions.centre, "axes": self.directions.axes}
+        arrays |= {"centre": self.directions.centre, "axes": self.directions.axes, "tokens": self.tokens.cpu().numpy()}
+        with torch.inference_mode():
+            for number, function in enumerate(self.functions):
+                alone = self.get_buffer(f"start{number}") + function(self.given)
+                arrays[f"alone{number}"] = alone.cpu().numpy()
         told = {"start": "pieces" if self._learnt else "zero", **self._told}
         path.write_bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, told))
 
@@ -230,12 +234,17 @@ class SavedMeaning:
         functions: one for the input's and the head's vectors, or one for each.
         from_pieces: whether a token's vector starts from the mean of its title's pieces.
         told: what made the text vectors, as it was told in training.
+        tokens: int64 [titles]; the tokens of the titles with a vector.
+        alone: what their vectors are in the input and in the head without their residuals, each float32
+            [titles, width].
     """
 
     directions: Directions
     functions: tuple[ItemFunction, ...]
     from_pieces: bool
     told: Mapping[str, str]
+    tokens: NDArray[np.int64]
+    alone: tuple[FloatArray, FloatArray]
 
     @classmethod
     def load(cls, folder: Path) -> Self | None:
@@ -254,6 +263,8 @@ class SavedMeaning:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
                 told = dict(file.metadata() or {})
             directions = Directions(arrays.pop("centre").numpy(), arrays.pop("axes").numpy())
+            tokens = arrays.pop("tokens").numpy()
+            alone = [arrays.pop(name).numpy() for name in ("alone0", "alone1") if name in arrays]
             functions = []
             for number in range(1 + max(int(name.partition(".")[0]) for name in arrays)):
                 own = {key.partition(".")[2]: value for key, value in arrays.items() if key.startswith(f"{number}.")}
@@ -264,7 +275,7 @@ class SavedMeaning:
                 functions.append(function.eval())
         except Exception as error:  # safetensors raises several kinds, some of its own
             raise BackboneError(f"{path} cannot be read ({error}); make the base again") from error
-        return cls(directions, tuple(functions), told.pop("start", "") == "pieces", told)
+        return cls(directions, tuple(functions), told.pop("start", "") == "pieces", told, tokens, (alone[0], alone[-1]))
 
     @torch.inference_mode()
     def vectors(self, given: FloatArray, starts: Sequence[Tensor] | None = None) -> tuple[FloatArray, FloatArray]:
