@@ -150,7 +150,8 @@ class Meaning(torch.nn.Module):
         rows = [row for row, answer in enumerate(answers) if len(answer) == 1 and vectors[row].any()]
         if not rows:
             raise BackboneError("no title is one token and has a vector; raise vocabulary, or leave out the vectors")
-        self.directions = Directions.of(vectors[rows])
+        told_rows = [row for row in rows if taken[row]]
+        self.directions = Directions.of(vectors[told_rows or rows])
         self._dropped, self._draw = dropped, torch.Generator().manual_seed(seed)
         self.register_buffer("tokens", torch.tensor([answers[row][0] for row in rows]), persistent=False)
         self.register_buffer("given", torch.from_numpy(self.directions.inputs(vectors[rows])), persistent=False)

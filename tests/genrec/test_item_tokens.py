@@ -13,7 +13,7 @@ from genrec.data.prepared import save_prepared
 from genrec.language.item_tokens import ItemTokens, item_text
 from genrec.runs.export import export_merged
 from genrec.runs.grow import add_to_run
-from tests.toyworld import make_data
+from tests.toyworld import make_base, make_data
 
 NEW = Item("nig7", "Night Train 7", categories=("Night Train",))
 OTHER = Item("red7", "Red Harbour 7", categories=("Red Harbour",))
@@ -23,15 +23,21 @@ SMALL = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=["causal", "seq2seq"])
+@pytest.fixture(scope="module", params=["causal", "seq2seq", "base"])
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run over a base of each family made from nothing, and over a trained one whose titles were made tokens."""
     folder = tmp_path_factory.mktemp(f"meaning-{request.param}")
     files = tmp_path_factory.mktemp("files")
     data = make_data(files)
     save_prepared(data, folder / "data")
-    base = genrec.pretrain(folder / "data", folder / "base", family=request.param, encoder="hashing", **SMALL)
+    if request.param == "base":
+        start = str(make_base(tmp_path_factory.mktemp("start")))
+        how = {"base": start, "epochs": 20, "learning_rate": 1e-2, "warmup": 10, "batch_tokens": 128, "max_tokens": 64}
+    else:
+        how = {"family": request.param, **SMALL}
+    base = genrec.pretrain(folder / "data", folder / "base", encoder="hashing", **how)
     genrec.train(
-        folder / "data", folder / "run", base=base, encoder="hashing", max_minutes=0.02, max_tokens=32,
+        folder / "data", folder / "run", base=base, encoder="hashing", max_minutes=0.02,
         tuning_minutes=0.05,
     )  # fmt: skip
     return folder / "run"

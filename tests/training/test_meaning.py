@@ -57,7 +57,7 @@ def right_groups(folder: Path, family: str) -> tuple[float, float]:
     found: dict[bool, list[bool]] = {True: [], False: []}
     for row, label in enumerate(labels):
         ids = torch.tensor([encoder.prompt([label]).input_ids])
-        begin = torch.tensor([[model.config.decoder_start_token_id or 0]])
+        begin = torch.tensor([[getattr(model.config, "decoder_start_token_id", 0)]])
         given = {"decoder_input_ids": begin} if family == "seq2seq" else {}
         with torch.inference_mode():
             scores = model(input_ids=ids, **given).logits[0, -1][tokens].numpy()
