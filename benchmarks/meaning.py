@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from prompts.encoding import PromptEncoder
 from prompts.template import load_template
+from training import meaning
 from training import passes as passes_module
 from training.backbone import load_base, load_tokenizer
 from training.pretrain import choose_where, make_base
@@ -44,8 +45,11 @@ def main() -> None:
     parser.add_argument("--hide", type=float, default=0.05)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--test", action="store_true")
+    parser.add_argument("--whitening", type=float, default=meaning.WHITENING)
+    parser.add_argument("--directions", type=int, default=meaning.DIRECTIONS)
     parser.add_argument("--keep", type=Path, help="where the base stays")
     given = parser.parse_intermixed_args()
+    meaning.WHITENING, meaning.DIRECTIONS = given.whitening, given.directions
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     told = json.loads(given.data.read_text(encoding="utf-8"))
     labels, histories = told["labels"], told["histories"]
@@ -67,7 +71,10 @@ def main() -> None:
     valid = [([labels[i] for i in before], labels[target]) for before, target in cases["valid known"]]
     print(f"{len(labels)} items, {len(histories)} users, { ({k: len(v) for k, v in cases.items()}) }", flush=True)
     started = time.monotonic()
-    result: dict[str, Any] = {"changes": changes, "items": len(labels), "users": len(histories)}
+    result: dict[str, Any] = {
+        "changes": changes, "whitening": given.whitening, "directions": given.directions, "hidden_items": len(hidden),
+        "computing": where.to_json(), "items": len(labels), "users": len(histories),
+    }  # fmt: skip
 
     def note(made: Any) -> None:
         result["passes"] = [
@@ -87,12 +94,17 @@ def main() -> None:
         folder = given.keep or Path(aside) / "base"
         made = make_base(
             [[labels[i] for i in history] for history in train if history], labels, valid, template, recipe, folder,
-            progress, vectors if vectors.any() else None, computing=where,
+            progress, vectors if vectors.any() else None, computing=where, told=told.get("told"),
         )  # fmt: skip
         note(made)
+        described = "".join(f"{key}: {value}\n" for key, value in where.to_json().items())
+        settings = f"template: {template.name}\n{described}{recipe.to_yaml()}"
+        (folder / "pretrain.yaml").write_text(settings, encoding="utf-8")
         result["seconds"] = round(time.monotonic() - started)
         model, family = load_base(str(folder), where.device, torch.float32)
         encoder = PromptEncoder(template, load_tokenizer(str(folder)), family, recipe.max_tokens)
+        if given.keep:
+            silence_unused(folder, encoder, labels)
         for name, asked in cases.items():
             ranks = ranks_of(model, encoder, labels, asked, recipe.exclude_seen)
             result[name] = figures(ranks)
@@ -100,6 +112,21 @@ def main() -> None:
                 result[name]["taken"] = by_count(ranks, counts[[target for _, target in asked]])
     given.out.write_text(json.dumps(result, indent=1), encoding="utf-8")
     print(json.dumps({key: value for key, value in result.items() if key != "passes"}), flush=True)
+
+
+def silence_unused(folder: Path, encoder: PromptEncoder, labels: list[str]) -> None:
+    """Set the vectors of tokens that no prompt and no title has to 0, so that the base can be packed small."""
+    from safetensors.torch import load_file, save_file
+
+    used = {token for answer in encoder.answers(labels) for token in answer}
+    used |= set(encoder.prompt(labels[:1]).input_ids) | set(encoder.tokenizer.all_special_ids)
+    weights = load_file(folder / "model.safetensors")
+    for tensor in weights.values():
+        if tensor.dim() == 2 and len(tensor) > 4096:
+            kept = torch.zeros(len(tensor), dtype=torch.bool)
+            kept[sorted(used)] = True
+            tensor[~kept] = 0
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
 
 
 def cases_of(

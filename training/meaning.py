@@ -54,14 +54,15 @@ class Directions:
     axes: FloatArray
 
     @classmethod
-    def of(cls, vectors: FloatArray, most: int = DIRECTIONS, whitening: float = WHITENING) -> Self:
+    def of(cls, vectors: FloatArray, most: int | None = None, whitening: float | None = None) -> Self:
         """Find the directions of some items' vectors; the inputs have a variance of 1 on average.
 
         Args:
             vectors: shape (items, width); rows of zeros are items without a vector and count nothing.
-            most: how many directions are kept.
-            whitening: see `WHITENING`.
+            most: how many directions are kept; None: `DIRECTIONS`.
+            whitening: see `WHITENING`; None: as it says.
         """
+        most, whitening = most or DIRECTIONS, WHITENING if whitening is None else whitening
         told = vectors[vectors.any(axis=1)].astype(np.float64)
         if not len(told):
             raise BackboneError("no item has a vector, so no token can have its vector from what the item is")
