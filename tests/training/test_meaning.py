@@ -41,7 +41,8 @@ def world() -> tuple[list[str], np.ndarray, list[list[str]]]:
 def recipe(family: str, **changes: Any) -> PretrainRecipe:
     values = {
         "family": family, "vocabulary": 3000, "width": 32, "layers": 1, "heads": 2, "dropout": 0.1, "epochs": 16,
-        "batch_tokens": 128, "learning_rate": 1e-2, "warmup": 10, "max_tokens": 32, "residual_dropout": 0.3, **changes,
+        "batch_tokens": 128, "learning_rate": 5e-3, "warmup": 10, "max_tokens": 32, "answers": 2, "residual_dropout": 0.3,
+        **changes,
     }  # fmt: skip
     return PretrainRecipe.model_validate(values)
 
