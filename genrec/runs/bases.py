@@ -15,6 +15,7 @@ from genrec.language.bases import PRETRAIN_FILE, resolve_base
 from genrec.language.identity import identity_of, source_of
 from genrec.language.item_tokens import encoder_mark, item_text
 from genrec.progress import Bar, progress_bar
+from genrec.runs.choices import chosen
 from genrec.storage.disk_space import check_space
 from genrec.storage.folders import check_writable, write_text
 from genrec.storage.locks import locked
@@ -144,8 +145,7 @@ def _pretrain(
     split, catalog = prepared.split(), prepared.catalog
     if all(len(history.items) < 2 for history in split.train):
         raise DataError(NOTHING_TO_LEARN)
-    if "exclude_seen" not in recipe.model_fields_set:
-        recipe = recipe.model_copy(update={"exclude_seen": not prepared.keep_seen})
+    recipe, reasons = chosen(recipe, prepared)
     name = TEMPLATES[recipe.family]
     start = resolve_base(recipe.base) if recipe.base else None
     vectors, told = None, {}
@@ -158,6 +158,8 @@ def _pretrain(
     shape = {"width", "heads"} if start else set()  # a trained model has its own
     values = recipe.model_dump(exclude=shape, exclude_none=True)
     if say is not None:
+        for reason in reasons:
+            say(f"chosen from the data: {reason}")
         say(f"making a base ({computing}): {', '.join(f'{key}={value}' for key, value in values.items())}")
     with (
         progress_bar("Pretraining", progress) as bar,
