@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ import genrec
 from genrec import Item, Recommender, Settings
 from genrec.data.prepared import save_prepared
 from genrec.language.item_tokens import ItemTokens, item_text
+from genrec.ranking.fusion import Fusion
+from genrec.ranking.new_items import NewItems
 from genrec.runs.export import export_merged
 from genrec.runs.grow import add_to_run
 from tests.toyworld import make_base, make_data
@@ -43,6 +46,11 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     return folder / "run"
 
 
+def _fusion(recommender: Recommender, new_items: NewItems | None) -> Fusion:
+    names = tuple(recommender.signals)
+    return Fusion(names, (1.0,) * len(names), (0.1,) * len(names), 0.7, 100, 100, new_items=new_items)
+
+
 def by_model(recommender: Recommender, items: list[str]) -> list[str]:
     """Return what the model finds by itself, best first."""
     (found,) = recommender.candidates(_batch(items), Settings(k=10))
@@ -68,6 +76,19 @@ def test_a_new_item_is_one_token_that_the_model_writes_and_reads(run: Path) -> N
     assert by_model(grown, red)[0] == "red7"
     # Read in a history, it says what a night train says.
     assert by_model(grown, ["nig7"])[0].startswith("nig")
+    # Whatever else is known, the best new items are candidates, and are scored as the fit says.
+    (own,) = grown.candidates(_batch(night), Settings(k=1, beams=1), count=1, each=0)
+    assert (own.new == (own.rows >= 30)).all()
+    assert set(own.rows[own.new].tolist()) == {30, 31}
+    judged = replace(grown, fusion=_fusion(grown, NewItems(0.5, 2.0, 9.0, 1)))
+    plain = replace(grown, fusion=_fusion(grown, None))
+    lists = [{one.item.id: one for one in rec.recommend(night, k=26, waterfall=True)} for rec in (judged, plain)]
+    for item, entry in lists[0].items():
+        same, new = lists[1][item], item in ("nig7", "red7")
+        assert entry.waterfall is not None
+        assert sum(entry.waterfall.parts.values()) == pytest.approx(entry.score, abs=1e-4)
+        told = 0.5 * same.score + 2.0 * (same.signals["lm"] or 0.0) + 9.0 if new else same.score
+        assert entry.score == pytest.approx(told, abs=1e-4)
     # What was known is as it was.
     (old,) = before.candidates(_batch(night[:3]), Settings(k=5))
     (new,) = grown.candidates(_batch(night[:3]), Settings(k=5))
