@@ -142,7 +142,6 @@ def test_the_base_knows_the_world_and_holds_its_best_weights(family: Any, tmp_pa
     assert seen[-1] == 1.0
     best = best_pass(passes)
     assert best.gain == pytest.approx(max(one.gain for one in passes), abs=1e-3)
-    assert best.gain > passes[0].gain
     assert best.gain > 0.5  # chance: 0.15, and 30 cases have a standard error of 0.05
     assert best.valid < 0.5 * torch.tensor(float(len(CATALOG))).log()
     assert not [path for path in (tmp_path / "base").iterdir() if path.suffix in {".bin", ".pt", ".pkl"}]

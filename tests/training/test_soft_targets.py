@@ -91,7 +91,7 @@ def test_the_same_history_has_the_same_targets_in_both_families(family: Any) -> 
     # Behind 0 others took 1 twice; the third event, 0 then 2, is this user's.
     torch.testing.assert_close(shares[0], torch.tensor([0, 0.4, 0.6, 0, 0, 0]))
     torch.testing.assert_close(shares[1:3], torch.eye(6)[3:5])
-    assert shares[3, 5] >= 0.6
+    assert float(shares[3, 5]) >= 0.6 - 1e-6  # its float32 may round down
     assert left_out[0].tolist() == [True, False, False, False, False, False]
     assert not left_out[1:3].any()
     assert left_out[3].tolist() == [True, False, True, False, False, False]
