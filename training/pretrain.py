@@ -57,6 +57,9 @@ from training.title_tokens import load_with_title_tokens
 logger = logging.getLogger(__name__)
 
 
+HOST = Computing("cpu", "fp32")
+"""Where a base is made if nothing is said."""
+
 JUDGED_SHARE = 0.15
 """Of a pass's time, what judging it may take where minutes are given, or else a twentieth of the minutes."""
 
@@ -123,7 +126,7 @@ def make_base(
     check_answers(encoder, catalogue)
     answers = encoder.answers(catalogue)
     if model is None:
-        model = make_model(recipe, tokenizer, recipe.max_tokens + max(map(len, answers)))
+        model = make_model(recipe, tokenizer, _context(recipe, answers, _multiple(computing or HOST)))
     numbers = {label: number for number, label in enumerate(catalogue)}
     taken = [[numbers[label] for label in history] for history in usable]
     meaning = None
@@ -137,7 +140,7 @@ def make_base(
         start_from_vectors(model.get_input_embeddings().weight, answers, vectors)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder)
-    where = computing or Computing("cpu", "fp32")
+    where = computing or HOST
     questions = Questions(encoder, valid, recipe, _multiple(where))
     tokens = torch.tensor(sorted({token for answer in answers for token in answer}))
     soft = SoftTargets(tokens, answers, taken, recipe.others, recipe.exclude_seen)
@@ -307,6 +310,14 @@ def choose_where(device: str | None = None) -> Computing:
     where = choose_device(device or os.environ.get("GENREC_DEVICE") or "cpu")
     half = where.startswith("cuda") and choose_precision("auto", where) == torch.bfloat16
     return Computing(where, "bf16" if half else "fp32")
+
+
+def _context(recipe: PretrainRecipe, answers: Sequence[Sequence[int]], multiple: int) -> int:
+    """Return how many tokens a model must be able to read: the longest prompt and answer, padded.
+
+    Padding counts: it is never attended to, but it has positions, and a GPU dies of one that the model does not have.
+    """
+    return -(-(recipe.max_tokens + max(map(len, answers))) // multiple) * multiple
 
 
 def _multiple(computing: Computing) -> int:
