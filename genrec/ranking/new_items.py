@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -38,6 +38,10 @@ class NewItems:
         """
         changed = self.fused * scores + self.model * likelihoods + self.offset
         return np.where(new, changed, scores).astype(np.float32)
+
+    def lower_by(self, amount: float) -> NewItems:
+        """Return terms whose offset is lower."""
+        return replace(self, offset=round(self.offset - amount, 6))
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""

@@ -12,8 +12,9 @@ an item are few, so all of them are asked and a sample of the others. That chang
 the ratio (Manski and Lerman, "The estimation of choice probabilities from choice based samples", Econometrica 45(8),
 1977), and it is put right.
 
-The correction is used only if it gains NDCG over all cases, both kinds counted as often as they occur, by more than its
-standard error on cases that it was not fitted on.
+Of the likeliest offset and some lower ones, the one whose gain is surest is taken. The correction is used only if it
+gains NDCG over all cases, both kinds counted as often as they occur, by more than its standard error on cases that it
+was not fitted on.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ from genrec.ranking.weights import fit_weights
 
 FEWEST = 30
 """Cases with an answer that is pretended to be new, below which nothing is fitted."""
+
+SHIFTS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
+"""How much lower the offset is tried than what is likeliest: lists are short, and a likelihood counts all places."""
 
 LEAST_SCALE = 1e-3
 """The least weight of known items' scores, to which the three numbers are relative."""
@@ -58,14 +62,18 @@ def fit_new_items(
     columns = np.stack([scores * ~new, scores * new, likelihoods * new, new.astype(np.float32)], axis=1)
     everything = np.arange(len(table.cases))
     whole = _fitted(columns, table, everything, answers_new, share)
-    folds = [
-        _fitted(columns, table, np.flatnonzero(table.fold != one), answers_new, share) or whole for one in range(FOLDS)
-    ]
     if whole is None:
         return None, "New items are scored like known ones: no case of one kind had its answer among the candidates."
-    changed = of_folds(table, [(one or whole).applied(scores, likelihoods, new) for one in folds])
-    before, after = table.gains(scores, k), table.gains(changed, k)
-    found = _weighted(before, after, answers_new, share)
+    others = [np.flatnonzero(table.fold != fold) for fold in range(FOLDS)]
+    folds = [_fitted(columns, table, part, answers_new, share) or whole for part in others]
+    before = table.gains(scores, k)
+    tried = {}
+    for shift in SHIFTS:
+        changed = of_folds(table, [one.lower_by(shift).applied(scores, likelihoods, new) for one in folds])
+        tried[shift] = table.gains(changed, k)
+    gained = {shift: _weighted(before, after, answers_new, share) for shift, after in tried.items()}
+    shift = max(gained, key=lambda one: gained[one].gain - gained[one].error)
+    whole, found, after = whole.lower_by(shift), gained[shift], tried[shift]
     on_new, on_known = (paired(after[part], before[part]) for part in (answers_new, ~answers_new))
     words = (
         f"{told(found)} of NDCG@{k} over all cases, {told(on_new)} where the answer is new ({int(answers_new.sum())} "
@@ -97,7 +105,7 @@ def _fitted(
 def _weighted(before: Gains, after: Gains, answers_new: NDArray[np.bool_], share: float) -> Paired:
     """Return the mean gain over both kinds of cases, as often as they occur, and its standard error."""
     parts = [(part, paired(after[part], before[part])) for part in (answers_new, ~answers_new)]
-    weights = (share, 1 - share)
+    weights = (share, 1.0 - share)
     gain = sum(weight * found.gain for weight, (_, found) in zip(weights, parts, strict=True))
     error = np.sqrt(sum((weight * found.error) ** 2 for weight, (_, found) in zip(weights, parts, strict=True)))
     return Paired(float(gain), float(error))
