@@ -2,5 +2,5 @@
 
 For: reading the constraints that a sentence states, and finding the items that meet them.
 In: a sentence, the catalogue. Out: `Heard`: the constraints, the items that meet them, the rest of the sentence.
-Not here: comparing the rest of the sentence with items (`ranking.taste`), and filters given as such (`ranking.filters`).
+Not here: comparing the rest with items by meaning (`ranking.taste`), and filters given as options (`ranking.filters`).
 """

@@ -26,6 +26,7 @@ _TOKEN = re.compile(
     r"|[^\W\d_\u3400-\u9fff]+(?:['\u2019](?!s\b)[^\W\d_]+)*"  # a word, without its genitive
     r"|[^\w\s'\u2019]"
 )
+_NUMBER = re.compile(r"\d{1,12}(?:,\d{3})*(?:\.\d+)?")
 _DIGITS = {sign: place for place, signs in enumerate(("〇零", *"一二三四五六七八九")) for sign in signs} | {"两": 2}
 _SLOT = re.compile(r"(\{\w+\})")
 
@@ -41,7 +42,7 @@ class Token:
     @property
     def number(self) -> float | None:
         """The number that it is, in digits or in Chinese signs; None if it is none."""
-        if self.text[0].isdigit() and self.text[0] not in _DIGITS:
+        if _NUMBER.fullmatch(self.text):
             return float(self.text.replace(",", ""))
         return _chinese_number(self.text)
 
@@ -72,11 +73,6 @@ class Grammar:
     decades: Mapping[str, int]
     patterns: Mapping[str, tuple[tuple[str, ...], ...]]
     synonyms: tuple[tuple[str, ...], ...]
-
-    @classmethod
-    def nothing(cls) -> Grammar:
-        """Return a grammar that understands nothing: every sentence is left whole."""
-        return cls({}, {}, {}, {}, ())
 
     def ends(self, use: str, tokens: Sequence[Token], at: int) -> int:
         """Return where the longest phrase of a use that begins at a token ends; `at` if there is none."""
@@ -125,30 +121,35 @@ class Matcher:
                     yield last, (*([] if value is None else [value]), *values)
 
     def _part(self, part: str, at: int) -> Iterator[tuple[int, Span | None]]:
+        """Yield where a word or a slot that begins at a token may end, with the slot's value."""
         if at >= len(self.tokens):
             return
-        if not part.startswith("{"):
-            if self.tokens[at].text == part:
+        token, slot = self.tokens[at], part.strip("{}")
+        if part == slot:
+            if token.text == part:
                 yield at + 1, None
-            return
-        slot = part[1:-1]
-        token = self.tokens[at]
-        if slot == "time":
-            for kind in ("decade", "century", "year"):
-                yield from self._part(f"{{{kind}}}", at)
-        elif slot == "decade_word":
-            if token.text in self.grammar.decades:
-                yield at + 1, (self.grammar.decades[token.text],) * 2
-        elif slot in ("number", "count"):
-            number = self.grammar.numbers.get(token.text) if slot == "count" else None
-            number = token.number if number is None else number
-            if number is not None:
+        elif slot == "time":
+            for kind in ("{decade}", "{century}", "{year}"):
+                yield from self._part(kind, at)
+        elif slot in ("decade_word", "number", "count"):
+            if (number := self._number(slot, token)) is not None:
                 yield at + 1, (number, number)
         else:
-            for row in self.grammar.patterns.get(slot, ()):
-                for end, values in self._row(row, at):
-                    if (span := self._span(slot, values[0][0])) is not None:
-                        yield end, span
+            yield from self._spelt(slot, at)
+
+    def _spelt(self, slot: str, at: int) -> Iterator[tuple[int, Span]]:
+        """Yield where a slot that patterns spell may end, with its value."""
+        for row in self.grammar.patterns.get(slot, ()):
+            for end, values in self._row(row, at):
+                if (span := self._span(slot, values[0][0])) is not None:
+                    yield end, span
+
+    def _number(self, slot: str, token: Token) -> float | None:
+        """Return the number that a token is in a slot: in digits, or by a word where the slot takes words."""
+        words = {"decade_word": self.grammar.decades, "count": self.grammar.numbers}.get(slot, {})
+        if token.text in words:
+            return words[token.text]
+        return None if slot == "decade_word" else token.number
 
     def _span(self, slot: str, number: float) -> Span | None:
         """Return what a number means as a year, a decade or a century; None if it cannot be one."""
