@@ -233,6 +233,7 @@ class CandidateMaker:
             else:
                 # The candidates are the nearest to the taste, or the most popular; the model orders them but adds none.
                 rows = _distinct([best[user][:most]])
+            rows = _distinct([np.array(heard[user].first, np.int64), rows])
             evidence = self._evidence(own[rows], shares[rows], length)
             near = None if taste is None else taste[rows]
             alone = self._without_model(basis, evidence, near, own[rows])

@@ -84,10 +84,13 @@ class Ranker:
             settings: how to recommend.
         """
         scores = self._scores(own)
-        places = self._sorted(own.rows, scores)[: settings.reranking.candidates(settings.k)]
+        # What meets even the constraints that a taste states and that were released leads, whatever its score.
+        leads = np.isin(own.rows, own.heard.first)
+        places = self._sorted(own.rows, scores)
+        places = _leading(places, leads)[: settings.reranking.candidates(settings.k)]
         if settings.reranking.asked:
             chosen = rerank(own.rows[places], scores[places], settings.k, settings.reranking, self.facts(), taken)
-            places = places[chosen]
+            places = _leading(places[chosen], leads)
         taken_before = set(taken.tolist())
         falls = waterfalls(self._parts(own), places.tolist()) if settings.waterfall else [None] * len(places)
         recommendations = []
@@ -154,3 +157,9 @@ class Ranker:
         """Return the rows' scores: the sums of their reciprocal ranks in the lists."""
         fused = dict(fuse_reciprocal_ranks([one.tolist() for one in lists]))
         return np.array([fused[row] for row in rows.tolist()], np.float32)
+
+
+def _leading(places: IntArray, leads: NDArray[np.bool_]) -> IntArray:
+    """Return the places with those that lead before the others, each in their order."""
+    ordered: IntArray = places[np.argsort(~leads[places], kind="stable")]
+    return ordered

@@ -13,6 +13,7 @@ from genrec.ranking.ranker import Ranker
 from genrec.recommendation import Recommendation
 from genrec.recommender import Recommender
 from genrec.settings import Settings
+from genrec.taste.reading import Heard
 
 
 def score_items(recommender: Recommender, history: History, items: Sequence[str]) -> list[Recommendation]:
@@ -49,6 +50,7 @@ def score_items(recommender: Recommender, history: History, items: Sequence[str]
         evidence=everything.evidence[places],
         alone=everything.alone[places],
         taste=None if everything.taste is None else everything.taste[places],
+        heard=Heard(),
         likelihoods=likelihoods,
         found=found,
         texts={},

@@ -70,11 +70,13 @@ class Heard:
         constraints: those that the list keeps to.
         released: those that it does not keep to, because too few items would be left.
         compared: what is compared with the items by meaning.
+        first: the rows of items that meet even what is released; they lead the list. Empty if nothing is released.
     """
 
     constraints: tuple[Constraint, ...] = ()
     released: tuple[Constraint, ...] = ()
     compared: str = ""
+    first: tuple[int, ...] = ()
 
     @property
     def understood(self) -> str:
@@ -148,7 +150,8 @@ class TasteWords:
             kept.remove(freed)
             released.append(freed)
         compared = _without_negations(self, sentence) if released else read.compared
-        heard = Heard(tuple(kept), tuple(released), compared)
+        first = np.flatnonzero(left(read.constraints)).tolist() if released else []
+        heard = Heard(tuple(kept), tuple(released), compared, tuple(first))
         return heard, np.flatnonzero(~left(kept))
 
     def read(self, sentence: str) -> Heard:

@@ -227,6 +227,8 @@ def test_what_a_taste_states_is_kept_to_and_said(recommender: Recommender) -> No
     # A series has six parts; of seven it says that it could not keep to it, and gives seven.
     more = recommender.recommend(taste="red harbours", k=7)
     assert (len(more), more.understood, more.released) == (7, "", "Red Harbour")
+    assert [entry.item.categories for entry in more[:6]] == [("Red Harbour",)] * 6  # what meets it leads
+    assert [entry.rank for entry in more] == [1, 2, 3, 4, 5, 6, 7]
     assert more.heard() == ["released, since too few items are such: Red Harbour"]
     plain = recommender.recommend(["Night Train 1"], k=6)
     assert (plain.understood, plain.released, plain.heard()) == ("", "", [])

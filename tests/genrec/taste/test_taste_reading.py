@@ -134,6 +134,7 @@ def test_too_few_items_release_a_constraint_and_it_is_said() -> None:
     # Without the years three are left (Solaris, 2001, Metropolis), as without the category.
     assert (heard.understood, heard.let_go) == ("Sci-Fi; not Horror", "1970 to 1979")
     assert len(FILMS.catalog) - len(left_out) == 3
+    assert [FILMS.catalog.ids[row] for row in heard.first] == ["Solaris"]  # it is all that was asked, and leads
     assert "seventies" in heard.compared
     assert "horror" not in heard.compared
     # Items that cannot be recommended anyway do not count.
