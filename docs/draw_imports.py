@@ -26,7 +26,7 @@ FLOORS = (
     ("storage",),
     ("data", "recommendation", "language"),
     ("signals",),
-    ("ranking", "explain", "settings"),
+    ("ranking", "taste", "explain", "settings"),
     ("origin", "persistence", "manifest", "item_parts", "growing", "recommender"),
     ("batch", "serve"),
     ("evaluation",),

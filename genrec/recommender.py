@@ -37,6 +37,8 @@ from genrec.ranking.taste import TasteReader
 from genrec.recommendation import Recommendations
 from genrec.settings import Mode, Settings, refuses_unknown_options
 from genrec.signals.simple import Content, Popularity, Signal
+from genrec.taste.grammar import shipped_grammar
+from genrec.taste.reading import TasteWords
 from prompts.encoding import Prompt, PromptEncoder
 from prompts.template import TextTemplate
 from retrieval.encoders import Encoder
@@ -113,8 +115,9 @@ class Recommender(Persistent, Growing):
         Args:
             history: items, item ids or titles, oldest first; may be empty.
             k: how many.
-            taste: what the user says of their taste, such as "quiet science fiction from the seventies"; it is
-                compared with titles and categories and stands in the prompt. See `genrec.ranking.taste`.
+            taste: what the user says of their taste, such as "quiet science fiction from the seventies". Categories,
+                years and prices of the catalogue are kept to (`genrec.taste`), what else it says is compared with
+                titles and categories (`genrec.ranking.taste`), and the whole stands in the prompt.
             beams: see `Settings`, as for the options that follow.
             mode: "constrained" or "free".
             exclude_seen: whether items of the history are left out; None: as the run was trained for.
@@ -145,7 +148,7 @@ class Recommender(Persistent, Growing):
             k, beams, mode, exclude_seen, explain, wording, batch_size, filters, reranking, waterfall, writer
         )
         asked = History("", tuple(map(self.find, history)), taste=clean_taste(taste) if taste else "")
-        return Recommendations(self.recommend_with_parts([asked], settings)[0].recommendations)
+        return self.recommend_with_parts([asked], settings)[0].listed()
 
     @refuses_unknown_options
     @translated()
@@ -203,8 +206,7 @@ class Recommender(Persistent, Growing):
         if settings is not None and options != Settings(explain="sentence"):
             raise ConfigError(["settings are given and options beside them; put the options into the Settings"])
         asked = [one if isinstance(one, History) else History("", tuple(map(self.find, one))) for one in histories]
-        answers = self.recommend_with_parts(asked, settings or options)
-        return [Recommendations(answer.recommendations) for answer in answers]
+        return [answer.listed() for answer in self.recommend_with_parts(asked, settings or options)]
 
     @translated()
     def recommend_with_parts(self, histories: Sequence[History], settings: Settings) -> list[Ranked]:
@@ -304,6 +306,7 @@ class Recommender(Persistent, Growing):
             self.proposer,
             self._filtered_out,
             lambda: self.taste_reader,
+            self.taste_words,
             self.manifest.keep_seen,
             self.new_rows,
         )
@@ -335,6 +338,11 @@ class Recommender(Persistent, Growing):
     def taste_reader(self) -> TasteReader:
         """What compares sentences with items; it loads the text encoder."""
         return TasteReader.of(self.catalog, self.content.embeddings, self.load_encoder().encode)
+
+    @cached_property
+    def taste_words(self) -> TasteWords:
+        """What reads the constraints that a sentence states."""
+        return TasteWords(self.catalog, shipped_grammar())
 
     @cached_property
     def explainer(self) -> Explainer:

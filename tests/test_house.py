@@ -25,7 +25,7 @@ LEVELS = (
     ("storage",),
     ("data", "recommendation", "language"),
     ("signals",),
-    ("ranking", "explain", "settings"),
+    ("ranking", "taste", "explain", "settings"),
     ("origin", "persistence", "manifest", "item_parts", "growing", "recommender"),
     ("batch", "serve"),
     ("evaluation",),
