@@ -43,7 +43,7 @@ from genrec.runs.unfinished import (
     read_trained,
 )
 from genrec.runs.weights import FEWEST_CASES, few_cases, fit_fusion
-from genrec.signals.registry import fit_signals, save_signals
+from genrec.signals.registry import fit_signals, save_signals, vector_signals
 from genrec.storage.disk_space import reserve
 from genrec.storage.folders import (
     MANIFEST,
@@ -180,7 +180,9 @@ def _train(
         TokenTrie.build(prompt_encoder.answers(data.catalog.labels)).save(out / "trie.safetensors")
         vectors = load_encoder(encoder_source.folder).encode([item.title for item in data.catalog])
         ItemIndex.build(data.catalog.ids, vectors).save(out / "index")
-        save_signals(out / "signals.safetensors", fit_signals(data.catalog, split.train, vectors, data.keep_seen))
+        own = vector_signals(data.catalog, data.vectors)
+        signals = fit_signals(data.catalog, split.train, vectors, data.keep_seen, own)
+        save_signals(out / "signals.safetensors", signals)
         manifest = RunManifest(
             base=recipe.base,
             family=trained["family"],

@@ -19,8 +19,8 @@ from genrec.errors import DataError
 from genrec.signals.again import Again
 from genrec.signals.arrays import FloatArray, similarities, single_precision
 from genrec.signals.latent import Latent
-from genrec.signals.registry import complete
-from genrec.signals.simple import CoOccurrence, ItemKNN, Popularity, Signal
+from genrec.signals.registry import complete, own_signals
+from genrec.signals.simple import Content, CoOccurrence, ItemKNN, Popularity, Signal
 
 NEIGHBOURS = 2
 """How many known items a new item borrows from; chosen from one to three on validation, under an earlier fusion."""
@@ -98,6 +98,9 @@ def _mixed(
         mix: the weights, of shape (items that they will know, items that they know).
     """
     counted: dict[str, Signal] = {}
+    for name, signal in own_signals(signals).items():
+        # A new item without a vector of its own is similar to nothing in that kind; titles say nothing of pictures.
+        counted[name] = Content.from_arrays(catalog, signal.to_arrays())  # type: ignore[attr-defined]
     for name, signal in signals.items():
         if isinstance(signal, CoOccurrence):
             pairs = single_precision(sparse.csr_array(mix @ signal.pairs @ mix.T))
