@@ -130,7 +130,7 @@ class SentenceTransformersImages:
 
     def encode(self, images: Sequence[Image]) -> NDArray[np.float32]:
         """Return float32 of shape (images, width)."""
-        found = self._model.encode(list(images), show_progress_bar=False, convert_to_numpy=True)  # type: ignore[call-overload]
+        found = self._model.encode(list(images), show_progress_bar=False, convert_to_numpy=True)
         return np.asarray(found, np.float32)
 
 

@@ -97,7 +97,7 @@ class ItemVectors:
         from safetensors import safe_open
 
         try:
-            with safe_open(path, "numpy") as file:  # type: ignore[no-untyped-call]
+            with safe_open(path, "numpy") as file:
                 names = json.loads(file.metadata()["names"])
                 vectors = {name: file.get_tensor(f"vectors/{name}") for name in names}
                 present = {name: file.get_tensor(f"present/{name}") for name in names}
@@ -228,7 +228,7 @@ def _read_parquet(path: Path) -> tuple[list[str], Any]:
 def _read_safetensors(path: Path) -> tuple[list[str], Any]:
     from safetensors import safe_open
 
-    with safe_open(path, "numpy") as file:  # type: ignore[no-untyped-call]
+    with safe_open(path, "numpy") as file:
         told = file.metadata() or {}
         if "vectors" not in file.keys() or "ids" not in told:  # noqa: SIM118 - no mapping
             raise DataError(

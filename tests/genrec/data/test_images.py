@@ -27,7 +27,8 @@ def bomb(path: Path, width: int = 50_000, height: int = 50_000) -> None:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b""))  # fmt: skip
+    body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
 
 
 def test_unusual_pictures_are_read_as_they_are_seen(tmp_path: Path) -> None:
@@ -63,10 +64,14 @@ def test_what_cannot_be_used_says_why(tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("no picture", encoding="utf-8")
     (tmp_path / "empty.png").write_bytes(b"")
     (tmp_path / "folder.png").mkdir()
-    for name, why in (("bomb.png", "too large"), ("bomb2.png", "too large"), ("cut.png", "damaged"), ("text.jpg", "damaged"),
-                      ("empty.png", "damaged"), ("none.png", "missing"), ("folder.png", "missing")):  # fmt: skip
-        with pytest.raises(ImageError, match=why):
+    for name in ("bomb.png", "bomb2.png"):
+        with pytest.raises(ImageError, match="too large"):
             read_image(tmp_path / name)
+    for name, why in (("cut", "damaged"), ("empty", "damaged"), ("none", "missing"), ("folder", "missing")):
+        with pytest.raises(ImageError, match=why):
+            read_image(tmp_path / f"{name}.png")
+    with pytest.raises(ImageError, match="damaged"):
+        read_image(tmp_path / "text.jpg")
 
 
 def test_bad_pictures_are_listed_and_not_fatal(tmp_path: Path) -> None:
@@ -99,7 +104,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
     catalog = Catalog.from_items([Item("a", "A", attributes={"poster": "x.png"})])
     with pytest.raises(DataError, match="no item has a path in the column 'picture', expected one of: poster"):
         vectors_of_images(catalog, "picture", tmp_path)
-    with pytest.raises(DataError, match="none of 1 pictures can be used .missing: 1"):
+    with pytest.raises(DataError, match=r"none of 1 pictures can be used \(missing: 1"):
         vectors_of_images(catalog, "poster", tmp_path)
     with pytest.raises(ConfigError, match="cannot be loaded as a sentence-transformers model"):
         vectors_of_images(catalog, "poster", tmp_path, str(tmp_path / "no-model"))

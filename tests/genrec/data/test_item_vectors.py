@@ -109,7 +109,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 def test_name_and_file() -> None:
     assert named_files(["a=x.npy", "b=y=z.npy"]) == {"a": Path("x.npy"), "b": Path("y=z.npy")}
     for wrong in (["x.npy"], ["=x.npy"], ["a="], ["a=x", "a=y"]):
-        with pytest.raises(ConfigError, match="expected NAME=FILE|given twice"):
+        with pytest.raises(ConfigError, match=r"expected NAME=FILE|given twice"):
             named_files(wrong)
 
 
