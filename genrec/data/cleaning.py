@@ -220,11 +220,15 @@ def _count(bad: BadRows, events: pl.DataFrame, which: pl.Series, reason: str, ex
 def _example(events: pl.DataFrame, reason: str, faulty: pl.Series, ids: Sequence[str]) -> str:
     """Return the faulty value of the first such row, if that helps; a user's id is never shown."""
     column = "item" if "catalogue" in reason else "time" if "not a time" in reason else None
-    found = events[column].filter(faulty).head(1).to_list() if column else []
+    found = _as_written(events[column].filter(faulty).head(1)).to_list() if column else []
     if not found:
         return ""
     other = meant(found[0], ids) if column == "item" else None
     return f"{column} {found[0]!r}" + (f"; the catalogue has {other!r}" if other is not None else "")
+
+
+def _as_written(cells: pl.Series) -> pl.Series:
+    return cells.cast(pl.String) if cells.dtype.is_integer() else cells
 
 
 def _ordered(events: pl.DataFrame) -> tuple[pl.Series, pl.DataFrame]:

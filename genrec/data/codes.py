@@ -61,11 +61,12 @@ def stable_order(keys: NDArray[np.int64]) -> NDArray[np.int64]:
     """
     if len(keys) < 2 or (keys[1:] >= keys[:-1]).all():
         return np.arange(len(keys))
-    keys = keys - keys.min()  # numbers from 0; a difference beyond int64 would be negative
-    if keys.min() < 0:
-        raise OverflowError("numbers lie too far apart to be ordered by their digits")
+    least, most = int(keys.min()), int(keys.max())
+    if most - least >= 2**63:
+        return np.argsort(keys, kind="stable")
+    keys = keys - least
     order: NDArray[np.int64] | None = None
-    for shift in range(0, int(keys.max()).bit_length(), DIGIT):
+    for shift in range(0, (most - least).bit_length(), DIGIT):
         digits = ((keys if order is None else keys[order]) >> shift).astype(np.uint16)
         step = np.argsort(digits, kind="stable")
         order = step if order is None else order[step]
