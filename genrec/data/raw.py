@@ -265,6 +265,7 @@ def make_items(
     """
     bad = BadRows(file, unit, parts)
     items: dict[str, Item] = {}
+    categories_of: dict[str, tuple[str, ...]] = {}  # many items share a cell
     others = [name for name in columns if name not in own.values()]
     records = list(records)
     listed = {name for name in others if is_bracketed([record.get(name) for _, record in records])}
@@ -283,7 +284,11 @@ def make_items(
         elif item_id in items:
             bad.add(line, "an item id given before", repr(item_id))
         else:
-            categories = split_categories(record.get(own["category"]), style) if "category" in own else ()
+            cell = record.get(own["category"]) if "category" in own else None
+            known = categories_of.get(cell) if isinstance(cell, str) else None
+            categories = split_categories(cell, style) if known is None and "category" in own else known or ()
+            if isinstance(cell, str):
+                categories_of[cell] = categories
             attributes = {
                 name: text for name in others if (text := attribute_text(record.get(name), listed=name in listed))
             }

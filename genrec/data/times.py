@@ -99,8 +99,8 @@ def parse_times(column: pl.Series, lines: pl.Series | None = None, day_first: bo
     if column.dtype == pl.Date or isinstance(column.dtype, pl.Datetime):
         seconds = _epoch(column)
         return Times(seconds, f"times are {column.dtype}", _unlikely(seconds, lines))
-    if (seconds := _plain_numbers(column)) is not None:
-        return seconds
+    if (plain := _plain_numbers(column)) is not None:
+        return plain
     column = column.cast(pl.String)
     column = column.set(column.is_in(MISSING_TIMES), None)
     numbers = column.cast(pl.Float64, strict=False)
