@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genrec.data.catalog import Catalog, Item
-from genrec.data.item_vectors import ItemVectors
+from genrec.data.item_vectors import Given, ItemVectors, given_vectors
 from genrec.errors import ConfigError, DataError
 from retrieval.images import COLOURS, ImageEncoder, ImageError, load_image_encoder, read_image
 
@@ -139,3 +139,35 @@ def _place(item: Item, column: str, folder: Path) -> Path:
     if way.is_absolute() or ".." in way.parts or ":" in given or "\0" in given:
         raise ImageError("not a path below the catalogue's folder")
     return folder / way
+
+
+def all_vectors(
+    catalog: Catalog,
+    given: Mapping[str, Given],
+    column: str | None,
+    folder: Path,
+    encoder: str,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[ItemVectors | None, list[str]]:
+    """Return the vectors that were given and those of pictures, and what there is to say of them.
+
+    Args:
+        catalog: the items.
+        given: see `given_vectors`.
+        column: see `vectors_of_images`; None: no pictures.
+        folder: likewise.
+        encoder: likewise.
+        progress: likewise.
+
+    Raises:
+        DataError: the given vectors are not those of the items, or two kinds have one name.
+    """
+    found, notes = given_vectors(given, catalog)
+    if not column:
+        return found, notes
+    if KIND in given:
+        raise DataError(f"the vectors {KIND!r} are those of --images; give yours another name")
+    pictures, more = vectors_of_images(catalog, column, folder, encoder, progress)
+    if found is not None:
+        pictures = ItemVectors({**found.vectors, **pictures.vectors}, {**found.present, **pictures.present})
+    return pictures, [*notes, *more]
