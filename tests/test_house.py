@@ -26,7 +26,7 @@ LEVELS = (
     ("data", "recommendation", "language"),
     ("signals",),
     ("ranking", "taste", "explain", "settings"),
-    ("origin", "persistence", "manifest", "item_parts", "recommender"),
+    ("origin", "persistence", "manifest", "item_parts", "growing", "recommender"),
     ("batch", "serve"),
     ("evaluation",),
     ("baselines", "report"),

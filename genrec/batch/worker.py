@@ -36,6 +36,12 @@ from prompts.errors import PromptError
 BLOCK_USERS = 128
 """Users in a block: they are decoded together, and a kill loses at most one block."""
 
+GPU_BLOCK_USERS = 2048
+"""The same on a GPU, which is fast enough that a block is still a matter of seconds."""
+
+COMPILED_FROM = 8192
+"""From so many users on, a job on a GPU has the model's layers compiled: some seconds, which longer jobs win back."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -65,17 +71,27 @@ class Block:
     notes: tuple[Note, ...] = ()
 
 
+def block_users(kind: str) -> int:
+    """Return the number of users in a block on this kind of device."""
+    return GPU_BLOCK_USERS if kind == "cuda" else BLOCK_USERS
+
+
 class Worker:
     """Makes blocks with one recommender.
 
     Args:
         recommender: who recommends.
         settings: how; the batch size shrinks where memory is short.
+        users: the number of users of the whole job, of all shards.
     """
 
-    def __init__(self, recommender: Recommender, settings: Settings) -> None:
+    def __init__(self, recommender: Recommender, settings: Settings, users: int = 0) -> None:
         self._recommender = recommender
         self._settings = settings
+        # By the whole job's users, whatever part is done here: compiled layers round otherwise, and shards and
+        # resumed jobs must write the bytes of an unbroken one.
+        if users >= COMPILED_FROM and recommender.computing.kind == "cuda":
+            recommender.decoder.fuse()
 
     def __call__(self, histories: Sequence[History]) -> Block:
         """Recommend for a block of users.

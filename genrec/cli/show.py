@@ -53,7 +53,7 @@ def show(
         history = replace(history, taste=clean_taste(taste))
     recommender = Recommender.from_pretrained(run, device, precision, base=base)
     console, encoder = Console(highlight=False), recommender.encoder
-    decode = encoder.tokenizer.decode
+    decode = encoder.text
     prompt = recommender.prompt(history)
     console.rule("The prompt that the model is served")
     console.print(escape(decode(prompt.input_ids)), end="")

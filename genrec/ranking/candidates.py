@@ -40,6 +40,10 @@ CONSIDERED = 200
 """The number of best items by the weighted sum from which the forest chooses the candidates."""
 
 
+NEW_ITEMS = 10
+"""The number of new items that the language model adds to the candidates, if there are any; more for longer lists."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pool:
     """One user's candidates with their signals, without the language model.
@@ -54,6 +58,7 @@ class Pool:
         alone: float32 [candidates]; the scores without the language model: the evidence; the similarity to the taste
             if only the taste is known; the popularity if nothing is known.
         taste: float32 [candidates]; similarities to the user's taste; None without a taste.
+        new: bool [candidates]; whether the item came after training, so that nobody took it.
         heard: what was understood of the user's taste; nothing without a taste.
     """
 
@@ -65,6 +70,7 @@ class Pool:
     evidence: FloatArray
     alone: FloatArray
     taste: FloatArray | None
+    new: NDArray[np.bool_]
     heard: Heard
 
 
@@ -98,6 +104,7 @@ class CandidateMaker:
         taste_reader: returns the object that compares tastes with items; called only if a taste is given.
         taste_words: reads the constraints that a taste states.
         keep_seen: whether the run was trained for lists with items of the history.
+        new: the rows of items that came after training.
     """
 
     catalog: Catalog
@@ -109,6 +116,7 @@ class CandidateMaker:
     taste_reader: Callable[[], TasteReader]
     taste_words: TasteWords
     keep_seen: bool
+    new: IntArray
 
     def make(
         self,
@@ -185,14 +193,22 @@ class CandidateMaker:
             proposals = self.proposer.propose_exact(read, beams, excluded)
         else:
             proposals = self.proposer.propose_free(prompts, settings.beams, beams, excluded)
-        pools = self._pools(batch, [proposal.found.rows for proposal in proposals], excluded, heard, most, each)
+        found = [proposal.found.rows for proposal in proposals]
+        if read is not None and len(self.new):
+            # Beside all known items, few new ones are found; the fitted score of new items decides among them.
+            fresh = decoder.best_of(read, self.new, max(settings.k, NEW_ITEMS))
+            found = [
+                np.concatenate((own, np.setdiff1d(more, gone)))
+                for own, more, gone in zip(found, fresh, excluded, strict=True)
+            ]
+        pools = self._pools(batch, found, excluded, heard, most, each)
         likelihoods: Sequence[NDArray[np.float32] | None] = [None] * len(batch)
         if read is not None:
             likelihoods = decoder.score(read, [pool.rows for pool in pools])
         return [
             Candidates(
                 pool.basis, pool.rows, pool.values, pool.shares, pool.length, pool.evidence, pool.alone, pool.taste,
-                pool.heard, likelihood, proposal.found, proposal.texts,
+                pool.new, pool.heard, likelihood, proposal.found, proposal.texts,
             )
             for pool, likelihood, proposal in zip(pools, likelihoods, proposals, strict=True)
         ]  # fmt: skip
@@ -237,7 +253,8 @@ class CandidateMaker:
             evidence = self._evidence(own[rows], shares[rows], length)
             near = None if taste is None else taste[rows]
             alone = self._without_model(basis, evidence, near, own[rows])
-            pools.append(Pool(basis, rows, own[rows], shares[rows], length, evidence, alone, near, heard[user]))
+            new = np.isin(rows, self.new)
+            pools.append(Pool(basis, rows, own[rows], shares[rows], length, evidence, alone, near, new, heard[user]))
         return pools
 
     def _without_model(

@@ -125,7 +125,10 @@ class Ranker:
         if own.likelihoods is None:
             return own.alone
         if self.fusion is not None:
-            return self.fusion.with_model(own.alone, own.values, own.shares, own.length, own.likelihoods)
+            scores = self.fusion.with_model(own.alone, own.values, own.shares, own.length, own.likelihoods)
+            if self.fusion.new_items is None:
+                return scores
+            return self.fusion.new_items.applied(scores, own.likelihoods, own.new)
         return self._fused(own.rows, list(self._lists(own, taste=False).values()))
 
     def _lists(self, own: Candidates, *, taste: bool = True) -> dict[str, IntArray]:

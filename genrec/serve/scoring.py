@@ -50,6 +50,7 @@ def score_items(recommender: Recommender, history: History, items: Sequence[str]
         evidence=everything.evidence[places],
         alone=everything.alone[places],
         taste=None if everything.taste is None else everything.taste[places],
+        new=everything.new[places],
         heard=Heard(),
         likelihoods=likelihoods,
         found=found,
