@@ -106,10 +106,9 @@ def model(base: str, options: argparse.Namespace) -> Any:
 def batches(decoder: Any, prompts: list[Any], side_by_side: int) -> list[list[int]]:
     from genrec.language.decoder import batches_by_length
 
-    lengths = [len(prompt) for prompt in prompts]
     if decoder.fixed_shapes:
-        return list(batches_by_length(lengths, *decoder.limits(side_by_side)))
-    return list(batches_by_length(lengths, side_by_side, 10**9))
+        return list(decoder.batches(prompts, side_by_side))
+    return list(batches_by_length([len(prompt) for prompt in prompts], side_by_side, 10**9))
 
 
 def decode(

@@ -180,8 +180,18 @@ class Decoder:
         with torch.compiler.set_stance("force_eager"):
             return read_padded(self, prompts)
 
+    def batches(self, prompts: Sequence[Sequence[int]], users: int) -> Iterator[list[int]]:
+        """Yield the places of prompts to decode side by side: of similar length, within the device's limits.
+
+        Args:
+            prompts: token ids.
+            users: the most users in a batch on a processor.
+        """
+        beams = USUAL_PLACES if self.fixed_shapes else 0
+        yield from batches_by_length([len(prompt) + beams for prompt in prompts], *self.limits(users))
+
     def limits(self, users: int) -> tuple[int, int]:
-        """Return the most users and the most prompt tokens to decode side by side.
+        """Return the most users, and the most tokens of prompts and beams, to decode side by side.
 
         Args:
             users: the number of users for a processor.
@@ -189,7 +199,7 @@ class Decoder:
         if not self.fixed_shapes:
             return users, BATCH_TOKENS
         users *= USERS_TIMES
-        tokens = users * FIXED_TOKENS
+        tokens = users * (FIXED_TOKENS + USUAL_PLACES)
         if self.device.type == "cuda":
             config = self.model.config.get_text_config()
             heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
@@ -198,11 +208,10 @@ class Decoder:
             free, _ = torch.cuda.mem_get_info(self.device)
             free += torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
             room = int(free * MEMORY_SHARE / a_token)
-            users = min(users, max(1, room // (FIXED_TOKENS + USUAL_PLACES)))
-            tokens = min(tokens, max(1, room - users * USUAL_PLACES))
+            tokens = min(tokens, max(1, room))
             head = len(self.trie.vocabulary) if self.normalisation != "vocabulary" else config.vocab_size
             users = min(users, max(1, int(free * LOGITS_SHARE / (4 * head * USUAL_BEAMS))))
-        logger.info("decoding at most %d users and %d prompt tokens side by side", users, tokens)
+        logger.info("decoding at most %d users and %d tokens side by side", users, tokens)
         return users, tokens
 
     def normalise(self, logits: Tensor) -> Tensor:

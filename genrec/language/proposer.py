@@ -10,7 +10,7 @@ import numpy as np
 from genrec.data.catalog import Catalog
 from genrec.data.rows import IntArray
 from genrec.data.splits import History
-from genrec.language.decoder import Decoder, Found, batches_by_length
+from genrec.language.decoder import Decoder, Found
 from genrec.language.generator import FreeGenerator
 from genrec.language.prompt_reading import Prompts
 from genrec.recommendation import How
@@ -61,7 +61,7 @@ class Proposer:
 
     def batches(self, prompts: Sequence[Sequence[int]], batch_size: int) -> Iterator[list[int]]:
         """Yield the indices of prompts to read together: of similar length, within the device's limits."""
-        yield from batches_by_length([len(prompt) for prompt in prompts], *self.decoder.limits(batch_size))
+        yield from self.decoder.batches(prompts, batch_size)
 
     def propose_exact(self, read: Prompts, beams: int, excluded: Sequence[IntArray]) -> list[Proposal]:
         """Return each user's most likely items, by a search of the catalogue's trie.

@@ -23,7 +23,7 @@ from transformers import (
 
 from genrec.errors import ModelError
 from genrec.language import fixed_scores, fixed_shapes
-from genrec.language.decoder import Decoder, Found, batches_by_length
+from genrec.language.decoder import USUAL_PLACES, Decoder, Found, batches_by_length
 from genrec.language.prompt_reading import PACK_TOKENS
 from retrieval.trie import TokenTrie
 from tests.reference import reference_search
@@ -474,3 +474,12 @@ def test_batches_hold_every_prompt_once_within_both_limits() -> None:
     assert sorted(place for batch in batches for place in batch) == list(range(len(lengths)))
     assert all(len(batch) <= 3 for batch in batches)
     assert all(sum(lengths[place] for place in batch) <= 180 for batch in batches if batch != [3])
+
+
+def test_batches_in_fixed_shapes_leave_room_for_the_beams(monkeypatch: pytest.MonkeyPatch) -> None:
+    trie, prompts = TokenTrie.build(make_sequences(20)), [[5] * 100] * 7
+    decoder = Decoder(make_model("llama"), trie, fixed_shapes=True)
+    monkeypatch.setattr(decoder, "limits", lambda _: (50, 3 * (100 + USUAL_PLACES)))
+    assert [len(batch) for batch in decoder.batches(prompts, 32)] == [3, 3, 1]
+    plain = Decoder(make_model("llama"), trie, fixed_shapes=False)
+    assert [len(batch) for batch in plain.batches(prompts, 4)] == [4, 3]
