@@ -32,6 +32,9 @@ from training.errors import BackboneError
 FILE = "meaning.safetensors"
 """The file beside a base's weights that holds f."""
 
+TEXT_WIDTH = "text_width"
+"""What is told of vectors that begin with a text's: how many numbers are the text's. The others are centred."""
+
 DIRECTIONS = 256
 """Principal directions of the text vectors that f reads; more tell little and cost time in each step."""
 
@@ -284,12 +287,16 @@ class SavedMeaning:
         """Return the vectors of new tokens in the input and in the head, each of shape (items, width).
 
         Args:
-            given: the items' text vectors, of shape (items, width of vectors).
+            given: the items' vectors, of shape (items, width of vectors), or of their texts alone.
             starts: the mean of each title's pieces in the input and in the head, where `from_pieces`.
 
         Raises:
             BackboneError: the text vectors have another width than those of training.
         """
+        lacking = len(self.directions.centre) - given.shape[1]
+        if lacking > 0 and self.told.get(TEXT_WIDTH) == str(given.shape[1]):
+            # Of what stands beside the text, such as a picture, nothing is known: it is taken as the mean.
+            given = np.pad(given, ((0, 0), (0, lacking)))
         if given.shape[1] != len(self.directions.centre):
             raise BackboneError(
                 f"the text vectors have {given.shape[1]} numbers, those that the base learnt from had "

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from genrec.data.prepared import PreparedData, given_data
 from genrec.data.splits import NOTHING_TO_LEARN
 from genrec.errors import ArtefactError, DataError, translated
@@ -22,6 +24,7 @@ from genrec.storage.locks import locked
 from prompts.template import load_template
 from retrieval.encoders import load_encoder
 from training.computing import Computing
+from training.meaning import TEXT_WIDTH
 from training.passes import Pass, best_pass
 from training.pretrain import choose_where, make_base
 from training.pretrain_recipe import PretrainRecipe
@@ -153,7 +156,13 @@ def _pretrain(
         source = source_of("encoder", encoder)
         texts = [item_text(item) if recipe.meaning else item.title for item in catalog]
         vectors = load_encoder(source.folder).encode(texts, progress and sys.stderr.isatty())
-        told = {"encoder": encoder_mark(identity_of("encoder", encoder, source, out))}
+        told = {
+            "encoder": encoder_mark(identity_of("encoder", encoder, source, out)),
+            TEXT_WIDTH: str(vectors.shape[1]),
+        }
+    if prepared.vectors is not None and recipe.meaning:
+        own = prepared.vectors.together()
+        vectors = own if vectors is None else np.concatenate([vectors, own], axis=1)
     check_space(out, 2 * _weights_bytes(recipe, start, len(catalog)), "the base, in two copies while one is replaced,")
     shape = {"width", "heads"} if start else set()  # a trained model has its own
     values = recipe.model_dump(exclude=shape, exclude_none=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from prompts.encoding import PromptEncoder
 from prompts.template import load_template
 from training.backbone import load_base, load_tokenizer, with_more_tokens
 from training.errors import BackboneError
-from training.meaning import FILE, Directions, Meaning, SavedMeaning
+from training.meaning import FILE, TEXT_WIDTH, Directions, Meaning, SavedMeaning
 from training.new_base import make_model, train_tokenizer
 from training.pretrain import make_base
 from training.pretrain_recipe import PretrainRecipe
@@ -101,6 +102,9 @@ def test_the_checkpoint_holds_the_sums_and_f_lies_beside(tmp_path: Path) -> None
     assert np.abs(weight[~new] - inside[~new]).max(axis=1).min() > 1e-4
     with pytest.raises(BackboneError, match="have 3 numbers"):
         saved.vectors(vectors[:, :3])
+    told = replace(saved, told={TEXT_WIDTH: "3"})
+    padded = np.concatenate([vectors[:, :3], np.zeros((len(labels), 21), np.float32)], axis=1)
+    assert np.array_equal(told.vectors(vectors[:, :3])[0], saved.vectors(padded)[0])
     (tmp_path / FILE).write_bytes(b"nothing")
     with pytest.raises(BackboneError, match="make the base again"):
         SavedMeaning.load(tmp_path)

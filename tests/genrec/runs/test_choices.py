@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from genrec import History
+from genrec.data.item_vectors import ItemVectors
 from genrec.data.prepared import PreparedData
+from genrec.runs import bases
 from genrec.runs.choices import chosen
 from tests.toyworld import make_data
 from training.pretrain_recipe import PretrainRecipe
@@ -33,3 +37,26 @@ def test_what_the_user_says_is_kept(tmp_path: Path) -> None:
     said = PretrainRecipe(max_tokens=99, exclude_seen=False)
     assert chosen(said, data) == (said, [])
     assert chosen(PretrainRecipe(base="starter"), data)[0].max_tokens == PretrainRecipe().max_tokens
+
+
+def test_vectors_that_the_user_brought_enter_beside_the_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = make_data(tmp_path)
+    size = len(data.catalog)
+    pictures = np.random.default_rng(0).normal(size=(size, 5)).astype(np.float32)
+    brought = ItemVectors({"look": pictures}, {"look": np.arange(size) > 2})
+    given: list[tuple[object, ...]] = []
+
+    class EnoughError(Exception):
+        pass
+
+    def note(*arguments: object) -> None:
+        given.append(arguments)
+        raise EnoughError
+
+    monkeypatch.setattr(bases, "make_base", note)
+    for encoder, width in (("hashing", 512), ("none", 0)):
+        with pytest.raises(EnoughError):
+            bases.pretrain_with(replace(data, vectors=brought), PretrainRecipe(), tmp_path / encoder, encoder=encoder)
+        vectors = next(one for one in given[-1] if isinstance(one, np.ndarray))
+        assert vectors.shape == (size, width + 5)
+        assert np.array_equal(vectors[:, width:], brought.together())
