@@ -49,6 +49,7 @@ def load(source: str, history: int, users: int, catalogue: int | None = None) ->
     data = prepare(dataset=source)
     base = resolve_base("starter")
     encoder = PromptEncoder(load_template("next-item"), load_tokenizer(base), max_tokens=8000)
+    users = min(users, len(data.histories))
     chosen = np.random.default_rng(0).choice(len(data.histories), users, replace=False)
     histories = [data.histories[place].items[-history:] for place in sorted(chosen)]
     labels = list(data.catalog.labels)

@@ -12,6 +12,7 @@ that remain are listed at the end. `--device cpu --users 4` tries the script wit
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import subprocess
@@ -28,8 +29,19 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 BEAMS, KEEP, HISTORY = 30, 10, 50
+WAYS = (
+    ("nothing given up, batches of 256, not compiled", 8, 0.0, False),
+    ("batches of 256, not compiled", 8, 0.75, False),
+    ("not compiled", 32, 0.75, False),
+    ("batches of 256", 8, 0.75, True),
+    ("fixed shapes", 32, 0.75, True),
+)
+"""Ways to decode: their batches, as `genrec recommend` asks for them, the share from which on users and tokens of lost
+beams are given up, and whether the layers are compiled. The last is the way that is compared with `generate()`."""
+
 LIMITS = {
-    "card": 60, "decoding-ml-100k": 150, "decoding-beauty": 180, "profile": 90, "pretrain": 330, "lora": 150,
+    "card": 60, "decoding-ml-100k": 120, "decoding-beauty": 170, "profile": 75, "profile-not-compiled": 60,
+    "pretrain": 330, "lora": 150,
 }  # fmt: skip
 """Seconds that each step may take."""
 
@@ -77,10 +89,18 @@ def world(options: argparse.Namespace, name: str) -> dict[str, Any]:
 
 
 def model(base: str, options: argparse.Namespace) -> Any:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
     from training.backbone import load_base
     from training.computing import choose_precision
 
-    return load_base(base, options.device, choose_precision("auto", options.device))[0].eval()
+    precision = choose_precision("auto", options.device)
+    if options.random_weights:
+        torch.manual_seed(0)
+        config = AutoConfig.from_pretrained(base)
+        return AutoModelForCausalLM.from_config(config, dtype=precision).to(options.device).eval()
+    return load_base(base, options.device, precision)[0].eval()
 
 
 def batches(decoder: Any, prompts: list[Any], side_by_side: int) -> list[list[int]]:
@@ -92,8 +112,10 @@ def batches(decoder: Any, prompts: list[Any], side_by_side: int) -> list[list[in
     return list(batches_by_length(lengths, side_by_side, 10**9))
 
 
-def decode(decoder: Any, prompts: list[Any], seen: list[Any], side_by_side: int) -> dict[str, Any]:
-    """Return the answers, and the seconds of reading, searching and scoring 100 candidates a user."""
+def decode(
+    decoder: Any, prompts: list[Any], seen: list[Any], side_by_side: int, scoring: bool = True
+) -> dict[str, Any]:
+    """Return the answers, and the seconds of reading, searching and, if asked for, scoring 100 candidates a user."""
     answers: list[Any] = [None] * len(prompts)
     seconds: Counter[str] = Counter()
     random = np.random.default_rng(0)
@@ -105,15 +127,16 @@ def decode(decoder: Any, prompts: list[Any], seen: list[Any], side_by_side: int)
         seconds["reading"] += spent
         found, spent = timed(lambda: decoder.search(read, KEEP, BEAMS, [seen[place] for place in batch]))  # noqa: B023
         seconds["searching"] += spent
-        _, spent = timed(lambda: decoder.score(read, [candidates[place] for place in batch]))  # noqa: B023
-        seconds["scoring 100 candidates"] += spent
+        if scoring:
+            _, spent = timed(lambda: decoder.score(read, [candidates[place] for place in batch]))  # noqa: B023
+            seconds["scoring 100 candidates"] += spent
         for place, answer in zip(batch, found, strict=True):
             answers[place] = answer.rows.tolist()
     return {
         "users": len(prompts),
         "largest_batch": max(sizes),
         "users_per_second": len(prompts) / (seconds["reading"] + seconds["searching"]),
-        "users_per_second_with_scoring": len(prompts) / sum(seconds.values()),
+        **({"users_per_second_with_scoring": len(prompts) / sum(seconds.values())} if scoring else {}),
         "seconds": dict(seconds),
         "answers": answers,
     }
@@ -127,6 +150,7 @@ def decoding(options: argparse.Namespace, name: str, save: Callable[[dict[str, A
     """Compare both of genrec's ways and generate(), over the catalogue's tokens."""
     import torch
 
+    from genrec.language import fixed_shapes
     from genrec.language.decoder import Decoder
     from retrieval.trie import TokenTrie
     from tests.reference import reference_search
@@ -141,14 +165,34 @@ def decoding(options: argparse.Namespace, name: str, save: Callable[[dict[str, A
         "longest_title_tokens": max(map(len, sequences)),
     }
     fixed = Decoder(model(data["base"], options), trie, "catalogue", fixed_shapes=True)
-    first = decode(fixed, prompts, seen, options.side_by_side)
-    second = decode(fixed, prompts, seen, options.side_by_side)
-    ours = first.pop("answers")
-    second.pop("answers")
-    result["fixed shapes"] = {"first pass": first, "second pass": second}
-    if options.device == "cuda":
-        result["fixed shapes"]["peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
-    save(result)
+    answers = {}
+    last = WAYS[-1][0]
+    for way, side_by_side, given_up, compiled in WAYS:
+        if options.ways and way not in options.ways.split(";"):
+            continue
+        if compiled:
+            fixed.fuse()
+        fixed_shapes.GIVEN_UP = given_up
+        try:
+            first = decode(fixed, prompts, seen, side_by_side, scoring=False)
+            second = decode(fixed, prompts, seen, side_by_side, scoring=way == last)
+        except torch.OutOfMemoryError as error:
+            result[way] = {"out_of_memory": str(error)[:300]}
+        if "out_of_memory" in result.get(way, {}):  # outside, where nothing holds the memory any more
+            gc.collect()
+            torch.cuda.empty_cache()
+            save(result)
+            continue
+        first.pop("answers")
+        answers[way] = second.pop("answers")
+        result[way] = {"first pass": first, "second pass": second}
+        if options.device == "cuda":
+            result[way]["peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
+            torch.cuda.reset_peak_memory_stats()
+        print(f"{name}, {way}: {second['users_per_second']:.1f} users/s", flush=True)
+        save(result)
+    ours = list(answers.values())[-1]
+    result["same_top_10_compiled_or_not"] = {way: overlap(ours, theirs) for way, theirs in answers.items()}
     places = np.argsort([len(prompt) for prompt in prompts], kind="stable")
     few = places[len(places) // 16 :: max(1, len(places) // 8)][:8].tolist()
     rows = {sequence: row for row, sequence in enumerate(sequences)}
@@ -168,7 +212,7 @@ def decoding(options: argparse.Namespace, name: str, save: Callable[[dict[str, A
     told = [[rows[sequence] for sequence, _ in answer] for answer in theirs]
     result["same_top_10_as_generate"] = overlap([ours[place] for place in few], told)
     save(result)
-    some = places[:: max(1, len(places) // 64)][:64].tolist()
+    some = places[:: max(1, len(places) // 32)][:32].tolist()
     ragged = Decoder(model(data["base"], options), trie, "catalogue", fixed_shapes=False)
     before = decode(ragged, [prompts[place] for place in some], [seen[place] for place in some], 16)
     result["same_top_10_as_the_processors_way"] = overlap([ours[place] for place in some], before.pop("answers"))
@@ -176,16 +220,20 @@ def decoding(options: argparse.Namespace, name: str, save: Callable[[dict[str, A
     return result
 
 
-def profile(options: argparse.Namespace) -> dict[str, Any]:
-    """Return where the time of one batch goes, reading and searching."""
+def profile(options: argparse.Namespace, compiled: bool) -> dict[str, Any]:
+    """Return where the time of one batch goes: reading, searching, scoring."""
+    import torch
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as profiling
 
     from genrec.language.decoder import Decoder
     from retrieval.trie import TokenTrie
 
+    torch.backends.cuda.enable_cudnn_sdp(options.cudnn)
     data = world(options, "beauty" if options.beauty else "ml-100k")
     decoder = Decoder(model(data["base"], options), TokenTrie.build(data["sequences"]), fixed_shapes=True)
+    if compiled:
+        decoder.fuse()
     batch = max(batches(decoder, data["prompts"], options.side_by_side), key=len)
     prompts, seen = [data["prompts"][place] for place in batch], [data["seen"][place] for place in batch]
     decoder.search(decoder.read(prompts), KEEP, BEAMS, seen)
@@ -316,7 +364,8 @@ def run_step(name: str, options: argparse.Namespace) -> None:
         "card": lambda: card(options),
         "decoding-ml-100k": lambda: decoding(options, "ml-100k", save),
         "decoding-beauty": lambda: decoding(options, "beauty", save),
-        "profile": lambda: profile(options),
+        "profile": lambda: profile(options, compiled=True),
+        "profile-not-compiled": lambda: profile(options, compiled=False),
         "pretrain": lambda: pretrain(options, save),
         "lora": lambda: lora(options),
     }
@@ -329,10 +378,12 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0, help="no step starts, or goes on, after that")
     parser.add_argument("--out", type=Path, default=ROOT / "runs/gpu", help="where each step writes its JSON")
     parser.add_argument("--steps", default=",".join(LIMITS))
-    parser.add_argument("--users", type=int, default=900, help="for decoding")
+    parser.add_argument("--users", type=int, default=2048, help="for decoding")
     parser.add_argument("--side-by-side", type=int, default=32, help="the batch size, as in genrec recommend")
     parser.add_argument("--pretrain-minutes", type=float, default=3.0)
     parser.add_argument("--encoder", default="starter", help="as in genrec train")
+    parser.add_argument("--ways", help="of decoding, separated by semicolons; the last is always needed")
+    parser.add_argument("--random-weights", action="store_true", help="the starter's shape: same speed, no agreement")
     parser.add_argument("--cudnn", action="store_true", help="let attention be cuDNN's")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--step", help=argparse.SUPPRESS)

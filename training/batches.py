@@ -22,13 +22,21 @@ class Batches(torch.utils.data.Dataset[dict[str, Tensor]]):
         batch_tokens: the most tokens of a batch, padding included; a longer example is a batch of its own.
         seed: the seed of the order among examples of one length.
         multiple: widths are multiples of this: each new shape costs time on a GPU, so there should be few.
+        widest: the most tokens that the model has positions for; widths are not rounded up beyond it. None: no limit.
     """
 
-    def __init__(self, examples: Sequence[Example], batch_tokens: int, seed: int, multiple: int = 1) -> None:
-        self._multiple = multiple
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        batch_tokens: int,
+        seed: int,
+        multiple: int = 1,
+        widest: int | None = None,
+    ) -> None:
+        self._multiple, self._widest = multiple, widest
 
         def width(example: Example) -> int:
-            return -(-_length(example) // multiple) * multiple
+            return self._rounded(_length(example))
 
         shuffled = list(examples)
         random.Random(seed).shuffle(shuffled)  # noqa: S311 - shuffling, not cryptography
@@ -47,16 +55,20 @@ class Batches(torch.utils.data.Dataset[dict[str, Tensor]]):
     def __getitem__(self, place: int) -> dict[str, Tensor]:
         group = self.groups[place]
         return {
-            "input_ids": _pad([example.input_ids for example in group], 0, self._multiple),
-            "attention_mask": _pad([(1,) * len(example.input_ids) for example in group], 0, self._multiple),
-            "labels": _pad([example.labels for example in group], IGNORED, self._multiple),
+            "input_ids": self._pad([example.input_ids for example in group], 0),
+            "attention_mask": self._pad([(1,) * len(example.input_ids) for example in group], 0),
+            "labels": self._pad([example.labels for example in group], IGNORED),
         }
+
+    def _pad(self, rows: Sequence[Sequence[int]], value: int) -> Tensor:
+        width = self._rounded(max(map(len, rows)))
+        return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows])
+
+    def _rounded(self, length: int) -> int:
+        width = -(-length // self._multiple) * self._multiple
+        # A position that the model does not have is an index beyond its table: on a GPU that ends the process.
+        return width if self._widest is None else max(length, min(width, self._widest))
 
 
 def _length(example: Example) -> int:
     return max(len(example.input_ids), len(example.labels))
-
-
-def _pad(rows: Sequence[Sequence[int]], value: int, multiple: int) -> Tensor:
-    width = -(-max(map(len, rows)) // multiple) * multiple
-    return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows])

@@ -29,7 +29,7 @@ from training.best_pass import BestPass, Judge, JudgedPass
 from training.errors import BackboneError, RecipeError
 from training.recipe import Recipe
 from training.reporting import TENSORBOARD, missing_reporters, tensorboard, trainer_arguments
-from training.supervision import summed_loss
+from training.supervision import summed_loss, with_places
 
 logger = logging.getLogger(__name__)
 
@@ -147,8 +147,11 @@ def _fit(
     progress: Progress | None,
     best: BestPass | None = None,
 ) -> Outcome:
-    batches = Batches(examples, recipe.batch_tokens, recipe.seed)
     parameter = next(adapted.get_base_model().parameters())
+    on_gpu = parameter.device.type == "cuda"
+    # New shapes and odd widths are slow on a GPU; a base has positions for the widest of them.
+    widest = getattr(adapted.config, "max_position_embeddings", None)
+    batches = Batches(examples, recipe.batch_tokens, recipe.seed, 64 if on_gpu else 1, widest)
     steps = len(batches) * recipe.epochs / recipe.accumulate / processes.count()
     arguments = TrainingArguments(
         output_dir=str(folder / "checkpoints"),
@@ -169,12 +172,13 @@ def _fit(
         save_total_limit=1,
         disable_tqdm=True,
         seed=recipe.seed,
-        dataloader_pin_memory=False,
+        dataloader_pin_memory=on_gpu,
         remove_unused_columns=False,
         **trainer_arguments(recipe.report_to, folder),
     )
     clock = _Clock(recipe, progress, folder / "loss.jsonl", resume, parameter.device)
-    trainer = _Trainer(model=adapted, args=arguments, train_dataset=batches, data_collator=_only, callbacks=[clock])
+    made = _with_places if family == "causal" else _only
+    trainer = _Trainer(model=adapted, args=arguments, train_dataset=batches, data_collator=made, callbacks=[clock])
     trainer.remove_callback(PrinterCallback)
     if best is not None:
         trainer.add_callback(best)
@@ -313,3 +317,7 @@ def _newest_checkpoint(folder: Path) -> str | None:
 
 def _only(elements: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return elements[0]
+
+
+def _with_places(elements: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return with_places(elements[0])

@@ -44,11 +44,36 @@ def supervised(model: Any, family: Family, inputs: dict[str, Tensor]) -> tuple[T
         logits = model(
             input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], decoder_input_ids=shifted
         ).logits
-    else:
-        logits = model(input_ids=inputs["input_ids"]).logits[:, :-1]
-        labels = labels[:, 1:]
-    kept = labels != IGNORED
-    return logits[kept], labels[kept]
+        kept = labels != IGNORED
+        return logits[kept], labels[kept]
+    if "places" not in inputs:
+        inputs = with_places(inputs)
+    places = inputs["places"]
+    # The head computes what is supervised, nothing else; what the model does to logits, it still does.
+    head = getattr(model, "module", model).get_output_embeddings()
+    hook = head.register_forward_pre_hook(lambda _, given: (given[0].flatten(0, 1).index_select(0, places)[None],))
+    try:
+        logits = model(input_ids=inputs["input_ids"]).logits[0]
+    finally:
+        hook.remove()
+    return logits, inputs["wanted"]
+
+
+def with_places(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return a causal model's batch with the places of its supervised tokens, and the tokens wanted there.
+
+    Made where the batch is made, in host memory: a GPU would be waited for to learn how many there are.
+
+    Args:
+        inputs: as of `summed_loss`.
+
+    Returns:
+        Also `places`, int64 (supervised,), into the rows of hidden states laid end to end, and `wanted`, of the same
+        shape.
+    """
+    rows, columns = (inputs["labels"][:, 1:] != IGNORED).nonzero(as_tuple=True)
+    places = rows * inputs["labels"].shape[1] + columns
+    return {**inputs, "places": places, "wanted": inputs["labels"][rows, columns + 1]}
 
 
 def shift_right(labels: Tensor, start: int) -> Tensor:

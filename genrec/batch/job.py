@@ -54,6 +54,7 @@ def recommend_all(
     *,
     fingerprint: Mapping[str, Any],
     block_users: int = BLOCK_USERS,
+    users: int = 0,
     **options: Any,
 ) -> Summary:
     """Recommend for every user of a stream, in this process.
@@ -65,12 +66,13 @@ def recommend_all(
         settings: how to recommend.
         fingerprint: everything else on which the output depends, such as the run's and the users' fingerprints.
         block_users: users decoded together.
+        users: the number of users of the whole job, of all shards.
         options: see `run_job`.
 
     Raises:
         ArtefactError: see `run_job`.
     """
-    work = Worker(recommender, settings)
+    work = Worker(recommender, settings, users)
 
     def blocks(start: int) -> Iterator[Block]:
         stream = histories(start)

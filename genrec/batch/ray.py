@@ -50,7 +50,7 @@ class Actor:
         from genrec.recommender import Recommender
 
         self._work = Worker(
-            Recommender.from_pretrained(run, computing.device, computing.precision, base=base), settings
+            Recommender.from_pretrained(run, computing.device, computing.precision, base=base), settings, users.count
         )
         self._users = users
 

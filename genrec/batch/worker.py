@@ -21,19 +21,26 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
 from genrec.data.splits import History
 from genrec.errors import ModelError
 from genrec.ranking.ranker import Ranked
-from genrec.recommendation import Recommendation
+from genrec.recommendation import Recommendations
 from genrec.recommender import Recommender
 from genrec.settings import Settings
 from prompts.errors import PromptError
 
 BLOCK_USERS = 128
 """Users in a block: they are decoded together, and a kill loses at most one block."""
+
+GPU_BLOCK_USERS = 2048
+"""The same on a GPU, which is fast enough that a block is still a matter of seconds."""
+
+COMPILED_FROM = 8192
+"""From so many users on, a job on a GPU has the model's layers compiled: some seconds, which longer jobs win back."""
 
 logger = logging.getLogger(__name__)
 
@@ -64,17 +71,27 @@ class Block:
     notes: tuple[Note, ...] = ()
 
 
+def block_users(kind: str) -> int:
+    """Return the number of users in a block on this kind of device."""
+    return GPU_BLOCK_USERS if kind == "cuda" else BLOCK_USERS
+
+
 class Worker:
     """Makes blocks with one recommender.
 
     Args:
         recommender: who recommends.
         settings: how; the batch size shrinks where memory is short.
+        users: the number of users of the whole job, of all shards.
     """
 
-    def __init__(self, recommender: Recommender, settings: Settings) -> None:
+    def __init__(self, recommender: Recommender, settings: Settings, users: int = 0) -> None:
         self._recommender = recommender
         self._settings = settings
+        # By the whole job's users, whatever part is done here: compiled layers round otherwise, and shards and
+        # resumed jobs must write the bytes of an unbroken one.
+        if users >= COMPILED_FROM and recommender.computing.kind == "cuda":
+            recommender.decoder.fuse()
 
     def __call__(self, histories: Sequence[History]) -> Block:
         """Recommend for a block of users.
@@ -95,7 +112,7 @@ class Worker:
                 problem = f"{failed} of {len(answer.explanations)} texts failed their check; the sentence given"
                 notes.append(Note(row, history.user, "explanation", problem))
         rows = b"".join(
-            to_line(history.user, answer.recommendations) for history, answer in zip(histories, answers, strict=True)
+            to_line(history.user, answer.listed()) for history, answer in zip(histories, answers, strict=True)
         )
         return Block(rows, len(histories), tuple(notes))
 
@@ -162,13 +179,15 @@ def is_out_of_memory(error: Exception) -> bool:
     return "DefaultCPUAllocator" in text or "not enough memory" in text or "out of memory" in text
 
 
-def to_line(user: str, recommendations: Sequence[Recommendation]) -> bytes:
-    """Return one user's line of the output.
+def to_line(user: str, recommendations: Recommendations) -> bytes:
+    """Return one user's line of the output; it says what was understood of a taste, where anything was.
 
     Raises:
         ModelError: a score is not finite, so it cannot be written as JSON or ranked.
     """
-    row = {"user": user, "recommendations": [entry.to_json() for entry in recommendations]}
+    row: dict[str, Any] = {"user": user, "recommendations": [entry.to_json() for entry in recommendations]}
+    told = {"understood": recommendations.understood, "released": recommendations.released}
+    row |= {name: text for name, text in told.items() if text}
     try:
         return json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
     except ValueError as error:

@@ -262,7 +262,7 @@ def recommend_into(
     """Run the batch job with a progress bar; given what to compute in, Ray workers load recommenders of their own."""
     from genrec.batch.job import recommend_all, run_job
     from genrec.batch.users import open_users, shard_span
-    from genrec.batch.worker import BLOCK_USERS
+    from genrec.batch.worker import block_users
     from genrec.cli.common import data_folder_of
     from genrec.progress import progress_bar
     from genrec.storage.folders import read_manifest
@@ -270,7 +270,9 @@ def recommend_into(
 
     read_manifest(run, "run", verify=isinstance(recommender, Computing))
     stream = open_users(users, lambda: data_folder_of(run, data)) if isinstance(users, str) else users
-    first, last = shard_span(job["shard"], stream.count, BLOCK_USERS)
+    computing = recommender if isinstance(recommender, Computing) else recommender.computing
+    size = block_users(computing.kind)
+    first, last = shard_span(job["shard"], stream.count, size)
     items = settings.k if isinstance(recommender, Computing) else min(settings.k, len(recommender.catalog))
     _check_space(out, (last - first) * items)
     started = time.monotonic()
@@ -284,15 +286,17 @@ def recommend_into(
         if isinstance(recommender, Computing):
             from genrec.batch.ray import ray_blocks
 
-            blocks = ray_blocks(run, recommender, settings, stream, (first, last), workers, base=base)
+            blocks = ray_blocks(run, recommender, settings, stream, (first, last), workers, size, base)
             record = {**job, **recommender.to_json()}
-            return run_job(blocks, out, record, resume=resume, key=key, progress=progress)
+            return run_job(blocks, out, record, block_users=size, resume=resume, key=key, progress=progress)
         return recommend_all(
             recommender,
             lambda done: stream.histories(first + done, last),
             out,
             settings,
             fingerprint=job,
+            block_users=size,
+            users=stream.count,
             resume=resume,
             key=key,
             progress=progress,

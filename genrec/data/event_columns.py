@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from genrec.data.cleaning import CleanLog
+from genrec.data.cleaning import CleanLog, make_histories
 from genrec.data.splits import History, SplitName, global_moments
 from genrec.errors import DataError
 
@@ -37,6 +38,22 @@ class SplitCounts:
     valid: int
     test: int
     repeated: int
+
+
+class HeldLog:
+    """Keeps the log that data was made from, so that histories become Python objects only where they are needed."""
+
+    __slots__ = ("_log",)
+
+    _log: CleanLog
+
+    def __getattr__(self, name: str) -> Any:
+        # Called only for what is not there: the histories, before they are first asked for.
+        if name != "histories":
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        histories = make_histories(self._log)
+        object.__setattr__(self, "histories", histories)
+        return histories
 
 
 def histories_frame(log: CleanLog) -> pl.DataFrame:

@@ -4,13 +4,13 @@
 split is a pure function of the histories, so only its name is saved.
 
 A data folder holds `items.jsonl` (one item per line, catalogue order), `histories.parquet` (user, items, times; one
-row per user, users in ascending order), `report.json` and the manifest.
+row per user, users in ascending order), `report.json`, `item_vectors.safetensors` if there are any, and the manifest.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,9 +20,10 @@ import numpy as np
 import polars as pl
 
 from genrec.data.catalog import Catalog, Item, normalise_label
-from genrec.data.cleaning import Cleaning, CleanLog, clean, make_histories
+from genrec.data.cleaning import Cleaning, CleanLog, clean
 from genrec.data.dialects import Dialect
 from genrec.data.event_columns import (
+    HeldLog,
     SplitCounts,
     count_split,
     frame_of_histories,
@@ -30,6 +31,7 @@ from genrec.data.event_columns import (
     users_with_few_left,
 )
 from genrec.data.frames import as_file
+from genrec.data.item_vectors import Given, ItemVectors, given_vectors
 from genrec.data.raw import Columns, RawData, read_files
 from genrec.data.report import QUANTILES, DataReport
 from genrec.data.sources import read_source
@@ -38,7 +40,7 @@ from genrec.errors import ArtefactError, DataError
 from genrec.storage.disk_space import check_space
 from genrec.storage.folders import check_target, new_folder, read_json, read_manifest, write_json
 
-ITEMS, HISTORIES, REPORT = "items.jsonl", "histories.parquet", "report.json"
+ITEMS, HISTORIES, REPORT, VECTORS = "items.jsonl", "histories.parquet", "report.json", "item_vectors.safetensors"
 
 REPEATED_SHARE, REPEATED_CASES = 0.05, 5
 """From this share and number of validation cases with a repeated item on, seen items may be recommended again. Below
@@ -52,24 +54,8 @@ USERS_PER_ROW_GROUP = 1024
 """Users written together, so that a reader of some users reads few others."""
 
 
-class _Held:
-    """Keeps the log that data was made from, so that histories become Python objects only where they are needed."""
-
-    __slots__ = ("_log",)
-
-    _log: CleanLog
-
-    def __getattr__(self, name: str) -> Any:
-        # Called only for what is not there: the histories of `_of_log`, before they are first asked for.
-        if name != "histories":
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        histories = make_histories(self._log)
-        object.__setattr__(self, "histories", histories)
-        return histories
-
-
 @dataclass(frozen=True, slots=True)
-class PreparedData(_Held):
+class PreparedData(HeldLog):
     """A catalogue, the histories over it, and how they were made.
 
     Attributes:
@@ -79,6 +65,7 @@ class PreparedData(_Held):
         report: which data was read and which was left out.
         keep_seen: whether seen items may be recommended again; one setting from training to serving.
         folder: the data folder; None while the data is only in memory.
+        vectors: vectors that the user brought or that were made of pictures; None without any.
 
     Example:
         >>> import genrec
@@ -96,6 +83,7 @@ class PreparedData(_Held):
     report: DataReport
     keep_seen: bool = False
     folder: Path | None = field(default=None, compare=False)
+    vectors: ItemVectors | None = field(default=None, compare=False)
 
     def split(self) -> Split:
         """Divide the histories; the same every time."""
@@ -113,6 +101,10 @@ def prepare(
     split: SplitName = "leave-one-out",
     keep_seen: bool | None = None,
     dialects: Mapping[str, Dialect] | None = None,
+    item_vectors: Mapping[str, Given] | None = None,
+    images: str | None = None,
+    image_encoder: str = "colours",
+    image_progress: Callable[[int, int], None] | None = None,
 ) -> PreparedData:
     """Read, clean and order a log and its catalogue.
 
@@ -128,6 +120,11 @@ def prepare(
         keep_seen: whether seen items may be recommended again; None: yes if repeats are usual in the validation cases
             (see `REPEATED_SHARE`).
         dialects: how the text files are written, by "interactions" and "items"; the rest is recognised.
+        item_vectors: vectors of items, by a name of yours: a file (see `genrec.data.item_vectors`), or the ids and an
+            array of shape (ids, width).
+        images: the catalogue's column with the paths of pictures, relative to the catalogue's file.
+        image_encoder: what makes vectors of them: `colours`, or a sentence-transformers model that takes pictures.
+        image_progress: called with how many pictures are read, and of how many.
 
     Returns:
         The catalogue and the histories; `report` lists what was read, guessed and left out.
@@ -165,9 +162,36 @@ def prepare(
             raw = read_files(log, catalogue, columns, with_rating, cleaning.skip_bad_rows, dialects)
             raw = replace(raw, notes=(*log_notes, *item_notes, *raw.notes))
     data = _prepared(raw, clean(raw, cleaning), split, keep_seen, None if out is None else Path(out))
+    if item_vectors or images:
+        folder = Path(items).parent if isinstance(items, str | Path) else Path()
+        data = _with_vectors(data, item_vectors or {}, images, folder, image_encoder, image_progress)
     if out is not None:
         save_prepared(data, Path(out))
     return data
+
+
+def _with_vectors(
+    data: PreparedData,
+    given: Mapping[str, Given],
+    images: str | None,
+    folder: Path,
+    encoder: str,
+    progress: Callable[[int, int], None] | None,
+) -> PreparedData:
+    """Return the data with the vectors of its items, and with notes on them in its report."""
+    found, notes = given_vectors(given, data.catalog)
+    if images:
+        from genrec.data.images import KIND, vectors_of_images
+
+        if KIND in given:
+            raise DataError(f"the vectors {KIND!r} are those of --images; give yours another name")
+        pictures, more = vectors_of_images(data.catalog, images, folder, encoder, progress)
+        notes += more
+        if found is None:
+            found = pictures
+        else:
+            found = ItemVectors({**found.vectors, **pictures.vectors}, {**found.present, **pictures.present})
+    return replace(data, vectors=found, report=replace(data.report, notes=(*data.report.notes, *notes)))
 
 
 def given_data(data: PreparedData | str | Path) -> tuple[PreparedData, Path]:
@@ -209,17 +233,15 @@ def save_prepared(data: PreparedData, folder: Path) -> None:
                 file.write(json.dumps(item.to_json(), ensure_ascii=False) + "\n")
         log = getattr(data, "_log", None)
         frame = frame_of_histories(data.histories) if log is None else histories_frame(log)
-        _write_frame(frame, work / HISTORIES)
+        frame.write_parquet(work / HISTORIES, row_group_size=USERS_PER_ROW_GROUP)
         write_json(work / REPORT, report.to_json())
+        if data.vectors is not None:
+            data.vectors.save(work / VECTORS)
 
 
 def write_histories(histories: Iterable[History], path: Path) -> None:
     """Write histories as a table: user, items, times."""
-    _write_frame(frame_of_histories(histories), path)
-
-
-def _write_frame(frame: pl.DataFrame, path: Path) -> None:
-    frame.write_parquet(path, row_group_size=USERS_PER_ROW_GROUP)
+    frame_of_histories(histories).write_parquet(path, row_group_size=USERS_PER_ROW_GROUP)
 
 
 def load_prepared(folder: str | Path) -> PreparedData:
@@ -241,7 +263,8 @@ def load_prepared(folder: str | Path) -> PreparedData:
     except (OSError, KeyError, TypeError, ValueError, DataError, pl.exceptions.PolarsError) as error:
         raise ArtefactError(f"{folder} cannot be read ({error}); it is damaged, prepare the data again") from error
     keep_seen = bool(manifest.get("keep_seen", False))
-    return PreparedData(catalog, histories, manifest["split"], report, keep_seen, Path(folder))
+    vectors = ItemVectors.load(folder / VECTORS, len(catalog)) if (folder / VECTORS).exists() else None
+    return PreparedData(catalog, histories, manifest["split"], report, keep_seen, Path(folder), vectors)
 
 
 def iter_histories(folder: Path, batch: int = USERS_PER_ROW_GROUP) -> Iterator[History]:
@@ -287,7 +310,7 @@ def _of_log(log: CleanLog, split: SplitName, report: DataReport, keep_seen: bool
     """Return prepared data whose histories are made of the log when they are first asked for."""
     data = object.__new__(PreparedData)
     held = {"_log": log, "catalog": log.catalog, "split_name": split, "report": report}
-    for name, value in {**held, "keep_seen": keep_seen, "folder": folder}.items():
+    for name, value in {**held, "keep_seen": keep_seen, "folder": folder, "vectors": None}.items():
         object.__setattr__(data, name, value)
     return data
 

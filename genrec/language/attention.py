@@ -10,6 +10,9 @@ prompts and sliding windows.
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,6 +89,7 @@ class TokenTree:
         seen: bool [users, new tokens, end]; which places each new token sees.
         positions: int64 [users, end]; each place's position in its text, for sliding windows.
         new_positions: int64 [users, new tokens].
+        layers_seen: the number of layers that have run; they run in order.
     """
 
     keys: list[Tensor]
@@ -95,7 +99,7 @@ class TokenTree:
     seen: Tensor
     positions: Tensor
     new_positions: Tensor
-    layers_seen: set[int] = field(default_factory=set)
+    layers_seen: int = 0
     masks: dict[int | None, Tensor] = field(default_factory=dict)  # made once for all layers of one window
 
 
@@ -135,8 +139,10 @@ def shared_prompt_attention(
         packed_prompts.layers_seen.add(int(module.layer_idx))  # type: ignore[arg-type]
         return _packed(module, query, key, value, scale, packed_prompts.lengths, **kwargs), None
     if token_tree is not None:
-        token_tree.layers_seen.add(int(module.layer_idx))  # type: ignore[arg-type]
-        return _in_tree(int(module.layer_idx), query, key, value, scale, token_tree, **kwargs), None  # type: ignore[arg-type]
+        window, softcap = kwargs.get("sliding_window"), kwargs.get("softcap")
+        if torch.compiler.is_compiling():
+            return torch.ops.genrec.attention_in_tree(query, key, value, scale, window, softcap), None
+        return _in_tree(token_tree, query, key, value, scale, window, softcap), None
     if shared_prompts is None:
         if kwargs.get("softcap") is not None:
             return _softcapped(query, key, value, attention_mask, scale, kwargs["softcap"])
@@ -214,23 +220,23 @@ def _packed(
 
 
 def _in_tree(
-    layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, tree: TokenTree, **kwargs: Any
+    tree: TokenTree, query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None, softcap: float | None
 ) -> Tensor:
-    """Compute the attention of new tokens to their prompt and to the tokens that they continue, in one call."""
+    """Compute the next layer's attention of new tokens to their prompt and to the tokens that they continue."""
     users, heads, new, size = query.shape
     groups = key.shape[1]
-    keys, values = tree.keys[layer], tree.values[layer]
+    keys, values = tree.keys[tree.layers_seen], tree.values[tree.layers_seen]
+    tree.layers_seen += 1
     keys[:, :, tree.start : tree.start + new] = key
     values[:, :, tree.start : tree.start + new] = value
-    window, softcap = kwargs.get("sliding_window"), kwargs.get("softcap")
     if (mask := tree.masks.get(window)) is None:
         seen = tree.seen
         if window is not None:
             seen = seen & (tree.positions[:, None] > tree.new_positions[:, :, None] - window)
-        mask = torch.zeros(seen.shape, dtype=query.dtype, device=query.device)
-        mask.masked_fill_(~seen, torch.finfo(query.dtype).min)
-        # The heads that share a key are rows of one matrix product.
-        mask = tree.masks[window] = mask.repeat(1, heads // groups, 1)[:, None]
+        # The heads that share a key are rows of one matrix product, each with the same mask.
+        seen = seen[:, None].expand(-1, heads // groups, -1, -1)
+        visible, hidden = query.new_zeros(()), query.new_full((), torch.finfo(query.dtype).min)
+        mask = tree.masks[window] = torch.where(seen, visible, hidden).flatten(1, 2)[:, None]
     rows = query.reshape(users, groups, -1, size)
     if softcap is None:
         attended = torch.nn.functional.scaled_dot_product_attention(
@@ -239,7 +245,44 @@ def _in_tree(
     else:
         scores = torch.tanh((rows @ keys[:, :, : tree.end].transpose(2, 3)).float() * (scale / softcap)) * softcap
         attended = (scores + mask).softmax(dim=-1).to(query.dtype) @ values[:, :, : tree.end]
-    return attended.reshape(users, heads, new, size).transpose(1, 2)
+    return attended.reshape(users, heads, new, size).transpose(1, 2).contiguous()
+
+
+@torch.library.custom_op("genrec::attention_in_tree", mutates_args=())
+def attention_in_tree(
+    query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None, softcap: float | None
+) -> Tensor:
+    """Compute `_in_tree` for the tree of `running`, from within a compiled layer.
+
+    To the compiler this is one opaque operation. Neither the tree, which differs in each call, nor the layer's number,
+    which differs in each layer, is an argument: each new value would have the layer compiled again.
+    """
+    return _in_tree(_running.tree, query, key, value, scale, window, softcap)
+
+
+@attention_in_tree.register_fake
+def _(query: Tensor, key: Tensor, value: Tensor, scale: float, window: int | None, softcap: float | None) -> Tensor:
+    users, heads, new, size = query.shape
+    return query.new_empty((users, new, heads, size))
+
+
+class _Running(threading.local):
+    """The tree that this thread's model run continues."""
+
+    tree: TokenTree
+
+
+_running = _Running()
+
+
+@contextmanager
+def running(tree: TokenTree) -> Iterator[None]:
+    """Make a tree the one that compiled layers continue."""
+    _running.tree = tree
+    try:
+        yield
+    finally:
+        del _running.tree
 
 
 def _is_cross(module: torch.nn.Module) -> bool:
@@ -288,7 +331,7 @@ def _to_beams(rows: Tensor, shared: SharedPrompt) -> Tensor:
 
 
 def _hide(scores: Tensor, shared: SharedPrompt, size: int, own: int, window: int | None) -> None:
-    """Mask, in place, the prompt tokens that a beam must not see: padding, and tokens outside a sliding window."""
+    """Mask, in place, what a beam must not see: the padding of prompts, and tokens outside a sliding window."""
     lowest = torch.finfo(scores.dtype).min
     places = torch.arange(size, device=scores.device)
     if shared.shortest < size:  # only where some prompt is padded
@@ -297,6 +340,7 @@ def _hide(scores: Tensor, shared: SharedPrompt, size: int, own: int, window: int
     if window is not None and own and size + own > window:
         oldest = (shared.lengths + own - window)[:, None, None, None]
         scores[..., :size].masked_fill_(places < oldest, lowest)
+        scores[..., size : size + max(0, own - window)] = lowest  # a title may be longer than the window
 
 
 AttentionInterface.register(SHARED_PROMPT, shared_prompt_attention)

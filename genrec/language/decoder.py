@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from genrec.errors import ModelError
+from genrec.language import fixed_scores
 from genrec.language import fixed_shapes as fixed
 from genrec.language.attention import SHARED_PROMPT
 from genrec.language.beam_steps import Stepper
@@ -48,15 +49,24 @@ arXiv 2406.14900, section 4.1), which removes the bias against long titles."""
 BATCH_TOKENS = 4096
 """Prompt tokens that are decoded side by side: enough to keep the processor busy, few enough to stay small."""
 
-USERS_TIMES = 8
-"""With fixed shapes, a batch has this many times the users of a batch on a processor."""
+USERS_TIMES = 32
+"""With fixed shapes, a batch has this many times the users of a batch on a processor, if memory allows: the calls that
+Python makes in a step cost the same for few users and for many."""
 
 FIXED_TOKENS = 1024
 """The average number of prompt tokens per user for which a batch of fixed shape has room."""
 
-MEMORY_SHARE = 0.15
-"""The share of a GPU's free memory for the prompts' keys and values. They are held twice, the beams' tokens take as
-much again, and the rest is for the masks and logits of a step."""
+MEMORY_SHARE = 0.2
+"""The share of a GPU's free memory for the keys and values of the prompts and of the beams. They are held twice while
+room is made, and the rest is for the masks and logits of a step."""
+
+USUAL_PLACES = 512
+"""The number of tokens of a user's beams whose keys and values are held side by side, as seen on long titles."""
+
+LOGITS_SHARE = 0.1
+"""The share of a GPU's free memory for the logits of a step with `USUAL_BEAMS`; they are held up to three times."""
+
+USUAL_BEAMS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +139,32 @@ class Decoder:
         self.costs = ~(trie.chains() if free else np.zeros(trie.nodes, np.bool_))
         self._costs = self.tensor(self.costs) > 0
         self.continuations = fixed.Continuations(self)
+        self.fused = False
+
+    def fuse(self, backend: Any = "inductor") -> None:
+        """Compile the model's layers, for long jobs on a GPU: what stands between matrix products becomes few calls.
+
+        This takes some seconds. All layers share one compiled graph, since their sizes are variables and their
+        attention is one opaque operation. Prompts are still read uncompiled. If the layers cannot be compiled, that is
+        said, and they run as before.
+
+        Args:
+            backend: of `torch.compile`; another one than its default where there is no compiler.
+        """
+        if not self.fixed_shapes or self.fused:
+            return
+        lists = [module for module in self.model.modules() if isinstance(module, torch.nn.ModuleList)]
+        layers = list(max(lists, key=len, default=[]))
+        for layer in layers:
+            layer.compile(dynamic=True, backend=backend)
+        self.fused = True
+        try:
+            self.search(self.read([[0, 0], [0, 0]]), 2, 9)
+        except Exception as error:  # the compiler's own kinds, the C compiler's, the driver's
+            for layer in layers:
+                layer._compiled_call_impl = None
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            logger.warning("the model's layers cannot be compiled and run as they are, more slowly: %s", reason)
 
     def tensor(self, array: NDArray[Any]) -> Tensor:
         """Return an array of whole numbers on the model's device."""
@@ -139,7 +175,10 @@ class Decoder:
         """Run the model over a batch of prompts, once."""
         if self.seq2seq:
             return read_seq2seq(self, prompts)
-        return (read_padded if self.fixed_shapes else read_packed)(self, prompts)
+        if not self.fused:
+            return (read_padded if self.fixed_shapes else read_packed)(self, prompts)
+        with torch.compiler.set_stance("force_eager"):
+            return read_padded(self, prompts)
 
     def limits(self, users: int) -> tuple[int, int]:
         """Return the most users and the most prompt tokens to decode side by side.
@@ -157,8 +196,12 @@ class Decoder:
             size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
             a_token = 2 * config.num_hidden_layers * heads * size * self.model.dtype.itemsize
             free, _ = torch.cuda.mem_get_info(self.device)
-            kept = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
-            tokens = min(tokens, max(1, int((free + kept) * MEMORY_SHARE / a_token)))
+            free += torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+            room = int(free * MEMORY_SHARE / a_token)
+            users = min(users, max(1, room // (FIXED_TOKENS + USUAL_PLACES)))
+            tokens = min(tokens, max(1, room - users * USUAL_PLACES))
+            head = len(self.trie.vocabulary) if self.normalisation != "vocabulary" else config.vocab_size
+            users = min(users, max(1, int(free * LOGITS_SHARE / (4 * head * USUAL_BEAMS))))
         logger.info("decoding at most %d users and %d prompt tokens side by side", users, tokens)
         return users, tokens
 
@@ -208,13 +251,28 @@ class Decoder:
         if width == 0:
             return [np.zeros(0, np.float32) for _ in rows]
         if self.fixed_shapes:
-            return fixed.score(self, prompts, rows)
+            return fixed_scores.score(self, prompts, rows)
         scores, leaves = self._search(prompts, width, width, self._path_nodes(rows), allow=True)
         result = []
         for user_scores, user_leaves, user_rows in zip(scores, leaves, rows, strict=True):
             by_leaf = dict(zip(user_leaves.tolist(), user_scores.tolist(), strict=True))
             result.append(np.array([by_leaf[leaf] for leaf in self.trie.leaf[user_rows].tolist()], np.float32))
         return result
+
+    def best_of(self, prompts: Prompts, rows: NDArray[np.int64], most: int) -> list[NDArray[np.int64]]:
+        """Return each user's most likely items among some; only items of one token are considered.
+
+        Args:
+            prompts: what `read` returned.
+            rows: item rows.
+            most: the most items for each user.
+        """
+        rows = rows[self.trie.parent[self.trie.leaf[rows]] == 0]
+        if not len(rows):
+            return [rows] * prompts.users
+        places = self.tensor(self.places[self.trie.leaf[rows]])
+        best = prompts.log_probabilities[:, places].topk(min(most, len(rows)), dim=1).indices
+        return list(rows[best.cpu().numpy()])
 
     def _path_nodes(self, rows: Sequence[NDArray[np.int64]]) -> Tensor:
         """Return the sorted keys (user x nodes + node) of all nodes on the way to each user's items."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache
 
@@ -87,19 +88,19 @@ def read_padded(decoder: Decoder, prompts: Sequence[Sequence[int]]) -> Prompts:
     tokens, lengths = decoder.tensor(ids), decoder.tensor(sizes)
     shared = SharedPrompt([], [], lengths, int(sizes.min()))
     logits = []
-    step = max(1, FIXED_READ_TOKENS // longest)
-    for start in range(0, len(prompts), step):
-        part = tokens[start : start + step]
-        users = len(part)
-        packed = PackedPrompts([longest] * users)
+    start = 0
+    while start < len(prompts):
+        users, width = _next_read(sizes[start:])
+        rows = slice(start, start + users)
+        packed = PackedPrompts([width] * users)
         cache = DynamicCache()
         output = decoder.model(
-            part.reshape(1, -1),
-            position_ids=torch.arange(longest, device=decoder.device).repeat(users)[None],
+            tokens[rows, :width].reshape(1, -1),
+            position_ids=torch.arange(width, device=decoder.device).repeat(users)[None],
             **{decoder.cache_name: cache},
             use_cache=True,
             # No token of a prompt sees the padding behind it.
-            logits_to_keep=torch.arange(users, device=decoder.device) * longest + lengths[start : start + step] - 1,
+            logits_to_keep=torch.arange(users, device=decoder.device) * width + lengths[rows] - 1,
             packed_prompts=packed,
         )
         if len(packed.layers_seen) < len(cache.layers):
@@ -109,9 +110,24 @@ def read_padded(decoder: Decoder, prompts: Sequence[Sequence[int]]) -> Prompts:
         for layer, read in enumerate(cache.layers):
             for whole, pack in ((shared.keys, read.keys), (shared.values, read.values)):
                 if len(whole) == layer:
-                    whole.append(pack.new_empty((len(prompts), pack.shape[1], longest, pack.shape[3])))
-                whole[layer][start : start + step] = pack[0].unflatten(1, (users, longest)).transpose(0, 1)
+                    whole.append(pack.new_zeros((len(prompts), pack.shape[1], longest, pack.shape[3])))
+                whole[layer][rows, :, :width] = pack[0].unflatten(1, (users, width)).transpose(0, 1)
+        start += users
     return Prompts([shared], lengths, decoder.normalise(torch.cat(logits)), [], [], None)
+
+
+def _next_read(sizes: NDArray[np.int64]) -> tuple[int, int]:
+    """Return how many of the next prompts are read in one call, and the length that they are padded to.
+
+    Prompts come in the order of their lengths, so a call of fewer prompts than the batch has less padding.
+    """
+    users = width = 0
+    for size in sizes.tolist():
+        wider = max(width, -(-size // PROMPT_STEP) * PROMPT_STEP)
+        if users and (users + 1) * wider > FIXED_READ_TOKENS:
+            break
+        users, width = users + 1, wider
+    return users, width
 
 
 def read_seq2seq(decoder: Decoder, prompts: Sequence[Sequence[int]]) -> Prompts:

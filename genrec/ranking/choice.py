@@ -30,9 +30,11 @@ def choose(gains: Mapping[str, Gains], used: str) -> str:
         used: the way that is served without the language model.
     """
     best = used
-    share, found = surest(gains, WITH_MODEL, gains[used])
-    if found.proves:
-        best = WITH_MODEL[share]
+    weighed = {share: name for share, name in WITH_MODEL.items() if name in gains}  # none where its weight is 0
+    if weighed:
+        share, found = surest(gains, weighed, gains[used])
+        if found.proves:
+            best = weighed[share]
     if MODEL_FOREST in gains and paired(gains[MODEL_FOREST], gains[best]).proves:
         best = MODEL_FOREST
     return overtaken(gains, gains[best]) or best

@@ -56,7 +56,8 @@ def fit_model(fit: SignalsFit, cases: Sequence[FitCase], seed: int, k: int, excl
     weight, weights = asked.weights()
     scores = {fit.used: asked.evidence, MODEL: asked.likelihoods}
     fusions = {fit.used: fit.fusion, MODEL: replace(fit.fusion, model=1.0, others_weight=0.0)}
-    for share, name in WITH_MODEL.items():
+    weighed = WITH_MODEL if round(min(WITH_MODEL) * weight, 6) > 0 else {}
+    for share, name in weighed.items():
         scores[name] = asked.evidence + np.float32(share) * weights * asked.likelihoods
         fusions[name] = replace(fit.fusion, model=round(share * weight, 6))
     if len(table.found) >= ENOUGH_CASES:
@@ -70,8 +71,10 @@ def fit_model(fit: SignalsFit, cases: Sequence[FitCase], seed: int, k: int, excl
         scores.setdefault(name, table.values[:, number])
     chosen = choose(gains, fit.used)
     gate = gate_of(gains, fit.used)
-    if chosen == fit.used:
-        _, found = surest(gains, WITH_MODEL, gains[chosen])
+    if chosen == fit.used and not weighed:
+        words.append(f"The language model does not count: on {len(cases)} cases its likeliest weight is 0.")
+    elif chosen == fit.used:
+        _, found = surest(gains, weighed, gains[chosen])
         words.append(
             f"The language model does not count: it earns {told(found)} of NDCG@{k} on {len(cases)} cases, "
             "which is no proof."

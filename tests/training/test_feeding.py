@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from prompts.encoding import IGNORED, Example, PromptEncoder
 from prompts.template import load_template
@@ -235,3 +236,14 @@ def test_a_card_learns_the_same_and_never_waits(family: Any, tmp_path: Any) -> N
             computing=Computing("cuda", precision),
         )  # fmt: skip
         assert max(one.gain for one in passes) > 0.5
+
+
+def test_padding_stays_within_the_positions_of_the_model() -> None:
+    """On a card, a width that was rounded up beyond them ended the process."""
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=8, n_layer=1, n_head=1, n_positions=19)).eval()
+    examples = [Example((1,) * size, (1,) * size) for size in (5, 17, 19)]
+    batches = Batches(examples, 1, 0, 16, model.config.n_positions)
+    assert [batch["input_ids"].shape[1] for batch in batches] == [16, 19, 19]
+    for batch in batches:
+        model(batch["input_ids"])
+    assert Batches(examples, 1, 0, 16)[1]["input_ids"].shape[1] == 32  # no positions to run out of

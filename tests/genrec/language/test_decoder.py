@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from genrec.errors import ModelError
+from genrec.language import fixed_scores, fixed_shapes
 from genrec.language.decoder import Decoder, Found, batches_by_length
 from genrec.language.prompt_reading import PACK_TOKENS
 from retrieval.trie import TokenTrie
@@ -152,7 +153,7 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
     + [("llama", "catalogue", "free")],
 )
 def test_fixed_shapes_give_the_same_items_and_scores(
-    name: str, normalisation: Any, forced_tokens: Any, device: str
+    name: str, normalisation: Any, forced_tokens: Any, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sequences, prompts = make_sequences(), make_prompts(12)
     excluded, asked = make_exclusions(12, len(sequences)), make_exclusions(12, len(sequences), seed=7)
@@ -166,8 +167,88 @@ def test_fixed_shapes_give_the_same_items_and_scores(
         for one, other in zip(expected, fixed.search(same, 4, beams, excluded), strict=True):
             assert one.rows.tolist() == other.rows.tolist()
             np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
+    expected_scores = plain.score(read, asked)
+    for tokens in (fixed_scores.GROUP_TOKENS, 7):  # each user's items as one tree, and as several
+        monkeypatch.setattr(fixed_scores, "GROUP_TOKENS", tokens)
+        for one, other in zip(expected_scores, fixed.score(same, asked), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(
+    ("name", "normalisation"), [("llama", "catalogue"), ("llama", "children"), ("mistral", "catalogue")]
+)
+def test_what_no_live_beam_needs_is_given_up(
+    name: str, normalisation: Any, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most users end early, with short titles; the others go on, with beams that share their first tokens."""
+    random = np.random.default_rng(11)
+    short = [(token, END) for token in range(10, 25)]
+    sequences = [*short, *dict.fromkeys((*random.integers(3, 6, 20).tolist(), END) for _ in range(200))]
+    prompts = make_prompts(24)
+    excluded = [np.arange(15 if user % 5 == 0 else 0) for user in range(24)]
+    trie = TokenTrie.build(sequences)
+    given: dict[str, list[int]] = {"users": [], "places": []}
+    users, places = fixed_shapes._Grower.give_up_users, fixed_shapes._Grower.give_up_places
+
+    def give_up_users(self: Any, kept: Any) -> None:
+        users(self, kept)
+        given["users"].append(len(kept))
+
+    def give_up_places(self: Any, needed: Any, count: int) -> None:
+        before = self._used
+        places(self, needed, count)
+        given["places"].append(before - self._used)
+
+    monkeypatch.setattr(fixed_shapes._Grower, "give_up_users", give_up_users)
+    monkeypatch.setattr(fixed_shapes._Grower, "give_up_places", give_up_places)
+    plain = Decoder(make_model(name), trie, normalisation, fixed_shapes=False)
+    fixed = Decoder(make_model(name).to(device), trie, normalisation, fixed_shapes=True)
+    expected = plain.search(plain.read(prompts), 5, 14, excluded)
+    read = fixed.read(prompts)
+    for one, other in zip(expected, fixed.search(read, 5, 14, excluded), strict=True):
+        assert one.rows.tolist() == other.rows.tolist()
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
+    assert given["users"], given
+    assert sum(given["places"]) > 0, given
+    # Reading is not changed by a search: several may start from it.
+    for one, other in zip(expected, fixed.search(read, 5, 14, excluded), strict=True):
+        assert one.rows.tolist() == other.rows.tolist()
+
+
+@pytest.mark.parametrize(
+    ("device", "backend"), [("cpu", "eager"), pytest.param("cuda", "inductor", marks=pytest.mark.cuda)]
+)
+@pytest.mark.parametrize("name", ["llama", "mistral", "gemma2"])
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_compiled_layers_give_the_same_items_and_scores(name: str, device: str, backend: str) -> None:
+    sequences, prompts = make_sequences(), make_prompts(12)
+    excluded, asked = make_exclusions(12, len(sequences)), make_exclusions(12, len(sequences), seed=7)
+    trie = TokenTrie.build(sequences)
+    plain = Decoder(make_model(name), trie, fixed_shapes=False)
+    fixed = Decoder(make_model(name).to(device), trie, fixed_shapes=True)
+    fixed.fuse(backend)
+    read, same = plain.read(prompts), fixed.read(prompts)
+    for beams in (4, 11):
+        expected = plain.search(read, 4, beams, excluded)
+        for one, other in zip(expected, fixed.search(same, 4, beams, excluded), strict=True):
+            assert one.rows.tolist() == other.rows.tolist()
+            np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
     for one, other in zip(plain.score(read, asked), fixed.score(same, asked), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+def test_layers_that_cannot_be_compiled_run_as_they_are(caplog: pytest.LogCaptureFixture) -> None:
+    def no_compiler(*_: Any) -> Any:
+        raise RuntimeError("no C compiler here")
+
+    trie, prompts = TokenTrie.build(make_sequences()), make_prompts(5)
+    decoder = Decoder(make_model("llama"), trie, fixed_shapes=True)
+    expected = decoder.search(decoder.read(prompts), 4, 8)
+    decoder.fuse(no_compiler)
+    assert "cannot be compiled and run as they are" in caplog.text
+    for one, other in zip(expected, decoder.search(decoder.read(prompts), 4, 8), strict=True):
+        assert one.rows.tolist() == other.rows.tolist()
 
 
 @pytest.mark.parametrize("fixed_shapes", [False, True])

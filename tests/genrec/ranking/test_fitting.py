@@ -39,6 +39,8 @@ def asked(cases, seed, says):
     draw, made = np.random.default_rng(seed + 100), []
     for case in two_signals(cases, seed):
         likelihoods = draw.normal(-5, 1, CANDIDATES).astype(np.float32)
+        if says == "the contrary":
+            likelihoods[case.target] = -20
         if says == "right" or (says == "right for long histories" and case.length > 10):
             likelihoods[case.target] = -0.5
         made.append(replace(case, likelihoods=likelihoods, found=likelihoods >= np.sort(likelihoods)[-5]))
@@ -270,6 +272,14 @@ def test_the_last_gate_serves_the_best_part(by_signals, monkeypatch: pytest.Monk
     fusion = fit_model(by_signals, cases, 0, 10, True)
     assert fusion.model == 0
     assert "The last gate" in " ".join(fusion.to_words())
+
+
+def test_a_model_of_weight_nothing_has_no_shares_to_speak_of(by_signals) -> None:
+    fusion = fit_model(by_signals, asked(200, 0, "the contrary"), 0, 10, True)
+    assert fusion.model == 0
+    told = " ".join(fusion.to_words())
+    assert "on 200 cases its likeliest weight is 0" in told
+    assert "of what the language model is worth" not in told
 
 
 def test_more_cases_are_asked_until_what_the_model_earns_is_known(by_signals) -> None:
