@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from genrec.data.cleaning import CleanLog
+from genrec.data.cleaning import CleanLog, make_histories
 from genrec.data.splits import History, SplitName, global_moments
 from genrec.errors import DataError
 
@@ -39,12 +40,44 @@ class SplitCounts:
     repeated: int
 
 
+class HeldLog:
+    """Keeps the log that data was made from, so that histories become Python objects only where they are needed."""
+
+    __slots__ = ("_log",)
+
+    _log: CleanLog
+
+    def __getattr__(self, name: str) -> Any:
+        # Called only for what is not there: the histories, before they are first asked for.
+        if name != "histories":
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        histories = make_histories(self._log)
+        object.__setattr__(self, "histories", histories)
+        return histories
+
+
+USERS_IN_ONE_PIECE = 1 << 16
+"""Up to this number of users, the histories are one piece, and files are byte for byte those of an older genrec."""
+
+USERS_PER_PIECE = 1024
+"""Users of a piece beyond that: Polars takes several times longer to write a slice of a large column than a small one.
+A row group of the file is one piece."""
+
+
 def histories_frame(log: CleanLog) -> pl.DataFrame:
     """Return one row per user: `user`, `items` (item ids, oldest first) and `times` (seconds; empty without times)."""
     lengths = np.bincount(log.user, minlength=len(log.users))
-    items = pl.Series(log.catalog.ids, dtype=pl.String).gather(log.item)
-    times = pl.Series(log.seconds if log.seconds is not None else [], dtype=pl.Int64)
-    return _frame(log.users, items, lengths, times, lengths if log.seconds is not None else np.zeros_like(lengths))
+    bounds = np.concatenate(([0], np.cumsum(lengths)))
+    ids = pl.Series(log.catalog.ids, dtype=pl.String)
+    step = len(log.users) if len(log.users) <= USERS_IN_ONE_PIECE else USERS_PER_PIECE
+    pieces = []
+    for start in range(0, len(log.users), step):
+        own = lengths[start : start + step]
+        events = slice(bounds[start], bounds[start + len(own)])
+        times = pl.Series([] if log.seconds is None else log.seconds[events], dtype=pl.Int64)
+        timed = np.zeros_like(own) if log.seconds is None else own
+        pieces.append(_frame(log.users[start : start + step], ids.gather(log.item[events]), own, times, timed))
+    return pl.concat(pieces, rechunk=False)
 
 
 def frame_of_histories(histories: Iterable[History]) -> pl.DataFrame:

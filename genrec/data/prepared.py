@@ -20,9 +20,10 @@ import numpy as np
 import polars as pl
 
 from genrec.data.catalog import Catalog, Item, normalise_label
-from genrec.data.cleaning import Cleaning, CleanLog, clean, make_histories
+from genrec.data.cleaning import Cleaning, CleanLog, clean
 from genrec.data.dialects import Dialect
 from genrec.data.event_columns import (
+    HeldLog,
     SplitCounts,
     count_split,
     frame_of_histories,
@@ -53,24 +54,8 @@ USERS_PER_ROW_GROUP = 1024
 """Users written together, so that a reader of some users reads few others."""
 
 
-class _Held:
-    """Keeps the log that data was made from, so that histories become Python objects only where they are needed."""
-
-    __slots__ = ("_log",)
-
-    _log: CleanLog
-
-    def __getattr__(self, name: str) -> Any:
-        # Called only for what is not there: the histories of `_of_log`, before they are first asked for.
-        if name != "histories":
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        histories = make_histories(self._log)
-        object.__setattr__(self, "histories", histories)
-        return histories
-
-
 @dataclass(frozen=True, slots=True)
-class PreparedData(_Held):
+class PreparedData(HeldLog):
     """A catalogue, the histories over it, and how they were made.
 
     Attributes:
@@ -227,7 +212,7 @@ def save_prepared(data: PreparedData, folder: Path) -> None:
                 file.write(json.dumps(item.to_json(), ensure_ascii=False) + "\n")
         log = getattr(data, "_log", None)
         frame = frame_of_histories(data.histories) if log is None else histories_frame(log)
-        _write_frame(frame, work / HISTORIES)
+        frame.write_parquet(work / HISTORIES, row_group_size=USERS_PER_ROW_GROUP)
         write_json(work / REPORT, report.to_json())
         if data.vectors is not None:
             data.vectors.save(work / VECTORS)
@@ -235,11 +220,7 @@ def save_prepared(data: PreparedData, folder: Path) -> None:
 
 def write_histories(histories: Iterable[History], path: Path) -> None:
     """Write histories as a table: user, items, times."""
-    _write_frame(frame_of_histories(histories), path)
-
-
-def _write_frame(frame: pl.DataFrame, path: Path) -> None:
-    frame.write_parquet(path, row_group_size=USERS_PER_ROW_GROUP)
+    frame_of_histories(histories).write_parquet(path, row_group_size=USERS_PER_ROW_GROUP)
 
 
 def load_prepared(folder: str | Path) -> PreparedData:

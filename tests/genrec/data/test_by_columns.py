@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from genrec.data import tables, times
+from genrec.data import event_columns, tables, times
 from genrec.data.catalog import Catalog, Item
 from genrec.data.cleaning import Cleaning, CleanLog, clean, make_histories
 from genrec.data.codes import coded, stable_order
@@ -174,6 +174,18 @@ def test_histories_are_written_as_they_were(tmp_path: Path) -> None:
     histories_frame(log).write_parquet(tmp_path / "new.parquet", row_group_size=1024)
     assert (tmp_path / "new.parquet").read_bytes() == (tmp_path / "old.parquet").read_bytes()
     assert isinstance(log.catalog, Catalog)
+
+
+def test_histories_of_many_users_are_the_same_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    for timed in (True, False):
+        log = _log([(str(user), "123"[user % 3], str(1_400_000_000 + user)) for user in range(1, 12)] * 2, timed)
+        whole = histories_frame(log)
+        with monkeypatch.context() as patch:
+            patch.setattr(event_columns, "USERS_IN_ONE_PIECE", 3)
+            patch.setattr(event_columns, "USERS_PER_PIECE", 4)
+            pieces = histories_frame(log)
+        assert pieces.n_chunks() == 3
+        assert pieces.equals(whole)
 
 
 def _result(work: object) -> object:
