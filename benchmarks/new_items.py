@@ -13,8 +13,16 @@ shows how much the other cases lose when new items are recommended too. Systems:
 No language model is needed. To include one, write the data without the hidden items, train on it, and run again:
 
     python benchmarks/new_items.py --dataset ml-100k --save-data data/hidden
-    genrec train --data data/hidden --recipe cpu --out runs/hidden
-    python benchmarks/new_items.py --dataset ml-100k --run runs/hidden
+    genrec pretrain --data data/hidden --out bases/hidden
+    genrec train --data data/hidden --recipe pretrained --set base=bases/hidden --out runs/hidden
+    python benchmarks/new_items.py --dataset ml-100k --run runs/hidden --described
+
+    genrec                     the run, with the new items added (`Recommender.with_items`)
+    genrec-like-known          the same, but new items are scored like known ones
+    genrec-lm-only             its language model by itself
+    content-described          content that reads what the model reads of an item (with --described)
+
+With --described, a new item comes with its categories and attributes, as a catalogue has them; without, by title alone.
 """
 
 from __future__ import annotations
@@ -35,11 +43,14 @@ from genrec.data.catalog import Catalog
 from genrec.data.prepared import PreparedData, prepare, save_prepared
 from genrec.data.splits import Case, History
 from genrec.evaluation.compare import evaluate_lists
+from genrec.language.item_tokens import item_text
 from genrec.recommender import Recommender
 from genrec.settings import Settings
 from genrec.signals.borrowing import borrowing, signals_with_items
-from genrec.signals.registry import complete, fit_signals
+from genrec.signals.registry import SIMILARITY_DECAY, complete, fit_signals
+from genrec.signals.simple import Content
 from genrec.storage.folders import write_json
+from retrieval.encoders import load_encoder
 
 K = 10
 KNOWN_CASES = 3000
@@ -51,7 +62,7 @@ def main() -> None:
     arguments = read_arguments()
     if arguments.run and arguments.folds > 1:
         raise SystemExit("--run was trained without one share of the items; leave out --folds")
-    name = arguments.dataset.split(":")[0]
+    name = data_name(arguments)
     data = prepare(dataset=arguments.dataset)
     vectors = title_vectors(data, arguments.work / f"{name}.npy")
     order = np.random.default_rng(arguments.seed).permutation(len(data.catalog))
@@ -84,6 +95,7 @@ def main() -> None:
         "folds": len(folds),
         "hidden_items": size,
         "items": len(data.catalog),
+        "new_items_come_with": "title, categories, attributes" if arguments.described else "title",
         "what": "test cases, full ranking, seen items left out; new: the next item had no interaction in training; "
         "folds hide one share of the items after another, each with all fitted anew",
         "parts": {},
@@ -128,8 +140,9 @@ def ask(
     """Hide some items, fit everything without them, add them by title, and ask every system."""
     known, hidden = divided(data.catalog, rows)
     known_rows = np.setdiff1d(np.arange(len(data.catalog)), rows)
-    # Titles alone: what else the catalogue says of a new item is taken away.
-    new = [replace(data.catalog.items[row], label="", categories=(), attributes={}) for row in rows]
+    new = [replace(data.catalog.items[row], label="") for row in rows]
+    if not arguments.described:  # titles alone: what else the catalogue says of a new item is taken away
+        new = [replace(item, categories=(), attributes={}) for item in new]
     catalog = known.with_items(new)
     split = data.split()
     train = [one for history in split.train if (one := without(history, hidden)).items]
@@ -152,6 +165,9 @@ def ask(
         "popularity": silent["popularity"],
         "random": Random(len(catalog), arguments.seed),
     }
+    if arguments.described:
+        texts = text_vectors(data, arguments.work / f"{data_name(arguments)}-texts.npy")
+        signals["content-described"] = Content(catalog, texts[np.concatenate([known_rows, rows])], SIMILARITY_DECAY)
     asked = {
         "new": [case for case in test if case.target in hidden],
         "known": list(sample_cases([case for case in test if case.target not in hidden], KNOWN_CASES, arguments.seed)),
@@ -162,8 +178,13 @@ def ask(
     }
     if arguments.run:
         recommender = Recommender.from_pretrained(arguments.run).with_items(new)
+        fusion = recommender.fusion
+        alike = replace(recommender, fusion=fusion and replace(fusion, new_items=None))
         for part, cases in asked.items():
-            lists[part] = {"genrec": model_lists(recommender, cases), **lists[part]}
+            served, by_model = model_lists(recommender, cases)
+            plain = model_lists(alike, cases)[0]
+            found = {"genrec": served, "genrec-like-known": plain, "genrec-lm-only": by_model}
+            lists[part] = {**found, **lists[part]}
     return asked, lists
 
 
@@ -175,6 +196,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", default=0, type=int)
     parser.add_argument("--save-data", type=Path, metavar="FOLDER", help="write the data without the hidden items")
     parser.add_argument("--run", type=Path, help="a run that was trained on that data")
+    parser.add_argument("--described", action="store_true", help="new items come with categories and attributes")
     parser.add_argument("--work", default=Path("runs/new-items"), type=Path, help="where title vectors are kept")
     parser.add_argument("--out", type=Path)
     return parser.parse_args()
@@ -190,13 +212,29 @@ def stripped(cases: tuple[Case, ...], hidden: set[str]) -> list[Case]:
     return [case for case in shorter if case.history.items]
 
 
-def model_lists(recommender: Recommender, cases: list[Case]) -> list[list[str]]:
+def model_lists(recommender: Recommender, cases: list[Case]) -> tuple[list[list[str]], list[list[str]]]:
+    """Return the fused lists, and those of the language model by itself."""
     settings = Settings(k=K)
-    lists = []
+    lists: tuple[list[list[str]], list[list[str]]] = ([], [])
     for start in range(0, len(cases), 128):
         block = [case.history for case in cases[start : start + 128]]
-        lists += [[entry.item.id for entry in found] for found in recommender.recommend_many(block, settings)]
+        for found in recommender.recommend_with_parts(block, settings):
+            lists[0].append([entry.item.id for entry in found.recommendations])
+            lists[1].append(found.model_alone)
     return lists
+
+
+def data_name(arguments: argparse.Namespace) -> str:
+    return str(arguments.dataset.split(":")[0])
+
+
+def text_vectors(data: PreparedData, cache: Path) -> NDArray[np.float32]:
+    """Return the vectors of what the model reads of the items, made once."""
+    if not cache.exists():
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        np.save(cache, load_encoder("starter").encode([item_text(item) for item in data.catalog]))
+    vectors: NDArray[np.float32] = np.load(cache, allow_pickle=False).astype(np.float32)
+    return vectors
 
 
 def show(result: dict[str, Any]) -> None:

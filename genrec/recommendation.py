@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal
@@ -117,7 +117,20 @@ class Recommendations(list[Recommendation]):
         >>> found = rec.recommend(["Night Train 1", "Night Train 2"], k=5)
         >>> len(found), found.to_polars()["title"][0]
         (5, 'Night Train 3')
+
+    Attributes:
+        understood: the constraints that a taste states and that the list keeps to, such as "Sci-Fi; 1970 to 1979".
+        released: those that it does not keep to, because fewer items than asked for meet them.
     """
+
+    def __init__(self, entries: Iterable[Recommendation] = (), understood: str = "", released: str = "") -> None:
+        super().__init__(entries)
+        self.understood, self.released = understood, released
+
+    def heard(self) -> list[str]:
+        """Return what was understood of a taste as lines for people; none if no constraint was stated."""
+        told = (("understood", self.understood), ("released, since too few items are such", self.released))
+        return [f"{how}: {what}" for how, what in told if what]
 
     def to_polars(self) -> pl.DataFrame:
         """Return the list as a Polars frame, a row for each place, best first.

@@ -8,7 +8,7 @@ the catalogue has them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from genrec.data.catalog import Catalog, Item, normalise_label
@@ -20,9 +20,10 @@ from genrec.explain.evidence import Explain, Language, Wording
 from genrec.explain.explainer import Explainer
 from genrec.explain.influence import Influence, influences
 from genrec.explain.writer import load_templates
-from genrec.item_parts import ItemParts, with_new_items
+from genrec.growing import Growing
 from genrec.language.decoder import Decoder
 from genrec.language.generator import FreeGenerator
+from genrec.language.item_tokens import ItemTokens
 from genrec.language.proposer import Proposer
 from genrec.manifest import RunManifest
 from genrec.origin import Origin
@@ -36,19 +37,20 @@ from genrec.ranking.taste import TasteReader
 from genrec.recommendation import Recommendations
 from genrec.settings import Mode, Settings, refuses_unknown_options
 from genrec.signals.simple import Content, Popularity, Signal
+from genrec.taste.grammar import shipped_grammar
+from genrec.taste.reading import TasteWords
 from prompts.encoding import Prompt, PromptEncoder
 from prompts.template import TextTemplate
 from retrieval.encoders import Encoder
 from retrieval.grounding import Grounder
 from retrieval.index import ItemIndex
-from training.backbone import with_own_head
 from training.computing import Computing
 
 Taken = str | Item
 
 
 @dataclass(eq=False, repr=False)
-class Recommender(Persistent):
+class Recommender(Persistent, Growing):
     """Recommends items of one catalogue. Make one with `Recommender.from_pretrained`.
 
     Attributes:
@@ -63,6 +65,7 @@ class Recommender(Persistent):
         fusion: the fitted weights; None where none were fitted, then lists are fused by reciprocal ranks.
         templates: what the model is asked with for explanations, by language.
         origin: the run folder that it was loaded from; None of one that was put together by hand.
+        tokens: those of added items, which the base does not have; None where there are none.
 
     Example:
         >>> from genrec import Recommender
@@ -82,6 +85,7 @@ class Recommender(Persistent):
     fusion: Fusion | None = None
     templates: dict[Language, TextTemplate] = field(default_factory=load_templates)
     origin: Origin | None = None
+    tokens: ItemTokens | None = None
 
     def __repr__(self) -> str:
         model, signals = type(self.decoder.model).__name__, ", ".join(self.signals)
@@ -111,8 +115,9 @@ class Recommender(Persistent):
         Args:
             history: items, item ids or titles, oldest first; may be empty.
             k: how many.
-            taste: what the user says of their taste, such as "quiet science fiction from the seventies"; it is
-                compared with titles and categories and stands in the prompt. See `genrec.ranking.taste`.
+            taste: what the user says of their taste, such as "quiet science fiction from the seventies". Categories,
+                years and prices of the catalogue are kept to (`genrec.taste`), what else it says is compared with
+                titles and categories (`genrec.ranking.taste`), and the whole stands in the prompt.
             beams: see `Settings`, as for the options that follow.
             mode: "constrained" or "free".
             exclude_seen: whether items of the history are left out; None: as the run was trained for.
@@ -143,7 +148,7 @@ class Recommender(Persistent):
             k, beams, mode, exclude_seen, explain, wording, batch_size, filters, reranking, waterfall, writer
         )
         asked = History("", tuple(map(self.find, history)), taste=clean_taste(taste) if taste else "")
-        return Recommendations(self.recommend_with_parts([asked], settings)[0].recommendations)
+        return self.recommend_with_parts([asked], settings)[0].listed()
 
     @refuses_unknown_options
     @translated()
@@ -201,43 +206,7 @@ class Recommender(Persistent):
         if settings is not None and options != Settings(explain="sentence"):
             raise ConfigError(["settings are given and options beside them; put the options into the Settings"])
         asked = [one if isinstance(one, History) else History("", tuple(map(self.find, one))) for one in histories]
-        answers = self.recommend_with_parts(asked, settings or options)
-        return [Recommendations(answer.recommendations) for answer in answers]
-
-    @translated()
-    def with_items(self, items: Sequence[Item]) -> Recommender:
-        """Return a recommender that also knows new items; nothing is trained, and this one stays as it is.
-
-        The new items can be recommended at once: the model can write their labels, the index finds them, and the
-        other signals lend them what the nearest known titles have (see `genrec.item_parts`). The model's weights are
-        shared. On disk, `genrec add-items` does the same.
-
-        Args:
-            items: items with an id and a title; categories and attributes where known.
-
-        Raises:
-            DataError: an id is given twice or known already, a title is empty, or a signal is the user's own.
-
-        Example:
-            >>> from genrec import Item, Recommender
-            >>> rec = Recommender.from_pretrained("runs/films")
-            >>> grown = rec.with_items([Item("nig7", "Night Train 7")])
-            >>> len(rec.catalog), len(grown.catalog)
-            (30, 31)
-        """
-        parts = ItemParts(self.catalog, self.decoder.trie, self.index, self.signals)
-        parts = with_new_items(parts, items, self.encoder.answers, self.load_encoder().encode)
-        # The old decoder's head is over the old catalogue's tokens; a new title may have others.
-        model = with_own_head(self.decoder.model, self.generator.head)
-        return replace(
-            self,
-            catalog=parts.catalog,
-            decoder=Decoder(model, parts.trie, self.decoder.normalisation, self.decoder.forced_tokens),
-            generator=replace(self.generator, model=model),
-            signals=parts.signals,
-            index=parts.index,
-            manifest=self.manifest.changed(added_items=self.manifest.added_items + len(items)),
-        )
+        return [answer.listed() for answer in self.recommend_with_parts(asked, settings or options)]
 
     @translated()
     def recommend_with_parts(self, histories: Sequence[History], settings: Settings) -> list[Ranked]:
@@ -271,18 +240,7 @@ class Recommender(Persistent):
             DataError: a history holds an item that is not in the catalogue.
             ConfigError: the filters name what no item has, or no item passes them.
         """
-        # Made anew for each call: signals and weights may be exchanged between calls.
-        maker = CandidateMaker(
-            self.catalog,
-            self.signals,
-            self.fusion,
-            self.order,
-            self.proposer,
-            self._filtered_out,
-            lambda: self.taste_reader,
-            self.manifest.keep_seen,
-        )
-        return maker.make(HistoryBatch.of(self.catalog, histories), settings, count, ask_model, each)
+        return self.maker.make(HistoryBatch.of(self.catalog, histories), settings, count, ask_model, each)
 
     def excludes_seen(self, settings: Settings) -> bool:
         """Return whether items of the history are left out: as the settings say, or else as the run was trained for."""
@@ -337,6 +295,22 @@ class Recommender(Persistent):
         """Where and in which number format the language model computes."""
         return Computing.of(self.decoder.model)
 
+    @property
+    def maker(self) -> CandidateMaker:
+        """What makes candidates; made anew for each call, as signals and weights may be exchanged between calls."""
+        return CandidateMaker(
+            self.catalog,
+            self.signals,
+            self.fusion,
+            self.order,
+            self.proposer,
+            self._filtered_out,
+            lambda: self.taste_reader,
+            self.taste_words,
+            self.manifest.keep_seen,
+            self.new_rows,
+        )
+
     @cached_property
     def order(self) -> IntArray:
         """The order of items among equals; see `genrec.data.rows.tie_order`."""
@@ -364,6 +338,11 @@ class Recommender(Persistent):
     def taste_reader(self) -> TasteReader:
         """What compares sentences with items; it loads the text encoder."""
         return TasteReader.of(self.catalog, self.content.embeddings, self.load_encoder().encode)
+
+    @cached_property
+    def taste_words(self) -> TasteWords:
+        """What reads the constraints that a sentence states."""
+        return TasteWords(self.catalog, shipped_grammar())
 
     @cached_property
     def explainer(self) -> Explainer:

@@ -10,8 +10,9 @@ Only template pieces may hold special tokens.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, Literal
 
 from prompts.chat import NO_CHAT, render_chat
@@ -90,6 +91,7 @@ class PromptEncoder:
         max_tokens: the longest prompt, and the longest training window; a model's context must hold this and one
             answer.
         embeddings: the size of the model's embedding table; None: as many as the tokenizer has tokens.
+        own: labels that are a token of their own, which the tokenizer does not know, and these tokens.
     """
 
     template: Template
@@ -97,6 +99,7 @@ class PromptEncoder:
     family: Family = "causal"
     max_tokens: int = 1024
     embeddings: int | None = None
+    own: Mapping[str, int] = field(default_factory=dict)
     _head: tuple[int, ...] = field(init=False, repr=False)
     _cue: tuple[int, ...] = field(init=False, repr=False)
     _separator: tuple[int, ...] = field(init=False, repr=False)
@@ -162,6 +165,30 @@ class PromptEncoder:
         """Return an item's answer: the tokens of its label, then the terminator."""
         return self.item(label) + self._terminator
 
+    def with_own(self, own: Mapping[str, int], embeddings: int) -> PromptEncoder:
+        """Return an encoder that also knows labels which are a token of their own; this one stays as it is.
+
+        Args:
+            own: the labels and their tokens.
+            embeddings: the size of the embedding table that has these tokens.
+        """
+        more = PromptEncoder(
+            self.template, self.tokenizer, self.family, self.max_tokens, embeddings, {**self.own, **own}
+        )
+        more._items = {label: tokens for label, tokens in self._items.items() if label not in own}
+        return more
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """Return what tokens say, with special tokens, as people may read it; `own` tokens by their labels."""
+        labels = {token: label for label, token in self.own.items()}
+        parts: list[str] = []
+        for known, some in groupby(tokens, key=lambda token: token not in labels):
+            if known:
+                parts.append(str(self.tokenizer.decode(list(some))))
+            else:
+                parts += [self.template.item_text(labels[token]) for token in some]
+        return "".join(parts)
+
     def answers(self, labels: Sequence[str]) -> list[tuple[int, ...]]:
         """Return the answers of many labels, tokenised in one call; the trie is built from them."""
         self.remember(labels)
@@ -174,6 +201,11 @@ class PromptEncoder:
             PromptError: the tokenizer has no tokens for a label.
         """
         new = [label for label in dict.fromkeys(labels) if label not in self._items]
+        for label in new:
+            if label in self.own:
+                self._check_range([self.own[label]], label)
+                self._items[label] = (self.own[label],)
+        new = [label for label in new if label not in self._items]
         if not new:
             return
         texts = [self.template.item_text(label) for label in new]

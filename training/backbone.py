@@ -298,6 +298,57 @@ def with_own_head(model: Any, head: Any) -> Any:
     return second
 
 
+def with_more_tokens(model: Any, head: Any, inside: Tensor, outside: Tensor) -> Any:
+    """Return a second model that has tokens added at the end, and shares every other weight.
+
+    Args:
+        model: the model; it stays as it is.
+        head: the output head to which tokens are added.
+        inside: the vectors of the tokens that the input lacks, of shape (tokens, width).
+        outside: those of the tokens that the head lacks.
+
+    Raises:
+        BackboneError: the model was cut to some tokens in more places than its head, or its head has a bias.
+    """
+    if getattr(head, "bias", None) is not None:
+        raise BackboneError(f"the head of {type(model).__name__} has a bias, which new tokens would not have")
+    weight, table = head.weight.detach(), model.get_input_embeddings().weight
+    larger = torch.nn.Linear(weight.shape[1], len(weight) + len(outside), bias=False, device="meta")
+    larger.weight = _longer(weight, outside)
+    second = with_own_head(model, larger)
+    grown = _longer(table.detach(), inside)
+    for module in second.modules():
+        if isinstance(module, torch.nn.Embedding) and module.weight is table:
+            module.weight, module.num_embeddings = grown, len(grown)
+    return second
+
+
+def with_token_vectors(model: Any, head: Tensor, tokens: Tensor, inside: Tensor, outside: Tensor) -> Any:
+    """Return a second model in which some tokens have other vectors, and which shares every other weight.
+
+    Args:
+        model: the model; it stays as it is.
+        head: the weights of its output head over its whole vocabulary.
+        tokens: shape (tokens,).
+        inside: their vectors in the input, of shape (tokens, width).
+        outside: those in the head.
+    """
+    index = tokens.to(head.device)
+    changed = torch.nn.Linear(head.shape[1], len(head), bias=False, device="meta")
+    changed.weight = torch.nn.Parameter(head.detach().index_copy(0, index, outside.to(head)), requires_grad=False)
+    second = with_own_head(model, changed)
+    table = model.get_input_embeddings().weight
+    other = torch.nn.Parameter(table.detach().index_copy(0, index, inside.to(table)), requires_grad=False)
+    for module in second.modules():
+        if isinstance(module, torch.nn.Embedding) and module.weight is table:
+            module.weight = other
+    return second
+
+
+def _longer(weight: Tensor, added: Tensor) -> torch.nn.Parameter:
+    return torch.nn.Parameter(torch.cat([weight, added.to(weight)]), requires_grad=False)
+
+
 def _linear_names(model: Any) -> list[str]:
     """Return the last names of the linear layers inside the model's blocks."""
     head = model.get_output_embeddings()

@@ -126,17 +126,24 @@ class Feed:
         return Step(given, moved(places), there.owners, there.wanted, targets, len(there.titles))
 
 
-def hidden_states(model: Any, step: Step) -> Tensor:
+def hidden_states(model: Any, step: Step, embed: Callable[[Tensor], Tensor] | None = None) -> Tensor:
     """Return the model's hidden states at the supervised tokens, of shape (supervised, width).
 
     Args:
         model: with its head off.
         step: see there.
+        embed: token ids to input vectors; None: the model's own embedding.
     """
     given = step.inputs
     if "attention_mask" not in given:
         # Given ids without a mask, transformers looks for padding among them, and a GPU would be waited for.
-        given = {"inputs_embeds": model.get_input_embeddings()(given["input_ids"])}
+        given = {"inputs_embeds": (embed or model.get_input_embeddings())(given["input_ids"])}
+    elif embed is not None:
+        given = {
+            "attention_mask": given["attention_mask"],
+            "inputs_embeds": embed(given["input_ids"]),
+            "decoder_inputs_embeds": embed(given["decoder_input_ids"]),
+        }
     hidden: Tensor = model(**given).logits
     return hidden.flatten(0, 1).index_select(0, step.places)
 

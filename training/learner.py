@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,10 +14,16 @@ from training.batches import Batches
 from training.computing import Computing
 from training.feeding import Feed, Step, hidden_states
 from training.losses import catalogue_loss, rows_at_once
+from training.meaning import Meaning
 from training.soft_targets import SoftTargets
 
 K = 10
 """Ranks from which on a token counts nothing in `Pass.gain`."""
+
+
+UNWANTED = -50.0
+"""Added to the score of what takes no part in the loss: its share is nothing, yet a number that a processor computes
+exponentials of at full speed; it takes fifty times as long where the result is too small for one."""
 
 
 class NoHead(torch.nn.Module):
@@ -40,40 +47,62 @@ class Learner:
         head: the weights of the head it had, of shape (tokens, width).
         soft: makes the targets, and knows the tokens that the probabilities are over.
         computing: where the model is, and the number format of its products; its weights are fp32.
+        meaning: what titles' tokens get from their items' vectors; None: nothing.
 
     Attributes:
         feed: makes its steps.
     """
 
-    def __init__(self, model: Any, family: Family, head: Tensor, soft: SoftTargets, computing: Computing) -> None:
-        self._model, self._head, self._computing = model, head, computing
+    def __init__(
+        self,
+        model: Any,
+        family: Family,
+        head: Tensor,
+        soft: SoftTargets,
+        computing: Computing,
+        meaning: Meaning | None = None,
+    ) -> None:
+        self._model, self._head, self._computing, self._meaning = model, head, computing, meaning
         device, kind = computing.device, computing.kind
         self._tokens = soft.tokens.to(device)
+        self._offsets = None
+        if meaning is not None:
+            # What nobody took is no target, and as a negative it would only teach f that the unknown is unwanted.
+            self._offsets = torch.where(meaning.unknown(self._tokens), UNWANTED, 0.0)
         self.feed = Feed(family, getattr(model.config, "decoder_start_token_id", None), soft, device, kind == "cpu")
 
     def loss(self, step: Step) -> Tensor:
         """Return the mean cross-entropy of supervised tokens over some tokens, in nats."""
-        return catalogue_loss(self._hidden(step), self._items(), step.targets)
+        inside, head = self._tables()
+        return catalogue_loss(self._hidden(step, inside), self._items(head), step.targets, self._offsets)
 
-    def _hidden(self, step: Step) -> Tensor:
+    def _tables(self) -> tuple[Tensor | None, Tensor]:
+        """Return the vectors of all tokens in the input, None for the model's own, and in the head."""
+        return (None, self._head) if self._meaning is None else self._meaning.tables()
+
+    def _hidden(self, step: Step, inside: Tensor | None) -> Tensor:
+        embed = None if self._meaning is None or inside is None else partial(self._meaning.embed, inside)
         with torch.autocast(self._computing.kind, torch.bfloat16, enabled=self._computing.precision == "bf16"):
-            hidden = hidden_states(self._model, step)
+            hidden = hidden_states(self._model, step, embed)
         return hidden.to(self._computing.dtype)  # norms leave fp32
 
-    def _items(self) -> Tensor:
-        return self._head.index_select(0, self._tokens)
+    def _items(self, head: Tensor) -> Tensor:
+        return head.index_select(0, self._tokens)
 
     @torch.inference_mode()
     def judge(self, questions: Batches) -> tuple[float, float]:
         """Return the mean loss of an answer, in nats, and the mean gain (see `Pass`); zeros without questions."""
         self._model.eval()
+        if self._meaning is not None:
+            self._meaning.eval()
         losses: list[Tensor] = []
         gains: list[Tensor] = []
-        items = self._items()
+        inside, head = self._tables()
+        items = self._items(head)
         weights = items.to(self._computing.dtype)
         many = rows_at_once(items)
         for step in self.feed.steps(questions, range(len(questions)), hard=True):
-            hidden = self._hidden(step)
+            hidden = self._hidden(step, inside)
             products = items.new_ones(step.examples)
             for start in range(0, len(hidden), many):
                 part = slice(start, start + many)

@@ -27,7 +27,9 @@ import os
 import random
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,8 @@ from training.batches import Batches
 from training.computing import Computing, choose_device, choose_precision
 from training.errors import BackboneError
 from training.learner import Learner, NoHead
+from training.meaning import FILE as MEANING_FILE
+from training.meaning import Meaning
 from training.new_base import Labels, make_model, start_from_vectors, train_tokenizer
 from training.passes import Pass, Question, Questions, best_pass, judge_all
 from training.pretrain_recipe import PretrainRecipe
@@ -52,6 +56,9 @@ from training.title_tokens import load_with_title_tokens
 
 logger = logging.getLogger(__name__)
 
+
+HOST = Computing("cpu", "fp32")
+"""Where a base is made if nothing is said."""
 
 JUDGED_SHARE = 0.15
 """Of a pass's time, what judging it may take where minutes are given, or else a twentieth of the minutes."""
@@ -71,6 +78,7 @@ def make_base(
     vectors: NDArray[np.float32] | None = None,
     start: str | None = None,
     computing: Computing | None = None,
+    told: Mapping[str, str] | None = None,
 ) -> tuple[Pass, ...]:
     """Make a base: a folder with a tokenizer, a configuration and weights (safetensors).
 
@@ -83,11 +91,13 @@ def make_base(
         recipe: the recipe.
         folder: where the base goes; its weights are the best ones so far from the first pass on.
         progress: called after each step.
-        vectors: a text encoder's vector of each item's title, of shape (items, any), in the order of `catalogue`;
-            see `start_from_vectors`. None: all weights start at random.
+        vectors: a vector of what each item is, of shape (items, any), in the order of `catalogue`, zeros where there is
+            none; see `training.meaning`, or `start_from_vectors` if the recipe has no meaning. None: all weights start
+            at random.
         start: the model to start from instead, a folder or a hub id: what the recipe's `base` means here.
         computing: where, and in which number format products are made; weights are fp32 throughout. None: fp32 on
             the processor.
+        told: what made the vectors; it is kept beside f.
 
     Returns:
         The passes, in order.
@@ -116,19 +126,28 @@ def make_base(
     check_answers(encoder, catalogue)
     answers = encoder.answers(catalogue)
     if model is None:
-        model = make_model(recipe, tokenizer, recipe.max_tokens + max(map(len, answers)))
-    if vectors is not None:
+        model = make_model(recipe, tokenizer, _context(recipe, answers, _multiple(computing or HOST)))
+    numbers = {label: number for number, label in enumerate(catalogue)}
+    taken = [[numbers[label] for label in history] for history in usable]
+    meaning = None
+    if vectors is not None and recipe.meaning:
+        counts = np.bincount(np.fromiter(chain.from_iterable(taken), np.int64), minlength=len(catalogue))
+        meaning = Meaning(
+            model, answers, vectors, counts, recipe.meaning_hidden, recipe.residual_dropout, start is not None,
+            recipe.seed, told,
+        )  # fmt: skip
+    elif vectors is not None:
         start_from_vectors(model.get_input_embeddings().weight, answers, vectors)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder)
-    where = computing or Computing("cpu", "fp32")
+    where = computing or HOST
     questions = Questions(encoder, valid, recipe, _multiple(where))
     tokens = torch.tensor(sorted({token for answer in answers for token in answer}))
-    numbers = {label: number for number, label in enumerate(catalogue)}
-    taken = [[numbers[label] for label in history] for history in usable]
     soft = SoftTargets(tokens, answers, taken, recipe.others, recipe.exclude_seen)
     model.to(where.device)
-    passes = _train(model, encoder, soft, usable, questions, recipe, folder, progress, where)
+    if meaning is not None:
+        meaning.to(where.device)
+    passes = _train(model, meaning, encoder, soft, usable, questions, recipe, folder, progress, where)
     logger.info("kept the weights of pass %d of %d", best_pass(passes).number, len(passes))
     return tuple(passes)
 
@@ -164,6 +183,7 @@ def _examples(
 
 def _train(
     model: Any,
+    meaning: Meaning | None,
     encoder: PromptEncoder,
     soft: SoftTargets,
     histories: Sequence[Labels],
@@ -173,11 +193,14 @@ def _train(
     progress: Progress | None,
     computing: Computing,
 ) -> list[Pass]:
-    parameters = list(model.parameters())
-    optimiser = torch.optim.AdamW(_groups(model, recipe), lr=recipe.learning_rate, betas=(0.9, 0.98), fused=True)
+    functions = [] if meaning is None else list(meaning.parameters())
+    parameters = [*model.parameters(), *functions]
+    optimiser = torch.optim.AdamW(
+        _groups(model, recipe, functions), lr=recipe.learning_rate, betas=(0.9, 0.98), fused=True
+    )
     head = model.get_output_embeddings()
     model.set_output_embeddings(NoHead())
-    learner = Learner(model, encoder.family, head.weight, soft, computing)
+    learner = Learner(model, encoder.family, head.weight, soft, computing, meaning)
     draw = random.Random(recipe.seed)  # noqa: S311 - not cryptography
     passes: list[Pass] = []
     step, started, minutes = 0, time.monotonic(), _Minutes(recipe.max_minutes)
@@ -187,6 +210,8 @@ def _train(
         batches = Batches(examples, recipe.batch_tokens, draw.randrange(1 << 30), _multiple(computing))
         order = draw.sample(range(len(batches)), len(batches))
         model.train()
+        if meaning is not None:
+            meaning.train()
         losses: list[tuple[Tensor, int]] = []
         share = 0.0
         steps = learner.feed.steps(batches, order)
@@ -218,7 +243,7 @@ def _train(
         logger.info("pass %d: loss %.3f a token; validation loss %.3f, gain %.4f", number, trained, valid, gain)
         if best_pass(passes) is passes[-1]:
             model.set_output_embeddings(head)
-            _replace_saved(model, folder)
+            _replace_saved(model, folder, meaning)
             model.set_output_embeddings(NoHead())
         since = number - best_pass(passes).number
         if share >= 1.0 or (len(questions) and since >= recipe.patience):
@@ -287,6 +312,14 @@ def choose_where(device: str | None = None) -> Computing:
     return Computing(where, "bf16" if half else "fp32")
 
 
+def _context(recipe: PretrainRecipe, answers: Sequence[Sequence[int]], multiple: int) -> int:
+    """Return how many tokens a model must be able to read: the longest prompt and answer, padded.
+
+    Padding counts: it is never attended to, but it has positions, and a GPU dies of one that the model does not have.
+    """
+    return -(-(recipe.max_tokens + max(map(len, answers))) // multiple) * multiple
+
+
 def _multiple(computing: Computing) -> int:
     """Return the number whose multiples are the widths of batches: on a GPU, new shapes and odd widths are slow."""
     return 1 if computing.kind == "cpu" else 16
@@ -302,11 +335,16 @@ def _mean(losses: Sequence[tuple[Tensor, int]]) -> float:
     return total / max(sum(counts), 1)
 
 
-def _replace_saved(model: Any, folder: Path) -> None:
+def _replace_saved(model: Any, folder: Path, meaning: Meaning | None) -> None:
     """Save a model over the last one so that a full disk or a kill leaves that one whole."""
     try:
-        with tempfile.TemporaryDirectory(prefix=".unfinished.", dir=folder) as aside:
+        with (
+            tempfile.TemporaryDirectory(prefix=".unfinished.", dir=folder) as aside,
+            nullcontext() if meaning is None else meaning.folded(),
+        ):
             model.save_pretrained(aside)
+            if meaning is not None:
+                meaning.save(Path(aside) / MEANING_FILE)
             readable_as(Path(aside))
             for file in Path(aside).iterdir():
                 file.replace(folder / file.name)
@@ -316,7 +354,7 @@ def _replace_saved(model: Any, folder: Path) -> None:
         raise
 
 
-def _groups(model: Any, recipe: PretrainRecipe) -> list[dict[str, Any]]:
+def _groups(model: Any, recipe: PretrainRecipe, functions: Sequence[Tensor] = ()) -> list[dict[str, Any]]:
     """Return the parameters in groups, by their share of the learning rate and by what pulls them towards zero.
 
     Matrices are pulled, biases and norms are not; nor are a base's embeddings, most of which no title's loss holds.
@@ -329,4 +367,6 @@ def _groups(model: Any, recipe: PretrainRecipe) -> list[dict[str, Any]]:
         share = recipe.base_share if learnt and not own else 1.0
         decay = recipe.weight_decay if parameter.dim() > 1 and not (learnt and own) else 0.0
         groups.setdefault((share, decay), []).append(parameter)
+    for parameter in functions:
+        groups.setdefault((1.0, recipe.weight_decay if parameter.dim() > 1 else 0.0), []).append(parameter)
     return [{"params": some, "share": share, "weight_decay": decay} for (share, decay), some in groups.items()]

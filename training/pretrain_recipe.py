@@ -30,7 +30,9 @@ class PretrainRecipe(BaseModel):
     dropout: float = Field(
         0.3, ge=0, lt=1, description="Share of hidden values dropped in training; a base has its own."
     )
-    max_tokens: int = Field(128, ge=16, description="Longest prompt and longest window, in tokens.")
+    max_tokens: int = Field(
+        128, ge=16, description="Longest prompt and longest window, in tokens; less where histories are short."
+    )
     answers: int = Field(16, ge=1, description="Titles that an encoder's one reading is trained to be followed by.")
     epochs: int = Field(40, ge=1, description="Most passes over the histories.")
     patience: int = Field(8, ge=1, description="Passes without a better validation gain before training stops.")
@@ -50,6 +52,11 @@ class PretrainRecipe(BaseModel):
     exclude_seen: bool = Field(
         True,
         description="Leave what a user took before out of the loss; as the data folder says, where left out.",
+    )
+    meaning: bool = Field(True, description="Make a title's vector a function of its item's text vector, plus its own.")
+    meaning_hidden: int = Field(128, ge=0, description="Units of that function's hidden layer; 0: a projection alone.")
+    residual_dropout: float = Field(
+        0.3, ge=0, lt=1, description="Share of the items whose own part is dropped in a step, so the function learns."
     )
     report_to: list[Reporter] = Field(default_factory=list, description=LABEL)
     seed: int = Field(0, ge=0, description="Seed of everything random.")

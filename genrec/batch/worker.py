@@ -21,13 +21,14 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
 from genrec.data.splits import History
 from genrec.errors import ModelError
 from genrec.ranking.ranker import Ranked
-from genrec.recommendation import Recommendation
+from genrec.recommendation import Recommendations
 from genrec.recommender import Recommender
 from genrec.settings import Settings
 from prompts.errors import PromptError
@@ -111,7 +112,7 @@ class Worker:
                 problem = f"{failed} of {len(answer.explanations)} texts failed their check; the sentence given"
                 notes.append(Note(row, history.user, "explanation", problem))
         rows = b"".join(
-            to_line(history.user, answer.recommendations) for history, answer in zip(histories, answers, strict=True)
+            to_line(history.user, answer.listed()) for history, answer in zip(histories, answers, strict=True)
         )
         return Block(rows, len(histories), tuple(notes))
 
@@ -178,13 +179,15 @@ def is_out_of_memory(error: Exception) -> bool:
     return "DefaultCPUAllocator" in text or "not enough memory" in text or "out of memory" in text
 
 
-def to_line(user: str, recommendations: Sequence[Recommendation]) -> bytes:
-    """Return one user's line of the output.
+def to_line(user: str, recommendations: Recommendations) -> bytes:
+    """Return one user's line of the output; it says what was understood of a taste, where anything was.
 
     Raises:
         ModelError: a score is not finite, so it cannot be written as JSON or ranked.
     """
-    row = {"user": user, "recommendations": [entry.to_json() for entry in recommendations]}
+    row: dict[str, Any] = {"user": user, "recommendations": [entry.to_json() for entry in recommendations]}
+    told = {"understood": recommendations.understood, "released": recommendations.released}
+    row |= {name: text for name, text in told.items() if text}
     try:
         return json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
     except ValueError as error:

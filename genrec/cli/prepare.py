@@ -10,6 +10,7 @@ import typer
 from genrec.cli.common import EncodingOption, ListsOption, QuotesOption, SeparatorOption
 
 ColumnOption = Annotated[str | None, typer.Option(show_default="guessed", rich_help_panel="Columns")]
+VECTORS = "Vectors and pictures of items"
 SplitChoice = Literal["leave-one-out", "global-time"]
 
 
@@ -67,6 +68,31 @@ def prepare(
     skip_bad_rows: Annotated[
         bool, typer.Option("--skip-bad-rows", help="Leave out rows that cannot be used, and report them.")
     ] = False,
+    item_vectors: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE",
+            help="Vectors of items, by a name of yours; repeatable: .parquet (item, vector), .safetensors, or .npy "
+            "with FILE.ids.txt beside it.",
+            rich_help_panel=VECTORS,
+        ),
+    ] = None,
+    images: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="The catalogue's column with the paths of pictures, relative to the catalogue.",
+            rich_help_panel=VECTORS,
+        ),
+    ] = None,
+    image_encoder: Annotated[
+        str,
+        typer.Option(
+            metavar="colours|HUB_ID|FOLDER",
+            help="What makes vectors of pictures: colours is built in; or a sentence-transformers model such as CLIP.",
+            rich_help_panel=VECTORS,
+        ),
+    ] = "colours",
     split: Annotated[SplitChoice, typer.Option(help="How histories are divided for tuning and testing.")] = (
         "leave-one-out"
     ),
@@ -84,6 +110,8 @@ def prepare(
     Column names, and how text files are written, are guessed where they are not given; the guess is printed. Equal
     times keep the order of the file. Rows that cannot be used stop the command with their line numbers, unless
     --skip-bad-rows is given.
+
+    [bold]Example:[/bold] genrec prepare --interactions log.csv --items films.csv --images poster --out data/films
     """
     from genrec.cli.common import read_or_announce_key
     from genrec.data.cleaning import Cleaning
@@ -95,6 +123,7 @@ def prepare(
     from genrec.errors import ConfigError
     from genrec.privacy.keys import Pseudonyms, read_key
     from genrec.privacy.keys import pseudonymise as with_pseudonyms
+    from genrec.progress import progress_bar
     from genrec.storage.folders import check_target
     from genrec.storage.locks import locked
 
@@ -105,7 +134,8 @@ def prepare(
         read_key(pseudonymise)
     if store is not None and (interactions or items or dataset):
         raise ConfigError(["--store brings its own events and items; give either it or other sources, not both"])
-    with locked(out):
+    given = named_files(item_vectors or [])
+    with locked(out), progress_bar("Reading pictures", show=images is not None) as bar:
         log, catalogue = (interactions, items) if store is None else _tables_of(store)
         data = prepare_data(
             interactions=log,
@@ -118,12 +148,35 @@ def prepare(
             split=split,
             keep_seen=keep_seen,
             dialects=dialects,
+            item_vectors=given,
+            images=images,
+            image_encoder=image_encoder,
+            image_progress=lambda done, total: bar(done, total, f"{done:,} of {total:,} pictures"),
         )
         if pseudonymise is not None:
             data = with_pseudonyms(data, Pseudonyms(read_or_announce_key(pseudonymise)))
         save_prepared(data, out)
     typer.echo(data.report.to_text())
     typer.echo(f"  written to {out}")
+
+
+def named_files(given: list[str]) -> dict[str, Path]:
+    """Read NAME=FILE, repeatedly.
+
+    Raises:
+        ConfigError: a name or a file is missing, or a name is given twice.
+    """
+    from genrec.errors import ConfigError
+
+    files: dict[str, Path] = {}
+    for one in given:
+        name, sign, path = one.partition("=")
+        if not name or not sign or not path:
+            raise ConfigError([f"the vectors are {one!r}, expected NAME=FILE, such as poster=posters.parquet"])
+        if name in files:
+            raise ConfigError([f"the vectors {name!r} are given twice; give each kind one name"])
+        files[name] = Path(path)
+    return files
 
 
 def _tables_of(place: str) -> tuple[Any, Any]:

@@ -53,7 +53,7 @@ def show(
         history = replace(history, taste=clean_taste(taste))
     recommender = Recommender.from_pretrained(run, device, precision, base=base)
     console, encoder = Console(highlight=False), recommender.encoder
-    decode = encoder.tokenizer.decode
+    decode = encoder.text
     prompt = recommender.prompt(history)
     console.rule("The prompt that the model is served")
     console.print(escape(decode(prompt.input_ids)), end="")
@@ -78,7 +78,9 @@ def show(
     for mode in modes:
         console.rule(f"What comes out ({mode})")
         settings = Settings(k=10, beams=beams, mode=mode, explain="sentence")  # type: ignore[arg-type]
-        for entry in recommender.recommend_many([history], settings)[0]:
+        found = recommender.recommend_many([history], settings)[0]
+        console.print(escape("\n".join(found.heard())), end="\n" if found.heard() else "")
+        for entry in found:
             signals = "  ".join(f"{name} {value:.3f}" for name, value in entry.signals.items() if value is not None)
             console.print(f"{entry.rank:2d}. {escape(entry.item.title)}  [dim]{entry.how}  {signals}[/dim]")
             if entry.generated and entry.how != "exact":

@@ -25,6 +25,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from genrec.data.catalog import Catalog
+from genrec.data.codes import coded, compact, names_of, stable_order, where
 from genrec.data.ids import meant
 from genrec.data.raw import MISSING, RawData, refuse
 from genrec.data.report import LINES_SHOWN, BadRows, Dropped
@@ -106,26 +107,25 @@ def clean(raw: RawData, cleaning: Cleaning) -> CleanLog:
         keep = events["rating"] >= cleaning.min_rating
         _count(left_out, events, ~keep, f"rating below {cleaning.min_rating:g}")
         events = events.filter(keep)
-    users = _ordered(events["user"].unique())
-    events = events.with_columns(pl.col("user").cast(pl.Enum(users)).to_physical())
+    users, events = _ordered(events)
     events = _in_order(events, left_out)
     events, repeated = _without_repeats(events, cleaning.keep_repeats, left_out)
-    rows = events.select(pl.col("user", "item").cast(pl.Int64)).to_numpy()
-    core = k_core(rows[:, 0], rows[:, 1], cleaning.k_core)
+    user, item = _numbers(events["user"]), _numbers(events["item"])
+    core = k_core(user, item, cleaning.k_core)
     _count(left_out, events, pl.Series(~core), f"outside the {cleaning.k_core}-core")
     dropped = (*raw.dropped, *bad.dropped(), *left_out.dropped())
     if not core.any():
         reasons = "; ".join(entry.to_text() for entry in dropped) or "it has no rows"
         raise DataError(f"no event of {raw.log} is left ({reasons}); check the columns, the catalogue and the filters")
-    kept_users, user = np.unique(rows[core, 0], return_inverse=True)
-    kept_items, item = np.arange(len(ids)), rows[core, 1]
+    kept_users, user = compact(user[core], len(users))
+    kept_items, item = np.arange(len(ids)), item[core]
     if cleaning.k_core > 1:
-        kept_items, item = np.unique(item, return_inverse=True)
+        kept_items, item = compact(item, len(ids))
         gone = f"{len(users) - len(kept_users):,} users and {len(ids) - len(kept_items):,} items"
         notes.append(f"the {cleaning.k_core}-core left out {gone}")
     return CleanLog(
         catalog=Catalog.from_items(raw.items[row] for row in kept_items),
-        users=tuple(users[row] for row in kept_users),
+        users=tuple(users.gather(kept_users).to_list()),
         user=user,
         item=item,
         seconds=np.floor(events["time"].to_numpy()[core]).astype(np.int64) if "time" in events.columns else None,
@@ -167,7 +167,7 @@ def _usable(
 
     A row with several faults is counted under the first of them.
     """
-    events = raw.events
+    events = coded(raw.events)
     if "time" in events.columns:
         times = parse_times(events["time"], events["line"], cleaning.day_first)
         notes.append(times.note)
@@ -179,7 +179,8 @@ def _usable(
     else:
         times, checks = None, []
         notes.append("there are no times; the file's order is taken as the order of events")
-    rows = events["item"].cast(pl.Enum(ids), strict=False).to_physical().cast(pl.Int32)
+    own = names_of(events["item"]).cast(pl.Enum(ids), strict=False).to_physical().cast(pl.Int32)
+    rows = own.gather(events["item"].to_physical())
     checks = [
         ("no user", _missing(events["user"])),
         ("no item", _missing(events["item"])),
@@ -204,48 +205,93 @@ def _usable(
 
 
 def _missing(column: pl.Series, marks: Collection[str] = MISSING) -> pl.Series:
+    if isinstance(column.dtype, pl.Enum):
+        return where(column, names_of(column).is_in(sorted(marks))).fill_null(value=True)
     if column.dtype != pl.String:
         return column.is_null()
     return column.is_null() | column.is_in(sorted(marks))
 
 
-def _count(bad: BadRows, events: pl.DataFrame, where: pl.Series, reason: str, example: str = "") -> None:
-    lines = events["line"].filter(where)
+def _count(bad: BadRows, events: pl.DataFrame, which: pl.Series, reason: str, example: str = "") -> None:
+    lines = events["line"].filter(which)
     bad.add_many(lines.bottom_k(LINES_SHOWN).sort().to_list(), lines.len(), reason, example)
 
 
-def _example(events: pl.DataFrame, reason: str, where: pl.Series, ids: Sequence[str]) -> str:
+def _example(events: pl.DataFrame, reason: str, faulty: pl.Series, ids: Sequence[str]) -> str:
     """Return the faulty value of the first such row, if that helps; a user's id is never shown."""
     column = "item" if "catalogue" in reason else "time" if "not a time" in reason else None
-    found = events[column].filter(where).head(1).to_list() if column else []
+    found = _as_written(events[column].filter(faulty).head(1)).to_list() if column else []
     if not found:
         return ""
     other = meant(found[0], ids) if column == "item" else None
     return f"{column} {found[0]!r}" + (f"; the catalogue has {other!r}" if other is not None else "")
 
 
-def _ordered(users: pl.Series) -> list[str]:
-    """Return user ids in ascending order: as numbers where all are whole numbers, else as text."""
-    if users.str.contains(r"^(0|[1-9]\d{0,17})$").all():
-        return users.to_frame("user").sort(pl.col("user").cast(pl.Int64))["user"].to_list()
-    return users.sort().to_list()
+def _as_written(cells: pl.Series) -> pl.Series:
+    return cells.cast(pl.String) if cells.dtype.is_integer() else cells
+
+
+def _ordered(events: pl.DataFrame) -> tuple[pl.Series, pl.DataFrame]:
+    """Return the user ids in ascending order and the events with each user's place among them.
+
+    Ids are ordered as numbers where all are whole numbers, else as text.
+    """
+    names = names_of(events["user"])
+    there, codes = compact(_numbers(events["user"].to_physical()), len(names))
+    users = names.gather(there)
+    numbers = users.str.contains(r"^(0|[1-9]\d{0,17})$").all()
+    order = (users.cast(pl.Int64) if numbers else users).arg_sort().to_numpy()
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    return users.gather(order), events.with_columns(pl.Series("user", place[codes]))
 
 
 def _in_order(events: pl.DataFrame, left_out: BadRows) -> pl.DataFrame:
     """Order events by user, time and line, and leave out exact duplicates."""
+    if not events["line"].is_sorted():
+        events = events.sort("line")
     if "time" not in events.columns:
-        return events.sort("user", "line")
-    first = events.select(pl.struct("user", "item", "time").is_first_distinct()).to_series()
-    _count(left_out, events, ~first, "an exact duplicate of an earlier row")
-    return events.filter(first).sort("user", "time", "line")
+        return _taken(events, stable_order(_numbers(events["user"])))
+    by_time = stable_order(_sortable(events["time"]))
+    events = _taken(events, by_time[stable_order(_numbers(events["user"])[by_time])])
+    user, time = events["user"].to_numpy(), events["time"].to_numpy()
+    tied = (user[1:] == user[:-1]) & (time[1:] == time[:-1])
+    if not tied.any():
+        return events
+    beside = np.concatenate((tied, [False])) | np.concatenate(([False], tied))
+    again = np.zeros(len(user), dtype=bool)
+    first = events.filter(beside).select(pl.struct("user", "item", "time").is_first_distinct()).to_series()
+    again[beside] = ~first.to_numpy()
+    _count(left_out, events, pl.Series(again), "an exact duplicate of an earlier row")
+    return events.filter(~again)
 
 
 def _without_repeats(events: pl.DataFrame, keep: bool, left_out: BadRows) -> tuple[pl.DataFrame, int]:
     """Count the events whose user had taken the item before, and leave them out unless they are to be kept."""
-    pair = pl.col("user").cast(pl.Int64) * 2**31 + pl.col("item").cast(pl.Int64)
-    first = events.select(pair.is_first_distinct()).to_series()
-    repeated = int((~first).sum())
-    if keep:
+    pairs = events["user"].cast(pl.Int64) * 2**31 + events["item"].cast(pl.Int64)
+    ordered = np.sort(pairs.to_numpy())
+    repeated = int((ordered[1:] == ordered[:-1]).sum())
+    if keep or not repeated:
         return events, repeated
+    first = pairs.is_first_distinct()
     _count(left_out, events, ~first, "an item that its user had taken before")
     return events.filter(first), repeated
+
+
+def _numbers(column: pl.Series) -> NDArray[np.int64]:
+    return column.cast(pl.Int64).to_numpy()
+
+
+def _sortable(times: pl.Series) -> NDArray[np.int64]:
+    """Return whole numbers in the order of the times."""
+    seconds = times.to_numpy()
+    whole = seconds.astype(np.int64)
+    if (whole == seconds).all():
+        return whole
+    # The bits of positive floats are in their order; those of negative ones in the opposite order. 0.0 is for -0.0.
+    bits = (seconds + 0.0).view(np.int64)
+    return np.where(bits < 0, np.int64(-(2**63)) - bits, bits)
+
+
+def _taken(events: pl.DataFrame, order: NDArray[np.int64]) -> pl.DataFrame:
+    return events.select(pl.all().gather(pl.lit(pl.Series(order))))

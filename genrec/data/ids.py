@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 import polars as pl
 
+from genrec.data.codes import names_of
 from genrec.data.report import shorten
 from genrec.data.text_rows import WHOLE_DECIMAL
 
@@ -28,13 +29,16 @@ def tidy_ids(file: str, events: pl.DataFrame) -> tuple[pl.DataFrame, list[str], 
 
     Args:
         file: the log's name in messages.
-        events: with `line`, `user` and `item`, as text.
+        events: with `line`, `user` and `item`, as text or coded (`genrec.data.codes`).
 
     Returns:
         The events, notes, and warnings.
     """
     notes, warnings = [], []
     for role in ("user", "item"):
+        if not _doubtful(names_of(events[role])):
+            continue
+        events = events.with_columns(pl.col(role).cast(pl.String))
         decimal = events[role].str.contains(f"^{WHOLE_DECIMAL}$").fill_null(value=False)
         if decimal.any():
             shown = "" if role == "user" else f" such as {events[role].filter(decimal)[0]!r}"
@@ -51,14 +55,20 @@ def tidy_ids(file: str, events: pl.DataFrame) -> tuple[pl.DataFrame, list[str], 
                 f"{file}: {len(twins):,} {role} id{'s differ' if len(twins) > 1 else ' differs'} from another only by "
                 f"what cannot be seen ({_rows(events, events[role].is_in(twins))} such); write each id in one way"
             )
-    nobody = events["user"].is_in(NOBODY)
-    if nobody.any():
+    if names_of(events["user"]).is_in(NOBODY).any():
+        nobody = events["user"].cast(pl.String).is_in(NOBODY)
         word = events["user"].filter(nobody)[0]
         warnings.append(
             f"{file}: {_rows(events, nobody)} the user {word!r}; if that is nobody, leave such rows out, or they "
             "become one person's history"
         )
     return events, notes, warnings
+
+
+def _doubtful(names: pl.Series) -> bool:
+    """Return whether any id of a column needs the checks of `tidy_ids`."""
+    beyond = names.str.len_bytes() != names.str.len_chars()
+    return bool(beyond.any() or names.str.contains(f"^{WHOLE_DECIMAL}$").any() or names.str.contains(ROUNDED).any())
 
 
 def meant(item: str, ids: Iterable[str]) -> str | None:

@@ -120,7 +120,12 @@ def told(column: str, cells: Sequence[Any], style: str, tidy: Callable[[str], st
         tidy: cleans a part in the same way as the items' categories.
     """
     examples: dict[str, str] = {}
+    seen: set[str] = set()
     for cell in cells:
+        if isinstance(cell, str):
+            if cell in seen:  # a catalogue has few categories and many items
+                continue
+            seen.add(cell)
         parts = list(map(tidy, split_cell(cell, style)))
         written = cell_text(cell)
         if len(parts) > 1 or (parts and parts[0] != written):

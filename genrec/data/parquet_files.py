@@ -25,6 +25,9 @@ SUFFIXES = (".parquet", ".pq")
 EXACT_BITS: Mapping[type[pl.DataType], int] = {pl.Float64: 53, pl.Float32: 24}
 """From 2 to this power on, neighbouring whole numbers are the same float."""
 
+WHOLE = (pl.Int64, pl.Int32, pl.UInt32)
+"""Types of times that stay numbers; those of other columns become text."""
+
 STRANGERS = (
     (b"version https://git-lfs", "is the pointer of a file in Git LFS and not the file; get it with git lfs pull"),
     (b"PARE", "is an encrypted Parquet file; write it without encryption"),
@@ -198,6 +201,8 @@ def _text(
             told = rounded(shown, bits)
             remarks += [told] if told not in remarks else []
         return _decimals(column).alias(name)
+    if name == "time" and (kind in (pl.Date, pl.Datetime) or kind in WHOLE):
+        return column.alias(name)
     if name in measured and kind in (pl.Date, pl.Datetime):
         return column.alias(name)
     return column.cast(pl.String, strict=False).alias(name)

@@ -4,13 +4,13 @@
 split is a pure function of the histories, so only its name is saved.
 
 A data folder holds `items.jsonl` (one item per line, catalogue order), `histories.parquet` (user, items, times; one
-row per user, users in ascending order), `report.json` and the manifest.
+row per user, users in ascending order), `report.json`, `item_vectors.safetensors` if there are any, and the manifest.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,9 +20,18 @@ import numpy as np
 import polars as pl
 
 from genrec.data.catalog import Catalog, Item, normalise_label
-from genrec.data.cleaning import Cleaning, CleanLog, clean, make_histories
+from genrec.data.cleaning import Cleaning, CleanLog, clean
 from genrec.data.dialects import Dialect
+from genrec.data.event_columns import (
+    HeldLog,
+    SplitCounts,
+    count_split,
+    frame_of_histories,
+    histories_frame,
+    users_with_few_left,
+)
 from genrec.data.frames import as_file
+from genrec.data.item_vectors import Given, ItemVectors
 from genrec.data.raw import Columns, RawData, read_files
 from genrec.data.report import QUANTILES, DataReport
 from genrec.data.sources import read_source
@@ -31,7 +40,7 @@ from genrec.errors import ArtefactError, DataError
 from genrec.storage.disk_space import check_space
 from genrec.storage.folders import check_target, new_folder, read_json, read_manifest, write_json
 
-ITEMS, HISTORIES, REPORT = "items.jsonl", "histories.parquet", "report.json"
+ITEMS, HISTORIES, REPORT, VECTORS = "items.jsonl", "histories.parquet", "report.json", "item_vectors.safetensors"
 
 REPEATED_SHARE, REPEATED_CASES = 0.05, 5
 """From this share and number of validation cases with a repeated item on, seen items may be recommended again. Below
@@ -46,7 +55,7 @@ USERS_PER_ROW_GROUP = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class PreparedData:
+class PreparedData(HeldLog):
     """A catalogue, the histories over it, and how they were made.
 
     Attributes:
@@ -56,6 +65,7 @@ class PreparedData:
         report: which data was read and which was left out.
         keep_seen: whether seen items may be recommended again; one setting from training to serving.
         folder: the data folder; None while the data is only in memory.
+        vectors: vectors that the user brought or that were made of pictures; None without any.
 
     Example:
         >>> import genrec
@@ -73,6 +83,7 @@ class PreparedData:
     report: DataReport
     keep_seen: bool = False
     folder: Path | None = field(default=None, compare=False)
+    vectors: ItemVectors | None = field(default=None, compare=False)
 
     def split(self) -> Split:
         """Divide the histories; the same every time."""
@@ -90,6 +101,10 @@ def prepare(
     split: SplitName = "leave-one-out",
     keep_seen: bool | None = None,
     dialects: Mapping[str, Dialect] | None = None,
+    item_vectors: Mapping[str, Given] | None = None,
+    images: str | None = None,
+    image_encoder: str = "colours",
+    image_progress: Callable[[int, int], None] | None = None,
 ) -> PreparedData:
     """Read, clean and order a log and its catalogue.
 
@@ -105,6 +120,11 @@ def prepare(
         keep_seen: whether seen items may be recommended again; None: yes if repeats are usual in the validation cases
             (see `REPEATED_SHARE`).
         dialects: how the text files are written, by "interactions" and "items"; the rest is recognised.
+        item_vectors: vectors of items, by a name of yours: a file (see `genrec.data.item_vectors`), or the ids and an
+            array of shape (ids, width).
+        images: the catalogue's column with the paths of pictures, relative to the catalogue's file.
+        image_encoder: what makes vectors of them: `colours`, or a sentence-transformers model that takes pictures.
+        image_progress: called with how many pictures are read, and of how many.
 
     Returns:
         The catalogue and the histories; `report` lists what was read, guessed and left out.
@@ -141,11 +161,16 @@ def prepare(
             catalogue, item_notes = as_file(items, Path(aside) / "items.parquet")
             raw = read_files(log, catalogue, columns, with_rating, cleaning.skip_bad_rows, dialects)
             raw = replace(raw, notes=(*log_notes, *item_notes, *raw.notes))
-    data = _prepared(raw, clean(raw, cleaning), split, keep_seen)
-    if out is None:
-        return data
-    save_prepared(data, Path(out))
-    return replace(data, folder=Path(out))
+    data = _prepared(raw, clean(raw, cleaning), split, keep_seen, None if out is None else Path(out))
+    if item_vectors or images:
+        folder = Path(items).parent if isinstance(items, str | Path) else Path()
+        from genrec.data.images import all_vectors
+
+        found, notes = all_vectors(data.catalog, item_vectors or {}, images, folder, image_encoder, image_progress)
+        data = replace(data, vectors=found, report=replace(data.report, notes=(*data.report.notes, *notes)))
+    if out is not None:
+        save_prepared(data, Path(out))
+    return data
 
 
 def given_data(data: PreparedData | str | Path) -> tuple[PreparedData, Path]:
@@ -185,13 +210,17 @@ def save_prepared(data: PreparedData, folder: Path) -> None:
         with (work / ITEMS).open("w", encoding="utf-8", newline="\n") as file:
             for item in data.catalog:
                 file.write(json.dumps(item.to_json(), ensure_ascii=False) + "\n")
-        write_histories(data.histories, work / HISTORIES)
+        log = getattr(data, "_log", None)
+        frame = frame_of_histories(data.histories) if log is None else histories_frame(log)
+        frame.write_parquet(work / HISTORIES, row_group_size=USERS_PER_ROW_GROUP)
         write_json(work / REPORT, report.to_json())
+        if data.vectors is not None:
+            data.vectors.save(work / VECTORS)
 
 
 def write_histories(histories: Iterable[History], path: Path) -> None:
     """Write histories as a table: user, items, times."""
-    _histories_frame(histories).write_parquet(path, row_group_size=USERS_PER_ROW_GROUP)
+    frame_of_histories(histories).write_parquet(path, row_group_size=USERS_PER_ROW_GROUP)
 
 
 def load_prepared(folder: str | Path) -> PreparedData:
@@ -213,7 +242,8 @@ def load_prepared(folder: str | Path) -> PreparedData:
     except (OSError, KeyError, TypeError, ValueError, DataError, pl.exceptions.PolarsError) as error:
         raise ArtefactError(f"{folder} cannot be read ({error}); it is damaged, prepare the data again") from error
     keep_seen = bool(manifest.get("keep_seen", False))
-    return PreparedData(catalog, histories, manifest["split"], report, keep_seen, Path(folder))
+    vectors = ItemVectors.load(folder / VECTORS, len(catalog)) if (folder / VECTORS).exists() else None
+    return PreparedData(catalog, histories, manifest["split"], report, keep_seen, Path(folder), vectors)
 
 
 def iter_histories(folder: Path, batch: int = USERS_PER_ROW_GROUP) -> Iterator[History]:
@@ -231,46 +261,59 @@ def iter_histories(folder: Path, batch: int = USERS_PER_ROW_GROUP) -> Iterator[H
         yield from _histories(pl.scan_parquet(folder / HISTORIES, glob=False).slice(start, batch).collect())
 
 
-def _prepared(raw: RawData, log: CleanLog, split: SplitName, keep_seen: bool | None) -> PreparedData:
-    data = PreparedData(log.catalog, make_histories(log), split, _report(raw.source, log))
-    parts = data.split()
-    repeated = sum(case.target in case.history.items for case in parts.valid)
-    usual = repeated >= max(REPEATED_CASES, REPEATED_SHARE * len(parts.valid))
+def _prepared(
+    raw: RawData, log: CleanLog, split: SplitName, keep_seen: bool | None, folder: Path | None
+) -> PreparedData:
+    counts = count_split(split, log)
+    usual = counts.repeated >= max(REPEATED_CASES, REPEATED_SHARE * counts.valid)
+    keep = usual if keep_seen is None else keep_seen
+    report = _report(raw.source, log)
     report = replace(
-        data.report,
-        train_histories=len(parts.train),
-        valid_cases=len(parts.valid),
-        test_cases=len(parts.test),
-        repeated_cases=repeated,
-        notes=(*data.report.notes, f"the split is {split}", *_seen_note(usual, keep_seen), *_small_notes(parts)),
+        report,
+        train_histories=counts.train,
+        valid_cases=counts.valid,
+        test_cases=counts.test,
+        repeated_cases=counts.repeated,
+        notes=(
+            *report.notes,
+            f"the split is {split}",
+            *_seen_note(usual, keep_seen),
+            *_small_notes(counts),
+            *_closed_note(log, keep),
+        ),
     )
-    data = replace(data, report=report, keep_seen=usual if keep_seen is None else keep_seen)
-    return replace(data, report=replace(report, notes=(*report.notes, *_closed_note(data))))
+    return _of_log(log, split, report, keep, folder)
 
 
-def _small_notes(parts: Split) -> tuple[str, ...]:
+def _of_log(log: CleanLog, split: SplitName, report: DataReport, keep_seen: bool, folder: Path | None) -> PreparedData:
+    """Return prepared data whose histories are made of the log when they are first asked for."""
+    data = object.__new__(PreparedData)
+    held = {"_log": log, "catalog": log.catalog, "split_name": split, "report": report}
+    for name, value in {**held, "keep_seen": keep_seen, "folder": folder, "vectors": None}.items():
+        object.__setattr__(data, name, value)
+    return data
+
+
+def _small_notes(counts: SplitCounts) -> tuple[str, ...]:
     """Return notes on what cannot be done with data of this size; empty if all is possible."""
-    if all(len(history.items) < 2 for history in parts.train):
+    if counts.longest < 2:
         return (NOTHING_TO_LEARN,)
-    missing = [name for name, cases in (("validation", parts.valid), ("test", parts.test)) if not cases]
+    missing = [name for name, cases in (("validation", counts.valid), ("test", counts.test)) if not cases]
     if not missing:
         return ()
     return (f"there are no {' and no '.join(missing)} cases: a user needs three events to be one",)
 
 
-def _closed_note(data: PreparedData) -> tuple[str, ...]:
+def _closed_note(log: CleanLog, keep_seen: bool) -> tuple[str, ...]:
     """Return a note on users whose lists are short, as few items are left for them; empty if there are none."""
-    items = len(data.catalog)
-    if data.keep_seen:
-        few = len(data.histories) if items < LIST_LENGTH else 0
+    if keep_seen:
+        few = len(log.users) if len(log.catalog) < LIST_LENGTH else 0
     else:
-        # Most histories are much shorter than the catalogue and need no counting.
-        long = [history for history in data.histories if items - len(history.items) < LIST_LENGTH]
-        few = sum(items - len(set(history.items)) < LIST_LENGTH for history in long)
+        few = users_with_few_left(log, LIST_LENGTH)
     if not few:
         return ()
-    cure = "" if data.keep_seen else "; --keep-seen lets what they took come back"
-    return (f"{few:,} of {len(data.histories):,} users have fewer than {LIST_LENGTH} items left to recommend{cure}",)
+    cure = "" if keep_seen else "; --keep-seen lets what they took come back"
+    return (f"{few:,} of {len(log.users):,} users have fewer than {LIST_LENGTH} items left to recommend{cure}",)
 
 
 def _seen_note(usual: bool, asked: bool | None) -> tuple[str, ...]:
@@ -317,16 +360,6 @@ def _report(source: str, log: CleanLog) -> DataReport:
         notes=log.notes,
         warnings=log.warnings,
     )
-
-
-def _histories_frame(histories: Iterable[History]) -> pl.DataFrame:
-    histories = tuple(histories)
-    columns = [
-        pl.Series("user", [history.user for history in histories], dtype=pl.String),
-        pl.Series("items", [history.items for history in histories], dtype=pl.List(pl.String)),
-        pl.Series("times", [history.times for history in histories], dtype=pl.List(pl.Int64)),
-    ]
-    return pl.DataFrame(columns)
 
 
 def _histories(frame: pl.DataFrame, catalog: Catalog | None = None) -> Iterator[History]:

@@ -17,6 +17,7 @@ import polars as pl
 
 from genrec.data.atomic import BLANK, open_given, untyped
 from genrec.data.catalog import Item, clean_title
+from genrec.data.codes import coded
 from genrec.data.columns import columns_note, find_column, guess_column, refuse_doubled, value_headers
 from genrec.data.dialects import Dialect
 from genrec.data.encoding_guess import is_broken
@@ -70,8 +71,8 @@ class RawData:
     Attributes:
         source: the names of the files or of the source, for the report.
         items: the catalogue, ids unique, titles cleaned and not empty; labels are not set.
-        events: a frame with `line` (place in the log), `user` and `item` (text), and if the source has them `time`
-            (text, date or datetime) and `rating` (text); in file order.
+        events: a frame with `line` (place in the log), `user` and `item` (text or `codes.coded`), and if the source has
+            them `time` (text, whole numbers, date or datetime) and `rating` (text); in file order.
         log: the log's file name, for the report.
         unit: the unit of `line`: "line" or "row".
         dropped: unusable rows found so far.
@@ -150,7 +151,7 @@ def read_files(
         *_broken_titles(catalogue, records, own["title"]),
     )
     events, bad = read_columns(log, found)
-    events, id_notes, id_warnings = tidy_ids(log.path.name, events)
+    events, id_notes, id_warnings = tidy_ids(log.path.name, coded(events))
     if not events.height and not bad:
         raise DataError(f"{interactions} has a header and no rows; expected one row per event")
     return RawData(
@@ -264,6 +265,7 @@ def make_items(
     """
     bad = BadRows(file, unit, parts)
     items: dict[str, Item] = {}
+    categories_of: dict[str, tuple[str, ...]] = {}  # many items share a cell
     others = [name for name in columns if name not in own.values()]
     records = list(records)
     listed = {name for name in others if is_bracketed([record.get(name) for _, record in records])}
@@ -282,7 +284,11 @@ def make_items(
         elif item_id in items:
             bad.add(line, "an item id given before", repr(item_id))
         else:
-            categories = split_categories(record.get(own["category"]), style) if "category" in own else ()
+            cell = record.get(own["category"]) if "category" in own else None
+            known = categories_of.get(cell) if isinstance(cell, str) else None
+            categories = split_categories(cell, style) if known is None and "category" in own else known or ()
+            if isinstance(cell, str):
+                categories_of[cell] = categories
             attributes = {
                 name: text for name in others if (text := attribute_text(record.get(name), listed=name in listed))
             }

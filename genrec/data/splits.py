@@ -13,6 +13,7 @@ from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from genrec.data.catalog import clean_title
 from genrec.errors import DataError
@@ -169,15 +170,30 @@ def global_time(histories: Iterable[History], valid_share: float = 0.1, test_sha
     if not times.size:
         raise DataError("a global-time split needs events; the log is empty")
     times.sort()
+    valid_from, test_from = global_moments(times, valid_share, test_share)
+    train = tuple(part for history in histories if (part := _before(history, valid_from)).items)
+    valid = tuple(_last_case(_before(history, test_from), valid_from) for history in histories)
+    test = tuple(_last_case(history, test_from) for history in histories)
+    return Split("global-time", train, tuple(filter(None, valid)), tuple(filter(None, test)))
+
+
+def global_moments(times: NDArray[np.int64], valid_share: float = 0.1, test_share: float = 0.1) -> tuple[int, int]:
+    """Return the first seconds of the validation and of the test window.
+
+    Args:
+        times: of all events, in ascending order; at least one.
+        valid_share: share of events in the validation window.
+        test_share: share of events in the test window.
+
+    Raises:
+        DataError: equal times leave a window or training empty.
+    """
     # The small number makes 10 * (1 - 0.3 - 0.2), which is 4.999..., count as 5.
     valid_from = int(times[min(int(len(times) * (1 - valid_share - test_share) + 1e-6), len(times) - 1)])
     test_from = int(times[min(int(len(times) * (1 - test_share) + 1e-6), len(times) - 1)])
     if valid_from == times[0] or valid_from == test_from:
         raise DataError("too many events share one time for a global-time split; use leave-one-out")
-    train = tuple(part for history in histories if (part := _before(history, valid_from)).items)
-    valid = tuple(_last_case(_before(history, test_from), valid_from) for history in histories)
-    test = tuple(_last_case(history, test_from) for history in histories)
-    return Split("global-time", train, tuple(filter(None, valid)), tuple(filter(None, test)))
+    return valid_from, test_from
 
 
 def make_split(name: SplitName, histories: Iterable[History]) -> Split:

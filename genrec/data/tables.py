@@ -22,6 +22,7 @@ import polars as pl
 from genrec.data.dialects import Dialect, recognise
 from genrec.data.json_lines import json_columns, json_objects, read_json_fast, read_json_rows
 from genrec.data.parquet_files import parquet_columns, parquet_parts, part_sizes, read_parquet, read_parts
+from genrec.data.quoted_lines import read_clean_lines
 from genrec.data.report import LINES_SHOWN, BadRows, Dropped, shorten
 from genrec.data.text_files import TextFile, open_text
 from genrec.data.text_rows import quoted_rows, width_reason
@@ -156,7 +157,9 @@ def read_columns(
             exact = read_json_rows(_text(table), columns, bad, measured, table.remarks)
             frame = _frame(columns, exact) if fast is None else fast
         elif table.quoted:
-            frame = _frame(columns, _csv_rows(table, columns, bad))
+            places = {name: table.columns.index(own) for name, own in columns.items()}
+            clean = read_clean_lines(_text(table), table.separator, len(table.columns), table.header_line, places)
+            frame = _frame(columns, _csv_rows(table, columns, bad)) if clean is None else clean
         else:
             frame = _split_lines(table, columns, bad)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, UnicodeError) as error:

@@ -91,7 +91,7 @@ def parse_times(column: pl.Series, lines: pl.Series | None = None, day_first: bo
     Text without a time zone is read as UTC. Fractions below a microsecond are lost.
 
     Args:
-        column: text, dates or datetimes.
+        column: text, whole numbers, dates or datetimes.
         lines: each row's place, for the warnings.
         day_first: whether 03/04/2024 is a day of April, if no cell decides it.
     """
@@ -99,6 +99,9 @@ def parse_times(column: pl.Series, lines: pl.Series | None = None, day_first: bo
     if column.dtype == pl.Date or isinstance(column.dtype, pl.Datetime):
         seconds = _epoch(column)
         return Times(seconds, f"times are {column.dtype}", _unlikely(seconds, lines))
+    if (plain := _plain_numbers(column)) is not None:
+        return plain
+    column = column.cast(pl.String)
     column = column.set(column.is_in(MISSING_TIMES), None)
     numbers = column.cast(pl.Float64, strict=False)
     numbers = numbers.set(~numbers.is_finite(), None)
@@ -116,6 +119,24 @@ def parse_times(column: pl.Series, lines: pl.Series | None = None, day_first: bo
         seconds = seconds.scatter(places, read) if len(places) else seconds
     seconds = seconds.set(seconds.abs() > LATEST, None)
     return Times(seconds, note, (*warnings, *_unlikely(seconds, lines)), refusal)
+
+
+def _plain_numbers(column: pl.Series) -> Times | None:
+    """Read a column of whole numbers that are all likely times in one unit, or return None for any other column.
+
+    Such columns are the most common, and nothing has to be looked for in them cell by cell.
+    """
+    whole = column.cast(pl.Int64, strict=False)
+    if not len(whole) or whole.null_count():
+        return None
+    least, most = int(whole.min()), int(whole.max())  # type: ignore[arg-type]
+    unit, bound, scale = next((entry for entry in UNITS if most < entry[1]), UNITS[-1])
+    smaller = [entry[1] for entry in UNITS if entry[1] < bound]
+    first, last = likely_span()
+    # Nanoseconds may be another count, and numbers near a bound two units: both are looked at with care.
+    if unit == "nanoseconds" or least < max(smaller, default=0) or not first <= least / scale <= most / scale <= last:
+        return None
+    return Times(_divided(whole.cast(pl.Float64), scale), f"times are numbers, read as Unix {unit}")
 
 
 def now() -> float:

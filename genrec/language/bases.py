@@ -12,6 +12,7 @@ import logging
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -126,11 +127,24 @@ def template_of(base: str) -> str | None:
     Args:
         base: what `resolve_base` returned.
     """
-    made = Path(base) / PRETRAIN_FILE
-    if not made.is_file():
-        return None
-    name: str | None = yaml.safe_load(made.read_text(encoding="utf-8")).get("template")
+    name: str | None = _made_with(base).get("template")
     return name
+
+
+def window_of(base: str) -> int | None:
+    """Return the longest prompt, in tokens, that a base of `genrec pretrain` has learnt to read; None for others.
+
+    Args:
+        base: what `resolve_base` returned.
+    """
+    window: int | None = _made_with(base).get("max_tokens")
+    return window
+
+
+def _made_with(base: str) -> dict[str, Any]:
+    """Return the settings that `genrec pretrain` made a base with; nothing for any other base."""
+    made = Path(base) / PRETRAIN_FILE
+    return dict(yaml.safe_load(made.read_text(encoding="utf-8"))) if made.is_file() else {}
 
 
 def starter_folder() -> Path:

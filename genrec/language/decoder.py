@@ -268,6 +268,21 @@ class Decoder:
             result.append(np.array([by_leaf[leaf] for leaf in self.trie.leaf[user_rows].tolist()], np.float32))
         return result
 
+    def best_of(self, prompts: Prompts, rows: NDArray[np.int64], most: int) -> list[NDArray[np.int64]]:
+        """Return each user's most likely items among some; only items of one token are considered.
+
+        Args:
+            prompts: what `read` returned.
+            rows: item rows.
+            most: the most items for each user.
+        """
+        rows = rows[self.trie.parent[self.trie.leaf[rows]] == 0]
+        if not len(rows):
+            return [rows] * prompts.users
+        places = self.tensor(self.places[self.trie.leaf[rows]])
+        best = prompts.log_probabilities[:, places].topk(min(most, len(rows)), dim=1).indices
+        return list(rows[best.cpu().numpy()])
+
     def _path_nodes(self, rows: Sequence[NDArray[np.int64]]) -> Tensor:
         """Return the sorted keys (user x nodes + node) of all nodes on the way to each user's items."""
         users = np.repeat(np.arange(len(rows)), [len(user_rows) for user_rows in rows])

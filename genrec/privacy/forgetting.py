@@ -195,7 +195,7 @@ def _forget_in_run(
     """Count a run's signals again; return the fingerprints that its manifest had and will have."""
     from genrec.manifest import RunManifest
     from genrec.runs.folder import read_items
-    from genrec.signals.registry import fit_signals, save_signals
+    from genrec.signals.registry import fit_signals, load_signals, own_signals, save_signals
     from retrieval.index import ItemIndex
 
     manifest = read_manifest(run, "run")
@@ -205,7 +205,8 @@ def _forget_in_run(
         raise ArtefactError(f"{run} was trained on other data; give the runs of this data only")
     catalog = read_items(run / "items.jsonl")
     vectors = ItemIndex.load(run / "index").vectors(catalog.ids)
-    signals = fit_signals(catalog, kept.split().train, vectors, told.keep_seen)
+    own = own_signals(load_signals(run / "signals.safetensors", catalog, vectors))
+    signals = fit_signals(catalog, kept.split().train, vectors, told.keep_seen, own)
     save_signals(files.file_for(run / "signals.safetensors"), signals)
     return fingerprint(run / MANIFEST), fingerprint(
         files.manifest(run / MANIFEST, manifest, counted_on=fingerprint(data_manifest))

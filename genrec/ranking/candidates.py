@@ -34,9 +34,14 @@ from genrec.recommendation import How
 from genrec.settings import Settings
 from genrec.signals.arrays import FloatArray
 from genrec.signals.simple import Signal
+from genrec.taste.reading import Heard, TasteWords
 
 CONSIDERED = 200
 """The number of best items by the weighted sum from which the forest chooses the candidates."""
+
+
+NEW_ITEMS = 10
+"""The number of new items that the language model adds to the candidates, if there are any; more for longer lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,8 @@ class Pool:
         alone: float32 [candidates]; the scores without the language model: the evidence; the similarity to the taste
             if only the taste is known; the popularity if nothing is known.
         taste: float32 [candidates]; similarities to the user's taste; None without a taste.
+        new: bool [candidates]; whether the item came after training, so that nobody took it.
+        heard: what was understood of the user's taste; nothing without a taste.
     """
 
     basis: Basis
@@ -63,6 +70,8 @@ class Pool:
     evidence: FloatArray
     alone: FloatArray
     taste: FloatArray | None
+    new: NDArray[np.bool_]
+    heard: Heard
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +102,9 @@ class CandidateMaker:
         proposer: asks the language model.
         filtered_out: the items that a call's filters exclude for all users.
         taste_reader: returns the object that compares tastes with items; called only if a taste is given.
+        taste_words: reads the constraints that a taste states.
         keep_seen: whether the run was trained for lists with items of the history.
+        new: the rows of items that came after training.
     """
 
     catalog: Catalog
@@ -103,7 +114,9 @@ class CandidateMaker:
     proposer: Proposer
     filtered_out: FilteredOut
     taste_reader: Callable[[], TasteReader]
+    taste_words: TasteWords
     keep_seen: bool
+    new: IntArray
 
     def make(
         self,
@@ -131,6 +144,10 @@ class CandidateMaker:
         taken = [batch.rows_of(user) for user in range(len(batch))]
         hides = settings.excludes_seen(self.keep_seen)
         excluded = [np.union1d(closed, rows) if hides else closed for rows in taken]
+        heard = [Heard()] * len(batch)
+        for user, history in enumerate(batch):
+            if history.taste:
+                heard[user], excluded[user] = self.taste_words.hear(history.taste, excluded[user], settings.k)
         if count is None:
             count = self.fusion.together if self.fusion else CANDIDATES
         if each is None:
@@ -139,7 +156,8 @@ class CandidateMaker:
         made: dict[int, Candidates] = {}
         for users, prompts in self._stretches(batch, settings.batch_size, ask_model):
             own = [excluded[user] for user in users]
-            found = self._make(batch.take(users), prompts, own, settings, most, each)
+            said = [heard[user] for user in users]
+            found = self._make(batch.take(users), prompts, own, said, settings, most, each)
             made |= dict(zip(users, found, strict=True))
         return [made[user] for user in range(len(batch))]
 
@@ -161,6 +179,7 @@ class CandidateMaker:
         batch: HistoryBatch,
         prompts: Sequence[tuple[int, ...]],
         excluded: Sequence[IntArray],
+        heard: Sequence[Heard],
         settings: Settings,
         most: int,
         each: int,
@@ -174,14 +193,22 @@ class CandidateMaker:
             proposals = self.proposer.propose_exact(read, beams, excluded)
         else:
             proposals = self.proposer.propose_free(prompts, settings.beams, beams, excluded)
-        pools = self._pools(batch, [proposal.found.rows for proposal in proposals], excluded, most, each)
+        found = [proposal.found.rows for proposal in proposals]
+        if read is not None and len(self.new):
+            # Beside all known items, few new ones are found; the fitted score of new items decides among them.
+            fresh = decoder.best_of(read, self.new, max(settings.k, NEW_ITEMS))
+            found = [
+                np.concatenate((own, np.setdiff1d(more, gone)))
+                for own, more, gone in zip(found, fresh, excluded, strict=True)
+            ]
+        pools = self._pools(batch, found, excluded, heard, most, each)
         likelihoods: Sequence[NDArray[np.float32] | None] = [None] * len(batch)
         if read is not None:
             likelihoods = decoder.score(read, [pool.rows for pool in pools])
         return [
             Candidates(
                 pool.basis, pool.rows, pool.values, pool.shares, pool.length, pool.evidence, pool.alone, pool.taste,
-                likelihood, proposal.found, proposal.texts,
+                pool.new, pool.heard, likelihood, proposal.found, proposal.texts,
             )
             for pool, likelihood, proposal in zip(pools, likelihoods, proposals, strict=True)
         ]  # fmt: skip
@@ -191,11 +218,12 @@ class CandidateMaker:
         batch: HistoryBatch,
         found: Sequence[IntArray],
         excluded: Sequence[IntArray],
+        heard: Sequence[Heard],
         most: int,
         each: int,
     ) -> list[Pool]:
         """Return each user's candidates without the model's scores; the items that the model found are included."""
-        said = {user: history.taste for user, history in enumerate(batch) if history.taste}
+        said = {user: heard[user].compared for user, history in enumerate(batch) if history.taste}
         alike = self.taste_reader().similarities(list(said.values())) if said else ()
         tastes: dict[int, FloatArray] = dict(zip(said, alike, strict=True))
         values = np.stack([signal.score(batch) for signal in self.signals.values()], axis=2)
@@ -221,10 +249,12 @@ class CandidateMaker:
             else:
                 # The candidates are the nearest to the taste, or the most popular; the model orders them but adds none.
                 rows = _distinct([best[user][:most]])
+            rows = _distinct([np.array(heard[user].first, np.int64), rows])
             evidence = self._evidence(own[rows], shares[rows], length)
             near = None if taste is None else taste[rows]
             alone = self._without_model(basis, evidence, near, own[rows])
-            pools.append(Pool(basis, rows, own[rows], shares[rows], length, evidence, alone, near))
+            new = np.isin(rows, self.new)
+            pools.append(Pool(basis, rows, own[rows], shares[rows], length, evidence, alone, near, new, heard[user]))
         return pools
 
     def _without_model(

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genrec.ranking.forest import forest_features, forest_scores, model_features
+from genrec.ranking.new_items import NewItems
 from genrec.ranking.proof import Proof
 from genrec.signals.arrays import FloatArray
 
@@ -58,6 +59,7 @@ class Fusion:
         each: the number of candidates that each signal adds by itself.
         k: the list length for which the parts were chosen.
         exclude_seen: whether they were chosen for lists without the items of the history.
+        new_items: how an item that nobody took is scored; None: like the others.
         proof: the comparisons and their results; None in runs made by earlier versions.
     """
 
@@ -77,6 +79,7 @@ class Fusion:
     k: int = 10
     exclude_seen: bool = True
     proof: Proof | None = None
+    new_items: NewItems | None = None
 
     def linear(self, values: FloatArray) -> FloatArray:
         """Return the weighted sums of the signals' levels, shape (...) from values of shape (..., signals)."""
@@ -135,6 +138,7 @@ class Fusion:
             "k": self.k,
             "exclude_seen": self.exclude_seen,
             "proof": self.proof.to_json() if self.proof else None,
+            **({"new_items": self.new_items.to_json()} if self.new_items else {}),
         }
 
     def describe(self) -> str:
@@ -165,6 +169,7 @@ class Fusion:
             entry.get("lm_forest_weight", 0.0), entry.get("lm_forest", ""), entry.get("others", 1.0),
             candidates["together"], candidates["each"], entry.get("k", 10), entry.get("exclude_seen", True),
             Proof.from_json(proof) if proof else None,
+            NewItems.from_json(entry["new_items"]) if entry.get("new_items") else None,
         )  # fmt: skip
 
 

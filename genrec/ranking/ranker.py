@@ -16,8 +16,9 @@ from genrec.ranking.candidates import Candidates
 from genrec.ranking.fusion import Fusion, fuse_reciprocal_ranks
 from genrec.ranking.reranking import ItemFacts, rerank
 from genrec.ranking.waterfall import MODEL, SIGNALS, TASTE, Parts, parts_of_scores, waterfalls
-from genrec.recommendation import How, Recommendation
+from genrec.recommendation import How, Recommendation, Recommendations
 from genrec.settings import Settings
+from genrec.taste.reading import Heard
 
 _BY_OTHERS: dict[Basis, How] = {"items": "collaborative", "taste": "taste", "nothing": "popularity"}
 """The way in which an item that the model did not find came to be recommended."""
@@ -32,12 +33,18 @@ class Ranked:
         model_alone: the language model's own list.
         without_model: the list of the other signals.
         explanations: each recommendation's explanation, with its cited items and its writer; empty by default.
+        heard: what was understood of the user's taste; nothing without a taste.
     """
 
     recommendations: list[Recommendation]
     model_alone: list[str]
     without_model: list[str]
     explanations: list[Explanation] = field(default_factory=list)
+    heard: Heard = field(default_factory=Heard)
+
+    def listed(self) -> Recommendations:
+        """Return the list as the API gives it, with what was understood of a taste."""
+        return Recommendations(self.recommendations, self.heard.understood, self.heard.let_go)
 
     def explained(self, explanations: list[Explanation]) -> Ranked:
         """Return the list with an explanation for each recommendation; unchanged if there are none."""
@@ -77,10 +84,13 @@ class Ranker:
             settings: how to recommend.
         """
         scores = self._scores(own)
-        places = self._sorted(own.rows, scores)[: settings.reranking.candidates(settings.k)]
+        # What meets even the constraints that a taste states and that were released leads, whatever its score.
+        leads = np.isin(own.rows, own.heard.first)
+        places = self._sorted(own.rows, scores)
+        places = _leading(places, leads)[: settings.reranking.candidates(settings.k)]
         if settings.reranking.asked:
             chosen = rerank(own.rows[places], scores[places], settings.k, settings.reranking, self.facts(), taken)
-            places = places[chosen]
+            places = _leading(places[chosen], leads)
         taken_before = set(taken.tolist())
         falls = waterfalls(self._parts(own), places.tolist()) if settings.waterfall else [None] * len(places)
         recommendations = []
@@ -97,6 +107,7 @@ class Ranker:
             recommendations,
             [ids[row] for row in own.found.rows[: settings.k]],
             [ids[row] for row in own.rows[by_signals[: settings.k]]],
+            heard=own.heard,
         )
 
     def _scores(self, own: Candidates) -> NDArray[np.float32]:
@@ -114,7 +125,10 @@ class Ranker:
         if own.likelihoods is None:
             return own.alone
         if self.fusion is not None:
-            return self.fusion.with_model(own.alone, own.values, own.shares, own.length, own.likelihoods)
+            scores = self.fusion.with_model(own.alone, own.values, own.shares, own.length, own.likelihoods)
+            if self.fusion.new_items is None:
+                return scores
+            return self.fusion.new_items.applied(scores, own.likelihoods, own.new)
         return self._fused(own.rows, list(self._lists(own, taste=False).values()))
 
     def _lists(self, own: Candidates, *, taste: bool = True) -> dict[str, IntArray]:
@@ -146,3 +160,9 @@ class Ranker:
         """Return the rows' scores: the sums of their reciprocal ranks in the lists."""
         fused = dict(fuse_reciprocal_ranks([one.tolist() for one in lists]))
         return np.array([fused[row] for row in rows.tolist()], np.float32)
+
+
+def _leading(places: IntArray, leads: NDArray[np.bool_]) -> IntArray:
+    """Return the places with those that lead before the others, each in their order."""
+    ordered: IntArray = places[np.argsort(~leads[places], kind="stable")]
+    return ordered

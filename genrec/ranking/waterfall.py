@@ -96,6 +96,11 @@ def _fused_parts(own: Candidates, signals: Sequence[str], fusion: Fusion) -> Par
             parts[MODEL] += fusion.model * own.likelihoods.astype(np.float64)
     for name, values in zip([*names, BASE], trees.T, strict=True):
         parts[name] = parts[name] + values
+    if fusion.new_items is not None and own.likelihoods is not None:
+        terms = fusion.new_items
+        parts = {name: np.where(own.new, terms.fused * values, values) for name, values in parts.items()}
+        parts[MODEL] += np.where(own.new, terms.model * own.likelihoods, 0.0)
+        parts[BASE] += np.where(own.new, terms.offset, 0.0)
     return {name: values for name, values in parts.items() if name == BASE or values.any()}
 
 

@@ -8,18 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from genrec.data.prepared import PreparedData, given_data
 from genrec.data.splits import NOTHING_TO_LEARN
 from genrec.errors import ArtefactError, DataError, translated
 from genrec.language.bases import PRETRAIN_FILE, resolve_base
-from genrec.language.identity import source_of
+from genrec.language.identity import identity_of, source_of
+from genrec.language.item_tokens import encoder_mark, item_text
 from genrec.progress import Bar, progress_bar
+from genrec.runs.choices import chosen
 from genrec.storage.disk_space import check_space
 from genrec.storage.folders import check_writable, write_text
 from genrec.storage.locks import locked
 from prompts.template import load_template
 from retrieval.encoders import load_encoder
 from training.computing import Computing
+from training.meaning import TEXT_WIDTH
 from training.passes import Pass, best_pass
 from training.pretrain import choose_where, make_base
 from training.pretrain_recipe import PretrainRecipe
@@ -143,18 +148,27 @@ def _pretrain(
     split, catalog = prepared.split(), prepared.catalog
     if all(len(history.items) < 2 for history in split.train):
         raise DataError(NOTHING_TO_LEARN)
-    if "exclude_seen" not in recipe.model_fields_set:
-        recipe = recipe.model_copy(update={"exclude_seen": not prepared.keep_seen})
+    recipe, reasons = chosen(recipe, prepared)
     name = TEMPLATES[recipe.family]
     start = resolve_base(recipe.base) if recipe.base else None
-    vectors = None
-    if encoder != "none" and start is None:
-        titles = [item.title for item in catalog]
-        vectors = load_encoder(source_of("encoder", encoder).folder).encode(titles, progress and sys.stderr.isatty())
+    vectors, told = None, {}
+    if encoder != "none" and (recipe.meaning or start is None):
+        source = source_of("encoder", encoder)
+        texts = [item_text(item) if recipe.meaning else item.title for item in catalog]
+        vectors = load_encoder(source.folder).encode(texts, progress and sys.stderr.isatty())
+        told = {
+            "encoder": encoder_mark(identity_of("encoder", encoder, source, out)),
+            TEXT_WIDTH: str(vectors.shape[1]),
+        }
+    if prepared.vectors is not None and recipe.meaning:
+        own = prepared.vectors.together()
+        vectors = own if vectors is None else np.concatenate([vectors, own], axis=1)
     check_space(out, 2 * _weights_bytes(recipe, start, len(catalog)), "the base, in two copies while one is replaced,")
     shape = {"width", "heads"} if start else set()  # a trained model has its own
     values = recipe.model_dump(exclude=shape, exclude_none=True)
     if say is not None:
+        for reason in reasons:
+            say(f"chosen from the data: {reason}")
         say(f"making a base ({computing}): {', '.join(f'{key}={value}' for key, value in values.items())}")
     with (
         progress_bar("Pretraining", progress) as bar,
@@ -175,6 +189,7 @@ def _pretrain(
             vectors,
             start,
             computing,
+            told,
         )
         report(passes[-1])
     where = "".join(f"{key}: {value}\n" for key, value in computing.to_json().items())

@@ -13,8 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from genrec.data.catalog import Catalog
 from genrec.errors import ArtefactError, translated
 from genrec.language.identity import find_model
+from genrec.language.item_tokens import ItemTokens
 from genrec.manifest import RunManifest
 from genrec.runs.card import export_card
 from genrec.runs.folder import read_items
@@ -67,8 +71,11 @@ def export_merged(run: Path, out: Path, base_now: str | None = None) -> Exported
         tokenizer, embeddings = backbone.load_tokenizer(base), backbone.embeddings_of(model)
         template = Template.from_toml((run / "template.toml").read_text(encoding="utf-8"))
         encoder = PromptEncoder(template, tokenizer, family, manifest.max_tokens, embeddings)
+        catalog = read_items(run / "items.jsonl")
+        if (tokens := ItemTokens.load(run)) is not None:
+            encoder = _with_added(model, encoder, tokens, catalog)
         _end_after_a_title(model, encoder)
-        labels = read_items(run / "items.jsonl").labels
+        labels = catalog.labels
         prompt = list(encoder.prompt(labels[:SHOWN]).input_ids)
         done = Exported(
             type(model).__name__,
@@ -81,8 +88,30 @@ def export_merged(run: Path, out: Path, base_now: str | None = None) -> Exported
             backbone.readable_as(work)
             tokenizer.save_pretrained(work)
             write_text(work / "template.toml", template.to_toml())
-            write_text(work / "README.md", export_card(manifest, labels[:SHOWN], prompt, tokenizer.decode(prompt)))
+            write_text(work / "README.md", export_card(manifest, labels[:SHOWN], prompt, encoder.text(prompt)))
     return done
+
+
+def _with_added(model: Any, encoder: PromptEncoder, tokens: ItemTokens, catalog: Catalog) -> PromptEncoder:
+    """Give model and tokenizer the tokens of added items, and return an encoder that finds them there.
+
+    A tokenizer takes an added token wherever its text stands, so a whole text in which a new title stands inside an
+    older one reads otherwise than genrec does, which tokenises each title by itself.
+    """
+    from tokenizers import AddedToken
+
+    first = len(encoder.tokenizer)
+    labels = [catalog.labels[row] for row in tokens.rows.tolist()]
+    encoder.remember(catalog.labels[: int(tokens.rows.min())])
+    encoder.tokenizer.add_tokens([AddedToken(encoder.template.item_text(one), normalized=False) for one in labels])
+    size = max(first + len(tokens), encoder.embeddings or 0)
+    model.resize_token_embeddings(size, mean_resizing=False)
+    place = slice(first, first + len(tokens))
+    with torch.no_grad():
+        pairs = ((model.get_output_embeddings(), tokens.head), (model.get_input_embeddings(), tokens.inside))
+        for module, vectors in pairs:
+            module.weight[place] = torch.from_numpy(vectors).to(module.weight)
+    return encoder.with_own({label: first + number for number, label in enumerate(labels)}, size)
 
 
 def _end_after_a_title(model: Any, encoder: PromptEncoder) -> None:

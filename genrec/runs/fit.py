@@ -135,7 +135,7 @@ def fit(
             begun = base.with_name(f"{base.name}.unfinished")
             shutil.rmtree(begun, ignore_errors=True)
             recipe = PretrainRecipe(max_minutes=chosen.minutes)
-            made = pretrain_with(data, recipe, begun, encoder=encoder, device=device, progress=progress)
+            made = pretrain_with(data, recipe, begun, encoder=encoder, device=device, progress=progress, say=tell)
             begun.rename(base)
             tell(f"kept pass {made.best.number} of {len(made.passes)}: validation gain {made.best.gain:.4f}")
         rec = train(data, run, base=base, encoder=encoder, device=device, resume=run.exists(), progress=progress)

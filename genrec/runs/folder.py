@@ -8,6 +8,7 @@
     items.jsonl          the catalogue with its labels
     trie.safetensors     its token sequences
     index/               its vectors in FAISS
+    tokens.safetensors   the tokens of items that were added after training, where the base's f gave them some
     signals.safetensors  the other signals, counted on the training histories
     fusion.json          the weights of all signals, fitted on validation cases; not there without any
     loss.jsonl           the training loss
@@ -31,6 +32,7 @@ from genrec.language.generator import FreeGenerator
 from genrec.language.identity import (
     find_model,
 )
+from genrec.language.item_tokens import ItemTokens
 from genrec.manifest import RunManifest
 from genrec.origin import Origin
 from genrec.ranking.fusion import Fusion
@@ -123,13 +125,17 @@ def assemble(run: Path, manifest: RunManifest, computing: Computing, base_now: s
     except BackboneError as error:
         raise ModelError(f"{error}; the run in {run} was trained on the base {manifest.base!r}") from error
     trie, embeddings = TokenTrie.load(run / "trie.safetensors"), backbone.embeddings_of(model)
-    _check_trie(run, trie, embeddings)
-    encoder = PromptEncoder(template, tokenizer, family, manifest.max_tokens, embeddings)
+    tokens, head = ItemTokens.load(run), model.get_output_embeddings()
+    own = {} if tokens is None else tokens.own(catalog, embeddings)
+    _check_trie(run, trie, embeddings + len(own))
+    encoder = PromptEncoder(template, tokenizer, family, manifest.max_tokens, embeddings + len(own), own)
+    if tokens is not None:
+        model = tokens.added_to(model, head)
     index = ItemIndex.load(run / "index")
     of_catalogue = manifest.loss == "catalogue"
     weights = run / FUSION
     # Before the decoder, which gives the model a head over the catalogue's tokens only.
-    generator = FreeGenerator(model, tokenizer, encoder.stop, model.get_output_embeddings(), ending=template.ending)
+    generator = FreeGenerator(model, tokenizer, encoder.stop, head, ending=template.ending)
     return Recommender(
         catalog=catalog,
         encoder=encoder,
@@ -142,6 +148,7 @@ def assemble(run: Path, manifest: RunManifest, computing: Computing, base_now: s
         manifest=manifest,
         templates=load_templates(run),
         origin=Origin(run, base),
+        tokens=tokens,
     )
 
 

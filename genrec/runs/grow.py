@@ -13,6 +13,7 @@ from genrec.item_parts import ItemParts, with_new_items
 from genrec.language.identity import (
     find_model,
 )
+from genrec.language.item_tokens import ItemTokens, TokenMaker, piece_means
 from genrec.manifest import RunManifest
 from genrec.runs.folder import read_items, write_items
 from genrec.signals.registry import load_signals, save_signals
@@ -39,7 +40,7 @@ class Added:
 
 
 def add_to_run(run: Path, items: Sequence[Item], out: Path, base_now: str | None = None) -> Added:
-    """Write a run folder that also knows new items; nothing is trained and no model is loaded.
+    """Write a run folder that also knows new items; nothing is trained.
 
     Args:
         run: a finished run folder; it stays as it is.
@@ -65,10 +66,19 @@ def _add_to_run(run: Path, items: Sequence[Item], out: Path, base_now: str | Non
     check_space(out, folder_size(run), "the new run")
     base = find_model("base", manifest, run, base_now)
     tokenizer, embeddings = backbone.load_tokenizer(base), backbone.embeddings_written(base)
+    tokens = ItemTokens.load(run)
     encoder = PromptEncoder(template, tokenizer, manifest.family, manifest.max_tokens, embeddings)
+    if tokens is not None:
+        encoder = encoder.with_own(tokens.own(catalog, embeddings), embeddings + len(tokens))
     signals = load_signals(run / "signals.safetensors", catalog, index.vectors(catalog.ids))
-    parts = ItemParts(catalog, TokenTrie.load(run / "trie.safetensors"), index, signals)
-    parts = with_new_items(parts, items, encoder.answers, load_encoder(find_model("encoder", manifest, run)).encode)
+    reader = load_encoder(find_model("encoder", manifest, run))
+    maker = TokenMaker.of(base, template.name, manifest.models.get("encoder"), lambda: reader)
+    pieces = None
+    if maker is not None and maker.meaning.from_pieces:
+        model, _ = backbone.load_base(base, "cpu", "auto", layers=manifest.layers)
+        pieces = piece_means(encoder, model, model.get_output_embeddings())
+    parts = ItemParts(catalog, TokenTrie.load(run / "trie.safetensors"), index, signals, encoder, tokens)
+    parts = with_new_items(parts, items, reader.encode, maker, pieces)
     kept = manifest.moved(run, out, base).changed(added_items=manifest.added_items + len(items))
     with new_folder(out, "run", kept.to_json()) as work:
         shutil.copytree(run, work, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST, "evaluation"))
@@ -76,4 +86,6 @@ def _add_to_run(run: Path, items: Sequence[Item], out: Path, base_now: str | Non
         parts.trie.save(work / "trie.safetensors")
         parts.index.save(work / "index")
         save_signals(work / "signals.safetensors", parts.signals)
+        if parts.tokens is not None:
+            parts.tokens.save(work)
     return Added(len(items), len(parts.catalog))

@@ -21,6 +21,7 @@ from genrec.data.rows import FloatArray
 from genrec.data.splits import Case, History
 from genrec.errors import ArtefactError, ConfigError, DataError, keeping
 from genrec.language.identity import find_model
+from genrec.language.item_tokens import ItemTokens
 from genrec.manifest import RunManifest
 from genrec.recommender import Recommender
 from genrec.runs.folder import assemble
@@ -174,6 +175,8 @@ def _train_into(
     write_json(kept / BEGUN_FILE, begun)
     reserve(kept / RESERVED_FILE, folder_size(run / "adapter") + KEPT_FREE)
     model, _ = backbone.load_base(base, computing.device, computing.dtype, trained.quantisation, trained.layers)
+    if (added := ItemTokens.load(run)) is not None:
+        model = added.added_to(model, model.get_output_embeddings())
     adapted, outcome = prefer(
         model,
         run / "adapter",

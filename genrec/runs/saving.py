@@ -39,7 +39,10 @@ RECIPE = "recipe.yaml"
 _FROM_TRAINING = frozenset({RECIPE, "template.toml", "loss.jsonl", *(f"{name}.toml" for name in TEMPLATES.values())})
 """The files that training decided, besides the adapter."""
 
-_DECIDING = ("adapter/", "index/", "items.jsonl", "trie.safetensors", "signals.safetensors", "template.toml")
+_DECIDING = (
+    "adapter/", "index/", "items.jsonl", "trie.safetensors", "signals.safetensors", "template.toml",
+    "tokens.safetensors",
+)  # fmt: skip
 """The files that determine a run's lists, besides the fusion."""
 
 
@@ -85,6 +88,8 @@ def save_recommender(recommender: Recommender, out: Path, *, alone: bool = False
             recommender.decoder.trie.save(work / "trie.safetensors")
             recommender.index.save(work / "index")
             save_signals(work / "signals.safetensors", recommender.signals)
+            if recommender.tokens is not None:
+                recommender.tokens.save(work)
             if recommender.fusion is not None:
                 write_json(work / FUSION, recommender.fusion.to_json())
             if alone:

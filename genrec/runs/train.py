@@ -14,7 +14,7 @@ from genrec.data.prepared import PreparedData, given_data
 from genrec.data.splits import Split
 from genrec.errors import ConfigError, keeping, translated
 from genrec.explain.writer import TEMPLATES, load_templates
-from genrec.language.bases import resolve_base, template_of
+from genrec.language.bases import resolve_base, template_of, window_of
 from genrec.language.identity import (
     MODELS,
     Identity,
@@ -43,7 +43,7 @@ from genrec.runs.unfinished import (
     read_trained,
 )
 from genrec.runs.weights import FEWEST_CASES, few_cases, fit_fusion
-from genrec.signals.registry import fit_signals, save_signals
+from genrec.signals.registry import fit_signals, save_signals, vector_signals
 from genrec.storage.disk_space import reserve
 from genrec.storage.folders import (
     MANIFEST,
@@ -143,6 +143,9 @@ def _train(
     """Implement `train_run` in a folder that this process has checked and locked."""
     template = load_template(recipe.template)
     base = base_to_train(recipe.base, out)
+    if (window := window_of(base.folder)) is not None and window < recipe.max_tokens:
+        logger.info("max_tokens=%d: as long as the prompts that %s was made for", window, recipe.base)
+        recipe = recipe.model_copy(update={"max_tokens": window})
     encoder_source = source_of("encoder", encoder)  # one that is missing is told before the training
     if (meant := template_of(base.folder)) not in (None, recipe.template):
         logger.warning("%s was made for template=%s; with %s it has to learn anew", recipe.base, meant, recipe.template)
@@ -177,7 +180,9 @@ def _train(
         TokenTrie.build(prompt_encoder.answers(data.catalog.labels)).save(out / "trie.safetensors")
         vectors = load_encoder(encoder_source.folder).encode([item.title for item in data.catalog])
         ItemIndex.build(data.catalog.ids, vectors).save(out / "index")
-        save_signals(out / "signals.safetensors", fit_signals(data.catalog, split.train, vectors, data.keep_seen))
+        own = vector_signals(data.catalog, data.vectors)
+        signals = fit_signals(data.catalog, split.train, vectors, data.keep_seen, own)
+        save_signals(out / "signals.safetensors", signals)
         manifest = RunManifest(
             base=recipe.base,
             family=trained["family"],

@@ -28,6 +28,7 @@ from genrec.ranking.fusion import Fusion
 from genrec.ranking.model_cases import settled
 from genrec.ranking.without_model import TRIED_TOGETHER, fit_signals_fusion
 from genrec.recommender import Recommender
+from genrec.runs.pretending import with_new_items_fitted
 from genrec.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,10 @@ BLOCK = 256
 
 MINUTES = 5.0
 """The time for which the language model may be asked, by default."""
+
+
+MINUTES_FOR_NEW = 0.5
+"""The time for which it may be asked about items that are pretended to be new, where nothing is left of the other."""
 
 
 def tune_fusion(
@@ -106,6 +111,8 @@ def tune_fusion(
         if time.monotonic() - started > 60 * minutes or settled(fit, asked, chosen.k):
             break
     fusion = fit_model(fit, asked, seed, chosen.k, recommender.excludes_seen(chosen))
+    left = minutes - (time.monotonic() - started) / 60
+    fusion = with_new_items_fitted(recommender, fusion, usable, seed, chosen, max(left, MINUTES_FOR_NEW))
     logger.info("fusion fitted on %d and %d validation cases: %s", fusion.cases, len(asked), fusion.describe())
     return fusion
 

@@ -108,7 +108,8 @@ async def recommend(asked: Ask, request: Request) -> Answer:
     engine = engine_of(request)
     settings = asked.to_settings()
     found = await engine.recommend(await history_of(engine, asked), settings)
-    return Answer(recommendations=list(map(Entry.of, found)))
+    entries = list(map(Entry.of, found))
+    return Answer(recommendations=entries, understood=found.understood, released=found.released)
 
 
 @router.post("/score", dependencies=READ)

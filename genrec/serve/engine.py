@@ -23,7 +23,7 @@ from genrec.data.catalog import Item
 from genrec.data.splits import History
 from genrec.errors import ArtefactError, DataError, GenrecError
 from genrec.explain.evidence import Wording
-from genrec.recommendation import Recommendation
+from genrec.recommendation import Recommendation, Recommendations
 from genrec.recommender import Recommender
 from genrec.serve.batching import Batcher, Limits
 from genrec.serve.metrics import Metrics
@@ -56,9 +56,9 @@ class Engine:
         self.store, self.limits, self.metrics = store, limits, Metrics()
         self._recommender = with_items_of(store, recommender)
         self._hidden = store.hidden()
-        self._cache: OrderedDict[tuple[int, History, Settings], list[Recommendation]] = OrderedDict()
+        self._cache: OrderedDict[tuple[int, History, Settings], Recommendations] = OrderedDict()
         self._generation = 0
-        self._batcher: Batcher[list[Recommendation]] | None = None
+        self._batcher: Batcher[Recommendations] | None = None
         self._taking_over = asyncio.Lock()
         self.metrics.items.set(len(self._recommender.catalog))
 
@@ -73,7 +73,7 @@ class Engine:
         return self._hidden
 
     @property
-    def batcher(self) -> Batcher[list[Recommendation]]:
+    def batcher(self) -> Batcher[Recommendations]:
         """The batcher that computes; it exists from `start` to `close`."""
         assert self._batcher is not None, "the service was not started"  # noqa: S101 - the application starts it
         return self._batcher
@@ -120,7 +120,7 @@ class Engine:
         await run_in_threadpool(self.store.check)
         await self.batcher.run(lambda: None)
 
-    async def recommend(self, history: History, settings: Settings) -> list[Recommendation]:
+    async def recommend(self, history: History, settings: Settings) -> Recommendations:
         """Return the list of `Recommender.recommend_many` for the history, without hidden items.
 
         Raises:
@@ -139,7 +139,8 @@ class Engine:
         answer = await self.batcher.ask(key[1], asked)
         if hidden:
             shown = [entry for entry in answer if entry.item.id not in hidden][: settings.k]
-            answer = [replace(entry, rank=rank) for rank, entry in enumerate(shown, start=1)]
+            ranked = [replace(entry, rank=rank) for rank, entry in enumerate(shown, start=1)]
+            answer = Recommendations(ranked, answer.understood, answer.released)
         if key[0] == self._generation:  # else it would be cached for another catalogue
             self._cache[key] = answer
             while len(self._cache) > self.limits.cache:
@@ -233,10 +234,10 @@ class Engine:
         self._cache.clear()
         self.metrics.items.set(len(recommender.catalog))
 
-    def _answer(self, histories: Sequence[History], settings: Settings) -> list[list[Recommendation]]:
+    def _answer(self, histories: Sequence[History], settings: Settings) -> list[Recommendations]:
         recommender = self._recommender
         known = [known_part(history, recommender) for history in histories]
-        return [list(answer) for answer in recommender.recommend_many(known, settings)]
+        return recommender.recommend_many(known, settings)
 
 
 def known_part(history: History, recommender: Recommender) -> History:

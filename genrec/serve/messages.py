@@ -148,9 +148,11 @@ class Entry(BaseModel):
 
 
 class Answer(BaseModel):
-    """A list."""
+    """A list; of a taste, the constraints that the list keeps to, and those that too few items meet."""
 
     recommendations: list[Entry]
+    understood: str = ""
+    released: str = ""
 
 
 class AskScores(Whom):

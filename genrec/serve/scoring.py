@@ -13,6 +13,7 @@ from genrec.ranking.ranker import Ranker
 from genrec.recommendation import Recommendation
 from genrec.recommender import Recommender
 from genrec.settings import Settings
+from genrec.taste.reading import Heard
 
 
 def score_items(recommender: Recommender, history: History, items: Sequence[str]) -> list[Recommendation]:
@@ -29,7 +30,9 @@ def score_items(recommender: Recommender, history: History, items: Sequence[str]
     catalog, decoder = recommender.catalog, recommender.decoder
     wanted = np.array(sorted(set(catalog.rows(items))), np.int64)
     settings = Settings(k=max(1, len(wanted)), exclude_seen=False)
-    (everything,) = recommender.candidates([history], settings, count=len(catalog), ask_model=False)
+    # With all items asked for, no constraint that a taste states leaves any out.
+    whole = replace(settings, k=len(catalog))
+    (everything,) = recommender.candidates([history], whole, count=len(catalog), ask_model=False)
     place_of = np.full(len(catalog), -1, np.int64)
     place_of[everything.rows] = np.arange(len(everything.rows))
     places = place_of[wanted]
@@ -47,6 +50,8 @@ def score_items(recommender: Recommender, history: History, items: Sequence[str]
         evidence=everything.evidence[places],
         alone=everything.alone[places],
         taste=None if everything.taste is None else everything.taste[places],
+        new=everything.new[places],
+        heard=Heard(),
         likelihoods=likelihoods,
         found=found,
         texts={},

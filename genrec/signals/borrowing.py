@@ -7,9 +7,11 @@ borrowing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
 from genrec.data.catalog import Catalog
@@ -17,8 +19,8 @@ from genrec.errors import DataError
 from genrec.signals.again import Again
 from genrec.signals.arrays import FloatArray, similarities, single_precision
 from genrec.signals.latent import Latent
-from genrec.signals.registry import complete
-from genrec.signals.simple import CoOccurrence, ItemKNN, Popularity, Signal
+from genrec.signals.registry import complete, own_signals
+from genrec.signals.simple import Content, CoOccurrence, ItemKNN, Popularity, Signal
 
 NEIGHBOURS = 2
 """How many known items a new item borrows from; chosen from one to three on validation, under an earlier fusion."""
@@ -59,8 +61,46 @@ def signals_with_items(
     Raises:
         DataError: there is a signal of the user's own, which genrec cannot extend to new items.
     """
-    mix = sparse.csr_array(sparse.vstack([sparse.eye_array(borrowed.shape[1]), borrowed]))
+    return _mixed(
+        signals, catalog, vectors, sparse.csr_array(sparse.vstack([sparse.eye_array(borrowed.shape[1]), borrowed]))
+    )
+
+
+def signals_pretended(
+    signals: Mapping[str, Signal], catalog: Catalog, vectors: FloatArray, rows: NDArray[np.int64]
+) -> dict[str, Signal]:
+    """Return a run's signals as if nobody had taken some of its items: they borrow from the others.
+
+    Args:
+        signals: those of `genrec.signals.registry`.
+        catalog: the items.
+        vectors: their vectors, shape (items, dimensions).
+        rows: the rows of the items that are pretended to be new.
+    """
+    known = np.setdiff1d(np.arange(len(catalog)), rows)
+    lent = borrowing(vectors[rows], vectors[known]).tocoo()
+    ones = np.ones(len(known))
+    places = (np.concatenate((known, rows[lent.row])), np.concatenate((known, known[lent.col])))
+    size = len(catalog)
+    mix = sparse.coo_array((np.concatenate((ones, lent.data)), places), shape=(size, size)).tocsr()
+    return _mixed(signals, catalog, vectors, mix)
+
+
+def _mixed(
+    signals: Mapping[str, Signal], catalog: Catalog, vectors: FloatArray, mix: sparse.csr_array
+) -> dict[str, Signal]:
+    """Return signals in which each item's evidence is a mean of the evidence of some items.
+
+    Args:
+        signals: those of `genrec.signals.registry`.
+        catalog: the items that they will know.
+        vectors: their vectors.
+        mix: the weights, of shape (items that they will know, items that they know).
+    """
     counted: dict[str, Signal] = {}
+    for name, signal in own_signals(signals).items():
+        # A new item without a vector of its own is similar to nothing in that kind; titles say nothing of pictures.
+        counted[name] = Content.from_arrays(catalog, signal.to_arrays())  # type: ignore[attr-defined]
     for name, signal in signals.items():
         if isinstance(signal, CoOccurrence):
             pairs = single_precision(sparse.csr_array(mix @ signal.pairs @ mix.T))

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genrec.data.catalog import Catalog
+from genrec.data.item_vectors import ItemVectors
 from genrec.data.splits import History
 from genrec.errors import ArtefactError, ConfigError
 from genrec.signals.again import Again
@@ -31,6 +32,9 @@ SIMILARITY_DECAY = 0.3
 NEIGHBOURS_SHRINK = 3.0
 """Added to the divisor of `neighbours`; few people who took both of two items prove little."""
 
+OWN = "vectors-"
+"""What the names of signals of vectors that the user brought begin with."""
+
 _SAVED: dict[str, Any] = {
     "newest": CoOccurrence,
     "collaborative": CoOccurrence,
@@ -46,7 +50,11 @@ _OPTIONAL = frozenset({"again"})
 
 
 def fit_signals(
-    catalog: Catalog, histories: Sequence[History], vectors: FloatArray, keep_seen: bool = False
+    catalog: Catalog,
+    histories: Sequence[History],
+    vectors: FloatArray,
+    keep_seen: bool = False,
+    own: Mapping[str, Signal] | None = None,
 ) -> dict[str, Signal]:
     """Fit every signal of a run.
 
@@ -55,9 +63,11 @@ def fit_signals(
         histories: training histories.
         vectors: item vectors of length 1, of shape (items, dimensions).
         keep_seen: whether seen items may be recommended again.
+        own: the signals of vectors that the user brought; see `vector_signals`.
     """
     return complete(
         {
+            **(own or {}),
             "newest": CoOccurrence.fit(catalog, histories, window=3, backward=0.3, power=0.3, decay=0.4),
             "collaborative": CoOccurrence.fit(catalog, histories, window=20),
             "neighbours": ItemKNN.fit(catalog, histories, neighbours=500, shrink=NEIGHBOURS_SHRINK, decay=0.8),
@@ -68,6 +78,23 @@ def fit_signals(
         catalog,
         vectors,
     )
+
+
+def vector_signals(catalog: Catalog, vectors: ItemVectors | None) -> dict[str, Signal]:
+    """Return a signal for each kind of vectors that the user brought: the similarity to the history in that kind.
+
+    Args:
+        catalog: the items.
+        vectors: theirs; None if there are none.
+    """
+    if vectors is None:
+        return {}
+    return {f"{OWN}{name}": Content(catalog, vectors.centred(name), SIMILARITY_DECAY) for name in vectors.names}
+
+
+def own_signals(signals: Mapping[str, Signal]) -> dict[str, Signal]:
+    """Return those of a run's signals that `vector_signals` made; they hold nothing of any user."""
+    return {name: signal for name, signal in signals.items() if name.startswith(OWN) and isinstance(signal, Content)}
 
 
 def with_again(signals: dict[str, Signal], catalog: Catalog, histories: Sequence[History]) -> dict[str, Signal]:
@@ -87,7 +114,7 @@ def complete(counted: dict[str, Any], catalog: Catalog, vectors: FloatArray) -> 
         "sequence": replace(counted["collaborative"], decay=SEQUENCE_DECAY),
         **counted,
     }
-    return {name: signals[name] for name in SIGNALS if name in signals}
+    return {name: signals[name] for name in (*SIGNALS, *own_signals(signals)) if name in signals}
 
 
 def check_savable(signals: dict[str, Signal], vectors: FloatArray) -> None:
@@ -101,8 +128,10 @@ def check_savable(signals: dict[str, Signal], vectors: FloatArray) -> None:
         ConfigError: a signal is the user's own, or a signal of the run is missing.
     """
     kinds: dict[str, Any] = {"similarity": Content, "sequence": CoOccurrence, **_SAVED}
-    own = [name for name, signal in signals.items() if type(signal) is not kinds.get(name)]
+    kinds |= dict.fromkeys(own_signals(signals), Content)
     needed = [name for name in SIGNALS if name in kinds and (name in signals or name not in _OPTIONAL)]
+    needed += own_signals(signals)
+    own = [name for name, signal in signals.items() if type(signal) is not kinds.get(name)]
     if not own and list(signals) == needed:
         similarity, sequence, counted = signals["similarity"], signals["sequence"], signals["collaborative"]
         assert isinstance(similarity, Content)  # noqa: S101 - for the type checker
@@ -131,7 +160,7 @@ def save_signals(path: Path, signals: dict[str, Signal]) -> None:
 
     arrays = {
         f"{name}/{key}": np.ascontiguousarray(array)
-        for name in _SAVED
+        for name in (*_SAVED, *own_signals(signals))
         if name in signals
         for key, array in signals[name].to_arrays().items()  # type: ignore[attr-defined]
     }
@@ -154,6 +183,8 @@ def load_signals(path: Path, catalog: Catalog, vectors: FloatArray) -> dict[str,
             for name, kind in _SAVED.items()
             if (part := _part(arrays, name)) or name not in _OPTIONAL
         }
+        for name in dict.fromkeys(key.partition("/")[0] for key in arrays if key.startswith(OWN)):
+            counted[name] = Content.from_arrays(catalog, _part(arrays, name))
     except ArtefactError:
         raise
     except Exception as error:  # safetensors raises several types, some of its own

@@ -19,7 +19,7 @@ from genrec.batch.worker import to_line
 from genrec.data.catalog import Item
 from genrec.errors import DataError, ModelError
 from genrec.manifest import RunManifest
-from genrec.recommendation import Recommendation
+from genrec.recommendation import Recommendation, Recommendations
 from genrec.runs.folder import assemble
 from prompts.template import PromptError, Template
 from retrieval.trie import TokenTrie
@@ -165,4 +165,4 @@ def test_a_clock_in_the_chat_changes_no_answer(
 def test_a_score_that_is_no_number_is_not_written(score: float) -> None:
     item = make_catalog().items[0]
     with pytest.raises(ModelError, match="scores are not finite"):
-        to_line("u", [Recommendation(1, item, score, {"lm": -1.0}, "exact", "")])
+        to_line("u", Recommendations([Recommendation(1, item, score, {"lm": -1.0}, "exact", "")]))

@@ -186,7 +186,7 @@ def test_a_new_user_is_served_from_a_sentence(recommender: Recommender) -> None:
 
 def test_a_taste_moves_a_history_and_does_not_replace_it(recommender: Recommender) -> None:
     plain = recommender.recommend(["Night Train 1"], k=30)
-    moved = recommender.recommend(["Night Train 1"], k=30, taste="café étoile")
+    moved = recommender.recommend(["Night Train 1"], k=30, taste="something étoile")  # half a name states nothing
     cafe = [next(entry.rank for entry in found if entry.item.id.startswith("caf")) for found in (plain, moved)]
     assert cafe[1] < cafe[0]
     assert any(entry.item.id.startswith("nig") for entry in moved[:6])
@@ -217,6 +217,21 @@ def test_a_taste_within_filters(recommender: Recommender) -> None:
     found = recommender.recommend(taste="red harbour", k=6, filters=filters)
     assert {entry.item.categories[0] for entry in found} == {SERIES[2]}
     assert len(found) == 6
+
+
+def test_what_a_taste_states_is_kept_to_and_said(recommender: Recommender) -> None:
+    found = recommender.recommend(["Night Train 1"], taste="no night trains, something like a valley", k=6)
+    assert (found.understood, found.released) == ("not Night Train", "")
+    assert found.heard() == ["understood: not Night Train"]
+    assert "Night Train" not in {entry.item.categories[0] for entry in found}
+    # A series has six parts; of seven it says that it could not keep to it, and gives seven.
+    more = recommender.recommend(taste="red harbours", k=7)
+    assert (len(more), more.understood, more.released) == (7, "", "Red Harbour")
+    assert [entry.item.categories for entry in more[:6]] == [("Red Harbour",)] * 6  # what meets it leads
+    assert [entry.rank for entry in more] == [1, 2, 3, 4, 5, 6, 7]
+    assert more.heard() == ["released, since too few items are such: Red Harbour"]
+    plain = recommender.recommend(["Night Train 1"], k=6)
+    assert (plain.understood, plain.released, plain.heard()) == ("", "", [])
 
 
 @pytest.mark.parametrize("taste", [" ", "x" * (LONGEST_TASTE + 1)])
@@ -275,6 +290,8 @@ def test_from_new_items_to_filtered_lists(genrec: Any, toy_run: Path, tmp_path: 
     code, shown, _ = genrec("show", "--run", out, "--taste", "night train", "--beams", "4")
     assert code == 0
     assert "fitted on" in " ".join(shown.split())
+    assert "understood: Night Train" not in shown  # of ten items, six are night trains
+    assert "released, since too few items are such: Night Train" in " ".join(shown.split())
     assert "is close to the taste you describe" in " ".join(shown.split())
     code, _, err = genrec("show", "--run", out)
     assert (code, "give --user, or for a new user --taste" in err) == (2, True)

@@ -239,3 +239,14 @@ def test_the_minutes_hold_judging_too(
     assert 8 <= sum(len(group) for groups in first for group in groups) < 2000
     assert all(groups == first for groups in others)
     assert len(passes) > 1 or minutes == 1.0
+
+
+def test_a_padded_batch_fits_in_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU, widths are multiples of 16: the longest prompt and its answer are padded beyond their own length."""
+    monkeypatch.setattr(pretrain, "_multiple", lambda computing: 16)
+    long = [labels * 4 for labels in labels_of(20, seed=3)]
+    valid = [(labels[:-1], labels[-1]) for labels in long]
+    made = recipe("causal", epochs=1, max_tokens=16)
+    make_base(long, CATALOG.labels, valid, load_template(TEMPLATES["causal"]), made, tmp_path)
+    model, _ = load_base(str(tmp_path), "cpu", torch.float32)
+    assert model.config.n_positions % 16 == 0

@@ -79,6 +79,10 @@ def test_sessions_tastes_filters_and_wishes_do_too(client, recommender):
     assert same(client.post("/recommend", json=asked), wanted)
     wanted = recommender.recommend(k=3, explain="none")
     assert same(client.post("/recommend", json={"k": 3}), wanted)
+    answer = client.post("/recommend", json={"taste": "red harbours, no night train", "k": 4}).json()
+    assert (answer["understood"], answer["released"]) == ("Red Harbour; not Night Train", "")
+    answer = client.post("/recommend", json={"taste": "red harbours", "k": 9}).json()
+    assert (answer["understood"], answer["released"]) == ("", "Red Harbour")
 
 
 def test_requests_that_come_together_get_what_each_would_get_alone(client, recommender, data):
