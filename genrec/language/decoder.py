@@ -144,9 +144,8 @@ class Decoder:
     def fuse(self, backend: Any = "inductor") -> None:
         """Compile the model's layers, for long jobs on a GPU: what stands between matrix products becomes few calls.
 
-        This takes some seconds. All layers share one compiled graph, since their sizes are variables and their
-        attention is one opaque operation. Prompts are still read uncompiled. If the layers cannot be compiled, that is
-        said, and they run as before.
+        This takes seconds. All layers share one graph: sizes are variables, attention is one opaque operation. Prompts
+        are still read uncompiled. If the layers cannot be compiled, that is said, and they run as before.
 
         Args:
             backend: of `torch.compile`; another one than its default where there is no compiler.
