@@ -37,7 +37,9 @@ def read_clean_lines(
     mark = re.escape(separator)
     cell = rf'(?:"(?:[^"\r]|"")*"|[^"\r{mark}]*)'
     row = rf"^{cell}(?:{mark}{cell}){{{width - 1}}}\r?$"
-    blank = rf'^(?:"\s*"|[\s--{mark}]*)(?:{mark}(?:"\s*"|[\s--{mark}]*))*$'
+    # A carriage return inside a cell is no white space: the careful reader tells of it.
+    empty = rf'(?:"[\s--\r]*"|[\s--[\r{mark}]]*)'
+    blank = rf"^{empty}(?:{mark}{empty})*\r?$"
     line = pl.col("text")
     lines = (
         pl.scan_lines(text.readable, name="text", row_index_name="line", row_index_offset=1, glob=False)
