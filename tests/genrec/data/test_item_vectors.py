@@ -53,6 +53,7 @@ def test_kinds_stand_side_by_side_without_their_mean() -> None:
     assert found is not None
     together = found.together()
     assert (together.shape, together.dtype) == ((4, 3), np.float32)
+    assert together[0, 2] == -1  # below the mean of its kind
     assert together[1].tolist() == [0, 0, 1]  # no vector of the first kind, above the mean of the second
     assert np.linalg.norm(together[:, :2], axis=1) == pytest.approx([1, 0, 1, 1])
     taken = found.take([3, -1])
