@@ -130,13 +130,21 @@ def make_base(
     numbers = {label: number for number, label in enumerate(catalogue)}
     taken = [[numbers[label] for label in history] for history in usable]
     meaning = None
-    if vectors is not None and recipe.meaning:
+    # A small vocabulary may leave every title in pieces, and f makes the vectors of whole titles.
+    whole = vectors is not None and any(len(one) == 1 and vectors[row].any() for row, one in enumerate(answers))
+    if vectors is not None and recipe.meaning and whole:
         counts = np.bincount(np.fromiter(chain.from_iterable(taken), np.int64), minlength=len(catalogue))
         meaning = Meaning(
             model, answers, vectors, counts, recipe.meaning_hidden, recipe.residual_dropout, start is not None,
             recipe.seed, told,
         )  # fmt: skip
     elif vectors is not None:
+        if recipe.meaning:
+            logger.warning(
+                "no title is one token, so none has its vector from what its item is, and tokens only start from the "
+                "titles' vectors; raise vocabulary (%d) to make titles tokens",
+                recipe.vocabulary,
+            )
         start_from_vectors(model.get_input_embeddings().weight, answers, vectors)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder)

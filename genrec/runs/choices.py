@@ -18,7 +18,13 @@ SHARE = 0.95
 """Of the training histories, what should fit in a window whole."""
 
 AROUND = 8
-"""Tokens that a prompt has beside its titles, at most."""
+"""Tokens that a prompt has beside its titles, at most, where a title is one token."""
+
+TOKENS_A_TITLE = 4
+"""A vocabulary of so many tokens for each title has room for whole titles and for the pieces that they grow from."""
+
+PIECES = 300
+"""Tokens that a vocabulary has before any title."""
 
 
 def chosen(recipe: PretrainRecipe, data: PreparedData) -> tuple[PretrainRecipe, list[str]]:
@@ -34,7 +40,8 @@ def chosen(recipe: PretrainRecipe, data: PreparedData) -> tuple[PretrainRecipe, 
         changes["exclude_seen"] = not data.keep_seen
         kept = "may come back" if data.keep_seen else "does not come back"
         reasons.append(f"exclude_seen={not data.keep_seen}: what was taken {kept} in these data")
-    if "max_tokens" not in recipe.model_fields_set and recipe.base is None:
+    whole = recipe.vocabulary >= TOKENS_A_TITLE * len(data.catalog) + PIECES  # titles in pieces take longer windows
+    if "max_tokens" not in recipe.model_fields_set and recipe.base is None and whole:
         lengths = np.array([len(history.items) for history in data.split().train])
         longest = int(np.quantile(lengths, SHARE)) if len(lengths) else 0
         window = next((size for size in WINDOWS if size >= longest + AROUND), WINDOWS[-1])

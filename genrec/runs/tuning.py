@@ -33,7 +33,7 @@ from genrec.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-CASES_ALONE = 12_000
+CASES_ALONE = 4000
 """The most validation cases for the weights without the language model."""
 
 CANDIDATES_ALONE = 200

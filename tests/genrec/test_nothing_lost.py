@@ -222,11 +222,11 @@ def test_a_base_that_is_being_replaced_stays_whole(
     replace = pretraining._replace_saved
     saved = []
 
-    def full(model: Any, folder: Path) -> None:
+    def full(model: Any, folder: Path, meaning: Any) -> None:
         if saved:
             resource.setrlimit(resource.RLIMIT_FSIZE, (4000, hard))
         saved.append(folder)
-        replace(model, folder)
+        replace(model, folder, meaning)
 
     monkeypatch.setattr(pretraining, "_replace_saved", full)
     try:

@@ -152,7 +152,7 @@ def test_it_shows_what_it_is_and_no_caches(recommender: Recommender) -> None:
     assert shown.startswith(f"<Recommender of 30 items: LlamaForCausalLM in {recommender.computing}, with similarity, ")
     assert len(shown) < 200
     parameters = inspect.signature(Recommender).parameters
-    assert len(parameters) == 11
+    assert len(parameters) == 12
     assert not [name for name in parameters if name.startswith("_")]
     shown = pydoc.render_doc(Recommender, renderer=pydoc.plaintext)
     assert "recommend_many" in shown
